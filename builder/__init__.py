@@ -1,0 +1,1 @@
+"""Tree to DAG to cached, parallel execution to image."""

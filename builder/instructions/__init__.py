@@ -1,0 +1,1 @@
+"""What each Dockerfile instruction does to a stage."""

@@ -1,0 +1,1 @@
+"""What each kind of vertex does when it has to run."""

@@ -1,0 +1,1 @@
+"""Dockerfile text to typed tree, word expansion, ignore files: no disk, no clock."""

@@ -1,0 +1,1 @@
+"""What people and clients touch: command line, Engine and Python API."""

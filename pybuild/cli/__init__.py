@@ -1,0 +1,1 @@
+"""One module for each verb family of the command line."""

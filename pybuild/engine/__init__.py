@@ -1,0 +1,1 @@
+"""All that pybuild can do, for every face of it."""

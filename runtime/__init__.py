@@ -1,0 +1,1 @@
+"""Processes in namespaces: an OCI runtime, bundle in, process out."""

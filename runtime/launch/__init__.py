@@ -1,0 +1,1 @@
+"""The chain of processes from launcher to container; small stdlib modules only."""

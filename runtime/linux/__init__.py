@@ -1,0 +1,1 @@
+"""Thin wrappers that bear the names of the system calls they make."""

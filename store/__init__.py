@@ -1,0 +1,1 @@
+"""Bytes and names on disk: blobs, layers, snapshots, image references, build records."""
