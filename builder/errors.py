@@ -1,0 +1,146 @@
+"""What can go wrong in a build.
+
+BuildError
+├── NotSupportedYet        a form of the language or an option that is not built yet
+├── InstructionError       something about one instruction; knows where it stands
+│   ├── SourceNotFound     COPY or ADD of what is not there
+│   ├── UnknownStage       --from, --target or FROM of what does not exist
+│   └── StepFailed         a RUN ended with a non-zero exit code
+├── BaseImageNotFound
+├── ContextError           the build context or the Dockerfile cannot be read
+├── ExportError
+├── Canceled
+└── StepsFailed            several steps failed; `errors` has them all
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BuildError(Exception):
+    """Base of all errors of a build. `hint` says what to do; `details` is text to show before."""
+
+    def __init__(self, message: str, *, hint: str | None = None, details: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+        self.details = details
+
+
+class NotSupportedYet(BuildError):
+    """A form of the language or an option that other builders know and this one not yet."""
+
+    def __init__(self, what: str, *, hint: str | None = None):
+        super().__init__(f"{what}: not supported yet", hint=hint)
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instruction stands: the file's name, its lines (from 1) and the file's text."""
+
+    dockerfile: str
+    first_line: int
+    last_line: int
+    source: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.dockerfile}:{self.first_line}"
+
+    def excerpt(self, around: int = 2) -> str:
+        """Return the lines around the place, the instruction's own marked with `>>>`."""
+        if not self.source:
+            return ""
+        first = max(1, self.first_line - around)
+        last = min(len(self.source), self.last_line + around)
+        rows = [
+            f"{number:4} | {'>>>' if self.first_line <= number <= self.last_line else '   '} "
+            f"{self.source[number - 1]}".rstrip()
+            for number in range(first, last + 1)
+        ]
+        rule = "-" * 20
+        return "\n".join([str(self), rule, *rows, rule])
+
+
+class InstructionError(BuildError):
+    """An error of one instruction at `place`."""
+
+    def __init__(
+        self,
+        place: Place,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: str | None = None,
+    ):
+        excerpt = place.excerpt()
+        shown = "\n".join(part for part in (details, excerpt) if part)
+        super().__init__(f"{place}: {message}", hint=hint, details=shown or None)
+        self.place = place
+
+
+class SourceNotFound(InstructionError):
+    """COPY or ADD names a path that its source does not have."""
+
+
+class UnknownStage(InstructionError):
+    """`--from`, `--target` or FROM names a stage that does not exist."""
+
+
+class StepFailed(InstructionError):
+    """A RUN's process ended with `exit_code`; `log_path` is the file with all its output."""
+
+    def __init__(
+        self,
+        place: Place,
+        message: str,
+        *,
+        exit_code: int,
+        log_path: str | None,
+        details: str | None = None,
+    ):
+        hint = f"the whole log is in {log_path}" if log_path else None
+        super().__init__(place, message, hint=hint, details=details)
+        self.exit_code = exit_code
+        self.log_path = log_path
+
+
+class BaseImageNotFound(InstructionError):
+    """FROM or `--from` names an image that the store does not have."""
+
+
+class ContextError(BuildError):
+    """The build context or the Dockerfile cannot be read."""
+
+
+class ContextChanged(BuildError):
+    """A file of the context changed between being digested and being copied."""
+
+    def __init__(self, path: str):
+        super().__init__(
+            f"copy {path}: the file keeps changing while it is being copied",
+            hint="build from a copy, or keep other programs from writing to the context",
+        )
+        self.path = path
+
+
+class ExportError(BuildError):
+    """The finished image cannot be written to an output."""
+
+
+class Canceled(BuildError):
+    """The build was stopped on request."""
+
+    def __init__(self) -> None:
+        super().__init__("build canceled")
+
+
+class StepsFailed(BuildError):
+    """Several steps failed; `errors` has each of them."""
+
+    def __init__(self, errors: Sequence[BuildError]):
+        super().__init__(
+            "; ".join(str(error) for error in errors),
+            hint=next((error.hint for error in errors if error.hint), None),
+            details="\n".join(error.details for error in errors if error.details) or None,
+        )
+        self.errors = tuple(errors)
