@@ -1,0 +1,235 @@
+"""The build verb: command line → `BuildRequest`, events → progress."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
+from pybuild.cli.verb import Session, Verb
+from pybuild.errors import NotSupported
+
+if TYPE_CHECKING:
+    from builder.events import OnEvent
+    from builder.request import BuildRequest, Output
+    from pybuild.engine.builds import BuildResult
+
+SYNTAX = Syntax(
+    verb="build",
+    usage="[build] [OPTIONS] CONTEXT",
+    summary="Build an image from a Dockerfile.",
+    options=(
+        value("file", "FILE", "the Dockerfile (default CONTEXT/Dockerfile; - for stdin)", "f"),
+        many("tag", "NAME[:TAG]", "name for the image; may be given again", "t"),
+        many("build-arg", "K=V", "value of an ARG; K alone takes the environment's"),
+        value("target", "STAGE", "stage to build (default: the last one)"),
+        flag("no-cache", "run every step"),
+        value("progress", "KIND", "auto, plain or quiet"),
+        flag("quiet", "print the image ID only", "q"),
+        many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
+        value("platform", "OS/ARCH", "platform of the result"),
+        many("label", "K=V", "label for the image; may be given again"),
+        value("iidfile", "FILE", "write the image ID into FILE"),
+        value("jobs", "N", "steps that may run at once (default: one a processor)", "j"),
+        value("network", "MODE", "network of RUN steps: default or host"),
+        flag("load", "keep the image in the store; without --output that is the default"),
+    ),
+    at_least=1,
+    at_most=1,
+    later=(
+        "add-host allow annotation attest build-context builder cache-from cache-to call"
+        " cgroup-parent cgroupns check compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
+        " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
+        " metadata-file no-cache-filter policy provenance pull push resource rm sbom secret"
+        " security-opt shm-size squash ssh ulimit"
+    ),
+)
+
+_PROGRESS = ("auto", "plain", "quiet")
+_PROGRESS_LATER = ("tty", "rawjson")
+
+
+def build(parsed: Parsed, session: Session) -> int:
+    """Build what the command line asks for."""
+    request = request_of(parsed)
+    quiet = _progress_kind(parsed) == "quiet"
+    with session.engine() as engine:
+        from runtime.executor import Cancel
+
+        cancel = Cancel()
+        on_event, finish = _progress(quiet)
+        with _stopping(cancel.set) as stopped_by:
+            try:
+                result = engine.build(request, on_event, cancel)
+            except Exception as error:
+                if stopped_by and type(error).__name__ == "Canceled":
+                    print("build canceled", file=sys.stderr)
+                    return 128 + stopped_by[0]
+                raise
+            finally:
+                finish()
+    _announce(result, parsed, quiet=quiet)
+    return 0
+
+
+VERBS = {"build": Verb(SYNTAX, build)}
+
+
+def request_of(parsed: Parsed) -> BuildRequest:
+    """Return the build that the command line describes.
+
+    Raises UsageError and NotSupported. Reads stdin for `-f -`.
+    """
+    from builder.request import BuildRequest
+
+    dockerfile = parsed.text("file")
+    _check_places(parsed.arguments[0], dockerfile)
+    if parsed.text("network") not in (None, "default", "host"):
+        raise NotSupported(f"--network {parsed.text('network')}: not supported yet")
+    platform = parsed.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM") or None
+    if platform is not None and "," in platform:
+        raise NotSupported("--platform: several platforms in one build: not supported yet")
+    return BuildRequest(
+        context=parsed.arguments[0],
+        dockerfile=dockerfile,
+        dockerfile_text=sys.stdin.buffer.read() if dockerfile == "-" else None,
+        tags=parsed.many("tag"),
+        build_args=tuple(_build_args(parsed.many("build-arg"))),
+        labels=tuple(_pair(text) for text in parsed.many("label")),
+        target=parsed.text("target") or None,
+        no_cache=parsed.flag("no-cache"),
+        platform=platform,
+        outputs=_outputs(parsed),
+        jobs=_jobs(parsed.text("jobs")),
+    )
+
+
+def parse_output(text: str) -> Output:
+    """Return the output that `text` describes, `type=oci,dest=FILE` in CSV.
+
+    A word without `=` is docker's short form: a directory, or `-` for a tar on stdout.
+    """
+    import csv
+
+    from builder.request import Output
+
+    fields = next(csv.reader([text], strict=True), [])
+    if len(fields) == 1 and "=" not in fields[0]:
+        kind = "tar" if fields[0] == "-" else "local"
+        return Output(kind, (("dest", fields[0]),))
+    pairs = []
+    for field in fields:
+        key, equals, option = field.partition("=")
+        if not equals:
+            raise usage_error(SYNTAX, f'--output: "{field}" is no key=value')
+        pairs.append((key.strip().lower(), option))
+    kinds = [option for key, option in pairs if key == "type"]
+    if not kinds:
+        raise usage_error(SYNTAX, f'--output: "{text}" names no type', "as in type=oci,dest=FILE")
+    return Output(kinds[-1], tuple(pair for pair in pairs if pair[0] != "type"))
+
+
+def _check_places(context: str, dockerfile: str | None) -> None:
+    if context == "-":
+        raise NotSupported("context from stdin: not supported yet")
+    for place in (context, dockerfile or ""):
+        if place.startswith(("http://", "https://", "git://", "git@", "ssh://")):
+            raise NotSupported(f"{place}: building from a URL: not supported yet")
+
+
+def _build_args(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not name:
+            raise usage_error(SYNTAX, f'--build-arg: "{word}" has no name')
+        if equals:
+            yield name, text
+        elif name in os.environ:
+            yield name, os.environ[name]
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, _, text = word.partition("=")
+    if not key:
+        raise usage_error(SYNTAX, f'--label: "{word}" has no key')
+    return key, text
+
+
+def _outputs(parsed: Parsed) -> tuple[Output, ...]:
+    from builder.request import Output
+
+    outputs = tuple(parse_output(text) for text in parsed.many("output"))
+    if parsed.flag("load") and outputs:
+        outputs = (Output("image"), *outputs)
+    return outputs
+
+
+def _jobs(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise usage_error(SYNTAX, f'--jobs: "{text}" is no number above 0')
+    return int(text)
+
+
+def _progress_kind(parsed: Parsed) -> str:
+    if parsed.flag("quiet"):
+        return "quiet"
+    named = parsed.text("progress")
+    # What the environment asks for is a wish; what the command line asks for is an order.
+    kind = named or os.environ.get("BUILDKIT_PROGRESS") or "auto"
+    if kind == "none":
+        kind = "quiet"
+    if kind in _PROGRESS:
+        return kind
+    if named is None:
+        return "auto"
+    if kind in _PROGRESS_LATER:
+        raise NotSupported(f"--progress {kind}: not supported yet", hint="use --progress plain")
+    raise usage_error(SYNTAX, f'--progress: "{kind}" is none of {", ".join(_PROGRESS)}')
+
+
+def _progress(quiet: bool) -> tuple[OnEvent, Callable[[], None]]:
+    """Return what takes the events, and what is to be called at the end."""
+    if quiet:
+        return lambda _event: None, lambda: None
+    from pybuild.cli.progress import PlainProgress
+
+    progress = PlainProgress(sys.stderr)
+    return progress, progress.finish
+
+
+@contextmanager
+def _stopping(stop: Callable[[], object]) -> Iterator[list[int]]:
+    """Call `stop` at the first SIGINT or SIGTERM; a second SIGINT interrupts at once.
+
+    Yields the list of signals that came.
+    """
+    came: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        stop()
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:
+    iidfile = parsed.text("iidfile")
+    if iidfile is not None and result.image_id is not None:
+        with open(iidfile, "w") as out:
+            out.write(result.image_id)
+    if quiet and result.image_id is not None:
+        print(result.image_id)

@@ -1,0 +1,211 @@
+"""The command line: global options, the verb table, and what happens to errors.
+
+A first word that is a known verb is the verb; anything else is a build (`./run` names a directory
+called run). Only the module of the named verb is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pybuild.cli.options import help_of, parse, suggestion
+from pybuild.cli.report import EXIT_BROKEN_PIPE, exit_code, report
+from pybuild.cli.verb import Session, Verb
+from pybuild.errors import NotSupported, UsageError
+
+VERBS = {
+    "build": "pybuild.cli.build",
+    "run": "pybuild.cli.run",
+    "ps": "pybuild.cli.run",
+    "rm": "pybuild.cli.run",
+    "images": "pybuild.cli.images",
+    "rmi": "pybuild.cli.images",
+    "tag": "pybuild.cli.images",
+    "inspect": "pybuild.cli.inspect",
+    "history": "pybuild.cli.inspect",
+    "import": "pybuild.cli.archives",
+    "load": "pybuild.cli.archives",
+    "save": "pybuild.cli.archives",
+    "cache ls": "pybuild.cli.cache",
+    "info": "pybuild.cli.system",
+    "version": "pybuild.cli.system",
+    "system check": "pybuild.cli.system",
+    "system prune": "pybuild.cli.system",
+}
+
+# The longer spellings that docker has for the same verbs.
+_ALIASES = {
+    "image build": "build",
+    "image history": "history",
+    "image import": "import",
+    "image inspect": "inspect",
+    "image load": "load",
+    "image ls": "images",
+    "image rm": "rmi",
+    "image save": "save",
+    "image tag": "tag",
+    "container ls": "ps",
+    "container rm": "rm",
+    "container run": "run",
+    "builder build": "build",
+    "buildx build": "build",
+    "system info": "info",
+}
+
+_GROUPS = frozenset(name.partition(" ")[0] for name in [*VERBS, *_ALIASES] if " " in name)
+
+# Docker's verbs that this version does not have.
+_LATER = frozenset(
+    "attach commit compose context cp create diff events exec export kill login logout logs"
+    " manifest network pause plugin port pull push rename restart search start stats stop"
+    " top unpause update volume wait bake buildx".split()
+) - frozenset(_GROUPS)
+
+_HELP = """\
+Usage: pybuild [--root DIR] [--debug] [build] [OPTIONS] CONTEXT
+       pybuild [--root DIR] [--debug] VERB [OPTIONS] [ARGUMENTS]
+
+Build Dockerfiles, run the images and keep them, without a daemon.
+
+Verbs:
+  build            Build an image from a Dockerfile (without a verb: the same)
+  run              Run a command in a new container
+  ps               List containers
+  rm               Remove containers
+  images           List images
+  rmi              Remove images
+  tag              Give an image one more name
+  inspect          Show everything about images and containers as JSON
+  history          Show how an image came about
+  import           Make an image of a file system tarball
+  load             Load images from an archive
+  save             Save images to an archive
+  cache ls         List what the build cache remembers
+  info             Show this installation
+  version          Show the version
+  system check     Look for damage in the store
+  system prune     Remove what nothing refers to
+
+Global options:
+  --root DIR       Folder of the store (PYBUILD_ROOT)
+  --debug          Show tracebacks
+  --version        Show the version
+  -h, --help       Show this page; pybuild VERB --help shows the verb's
+"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line (without the program's name) and return the exit code."""
+    _make_printable()
+    debug = "--debug" in words
+    try:
+        code = _run(list(words))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if debug:
+            report(error, debug=True)
+        _drop_output()
+        return EXIT_BROKEN_PIPE
+    return code
+
+
+def _run(words: list[str]) -> int:
+    session, verb = Session(), None
+    try:
+        session, words = _global_options(words)
+        if not words:
+            print(_HELP, end="")
+            return 0
+        name, words = find_verb(words)
+        verb = load_verb(name)
+        parsed = parse(verb.syntax, words)
+        if parsed.wants_help:
+            print(help_of(verb.syntax), end="")
+            return 0
+        return verb.run(parsed, session)
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        sys.stdout.flush()
+        report(error, debug=session.debug)
+        return exit_code(error, in_container=verb is not None and verb.in_container)
+
+
+def find_verb(words: list[str]) -> tuple[str, list[str]]:
+    """Return the verb that `words` (not empty) name and the words that are left for it.
+
+    Raises UsageError for half a verb (`cache`) and for what is neither a verb nor a context.
+    """
+    first = words[0]
+    if first in _GROUPS:
+        second = words[1] if len(words) > 1 else ""
+        name = f"{first} {second}"
+        name = _ALIASES.get(name, name)
+        if name in VERBS:
+            return name, words[2:]
+        known = sorted(n for n in [*VERBS, *_ALIASES] if n.startswith(f"{first} "))
+        raise UsageError(f"{name.strip()}: no such verb", hint=f"there is: {', '.join(known)}")
+    if first in VERBS:
+        return first, words[1:]
+    if first in _LATER:
+        raise NotSupported(
+            f"{first}: not supported yet", hint=f"to build a directory of that name: ./{first}"
+        )
+    if _is_no_context(first):
+        close = suggestion(first, [*VERBS, *_LATER])
+        hint = f"did you mean {close}?" if close else "pybuild --help shows the verbs"
+        raise UsageError(f'"{first}" is neither a verb nor a directory', hint=hint)
+    return "build", words
+
+
+def load_verb(name: str) -> Verb:
+    """Return the verb called `name`; its module is imported now."""
+    verb = import_module(VERBS[name]).VERBS[name]
+    assert isinstance(verb, Verb)
+    return verb
+
+
+def _is_no_context(word: str) -> bool:
+    """Tell whether `word` cannot start a build: no option, path, URL or file of that name."""
+    return not (word.startswith("-") or "/" in word or "." in word or os.path.lexists(word))
+
+
+def _global_options(words: list[str]) -> tuple[Session, list[str]]:
+    root, debug = None, False
+    while words:
+        word, _, text = words[0].partition("=")
+        if word == "--root" and text:
+            root, words = text, words[1:]
+        elif words[0] == "--root":
+            if len(words) < 2:
+                raise UsageError("--root needs a folder")
+            root, words = words[1], words[2:]
+        elif words[0] == "--debug":
+            debug, words = True, words[1:]
+        elif words[0] == "--version":
+            return Session(root, debug), ["version", "--short"]
+        elif words[0] in ("-h", "--help", "help"):
+            return Session(root, debug), []
+        else:
+            break
+    return Session(root, debug), words
+
+
+def _make_printable() -> None:
+    """Let any name be printed: one that is not in the locale's charset must not stop a verb."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Give stdout to /dev/null: its reader is gone, and the interpreter flushes it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

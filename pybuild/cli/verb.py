@@ -1,0 +1,47 @@
+"""What a verb is, and what it is given.
+
+A verb module holds `VERBS`, a mapping of verb name to `Verb`; `pybuild.cli.main` imports only the
+module of the verb that was named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pybuild.cli.options import Parsed, Syntax
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the global options say.
+
+    root: the folder of the store, None for the default.
+    debug: show tracebacks and plans.
+    """
+
+    root: str | None = None
+    debug: bool = False
+
+    def engine(self) -> Engine:
+        """Return a new Engine on the chosen store; the caller closes it."""
+        from pybuild.engine.engine import Engine
+
+        return Engine(self.root)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A row of a verb module: its command line and what it does.
+
+    run: returns the exit code.
+    in_container: exit codes from 0 to 124 and above 127 belong to the container, ours is 125.
+    """
+
+    syntax: Syntax
+    run: Callable[[Parsed, Session], int]
+    in_container: bool = False
