@@ -1,0 +1,57 @@
+# make demo: from a fresh clone to a built image that runs. make test: everything, reduced rounds.
+PYTHON ?= python3
+export PYTHON
+
+VENV_PYTHON := .venv/bin/python
+PYTEST := $(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+.PHONY: help demo test test-full test-deps ready-to-test lint bench clean
+
+help:
+	@echo "make demo       build and run examples/webapp, twice, and show what the cache did"
+	@echo "make test       run every test, slow ones with reduced rounds (under 10 minutes)"
+	@echo "make test-full  run every test with full rounds"
+	@echo "make test-deps  install the Debian packages that the tests need"
+	@echo "make lint       ruff and mypy only"
+	@echo "make bench      measure rows a1, c and e against the other tools installed"
+	@echo "make clean      remove the environment, caches and the demo's store"
+
+demo:
+	@scripts/preflight demo
+	@$(MAKE) --no-print-directory .venv/.installed
+	@scripts/demo
+
+test: ready-to-test
+	$(PYTEST)
+
+test-full: ready-to-test
+	PYBUILD_FULL=1 $(PYTEST)
+
+# With CI=true what is missing is installed; a person is shown the list and asked.
+ready-to-test:
+	@scripts/preflight test
+	@if [ "$$CI" = true ]; then scripts/test-deps; else scripts/test-deps --check; fi
+	@$(MAKE) --no-print-directory .venv/.installed-test
+
+test-deps:
+	@scripts/preflight test-deps
+	@scripts/test-deps
+
+lint: .venv/.installed-test
+	$(PYTEST) -q tests/unit/test_lint.py tests/unit/test_layers.py
+
+bench: .venv/.installed
+	$(VENV_PYTHON) bench/run.py a1 c e
+
+# Stamps: the environment is made again only when what it is made from changed.
+.venv/.installed: pyproject.toml scripts/venv
+	@scripts/venv
+	@touch $@
+
+.venv/.installed-test: pyproject.toml scripts/venv
+	@scripts/venv test
+	@touch $@ .venv/.installed
+
+clean:
+	rm -rf .venv .demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf *.egg-info

@@ -1,0 +1,3 @@
+"""What the page says."""
+
+GREETING = "Hello from an image without a daemon"
