@@ -1,0 +1,408 @@
+"""The build cache's records and the journal of builds: SQLite, `records.db` in the store.
+
+Owns which results a cache key has given, small memos (key to value), and what every build did,
+step by step. Refuses to know how keys are computed and where layers lie: a record outlives its
+layer's bytes.
+
+Many processes and threads write at once. Every writing transaction is BEGIN IMMEDIATE: a
+transaction that reads first and then writes would fail at once with "database is locked", in
+spite of its time-out. Within a process one connection serves all threads under a lock.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+from store import recordschema
+from store.digest import DiffID, Digest
+from store.errors import Corrupt, DiskFull, InUse, StoreError
+
+RESULTS_PER_KEY = 8
+
+# Named here because `list` inside the class is its method.
+_Rows = list[sqlite3.Row]
+_Texts = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecord:
+    """One result of a cache key: what a vertex made, and everything its key was made of.
+
+    diff_ids: the layers that the vertex added, usually one. created: RFC 3339, for the history.
+    title: the instruction's text. step: its number in the stage. ingredients: JSON values; what
+    `explain` compares.
+    """
+
+    key: Digest
+    diff_ids: tuple[DiffID, ...]
+    created: str = ""
+    kind: str = ""
+    title: str = ""
+    dockerfile: str = ""
+    stage: str = ""
+    step: int = 0
+    ingredients: Mapping[str, object] = field(default_factory=dict, hash=False)
+    started_ns: int = 0
+    ended_ns: int = 0
+    build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRow:
+    """One build in the journal.
+
+    status: running, done, failed or cancelled. ended_ns: 0 while it runs, and for ever when it
+    was killed. image_id: empty when none came of it. details: JSON values (target, tags, ...).
+    """
+
+    build_id: str
+    started_ns: int
+    dockerfile: str = ""
+    context: str = ""
+    status: str = "running"
+    ended_ns: int = 0
+    image_id: str = ""
+    error: str = ""
+    details: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of a build in the journal.
+
+    status: cached, done, adopted, failed or cancelled. log_path: relative to the store's root,
+    empty when the step wrote nothing. details: JSON values (why it missed, peak memory, ...).
+    """
+
+    build_id: str
+    number: int
+    title: str = ""
+    stage: str = ""
+    step: int = 0
+    key: str = ""
+    status: str = "done"
+    started_ns: int = 0
+    ended_ns: int = 0
+    size_bytes: int = 0
+    exit_code: int = 0
+    log_path: str = ""
+    details: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+_ERRORS: dict[int, type[StoreError]] = {
+    sqlite3.SQLITE_BUSY: InUse,
+    sqlite3.SQLITE_LOCKED: InUse,
+    sqlite3.SQLITE_FULL: DiskFull,
+    sqlite3.SQLITE_CANTOPEN: StoreError,
+    sqlite3.SQLITE_READONLY: StoreError,
+    sqlite3.SQLITE_IOERR: StoreError,
+    sqlite3.SQLITE_PERM: StoreError,
+}
+_Records = list[BuildRecord]
+_Builds = list[BuildRow]
+_Steps = list[StepRow]
+
+
+class BuildRecords:
+    """`records.db`: an open connection, used as a context manager or closed with `close`."""
+
+    def __init__(self, path: str) -> None:
+        """Open the database at `path`, making it when absent.
+
+        Raises NewerFormat when a newer version wrote it, Corrupt when it is no database.
+        """
+        self.path = path
+        self._lock = threading.RLock()
+        with self._translated():
+            self._db = sqlite3.connect(
+                path, timeout=60, isolation_level=None, check_same_thread=False
+            )
+            self._db.row_factory = sqlite3.Row
+            try:
+                recordschema.prepare(self._db, path)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> "BuildRecords":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what SQLite says into the store's errors: the one edge where it happens."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            kind = _ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, Corrupt)
+            raise kind(f"build records {self.path}: {error}") from error
+
+    @contextmanager
+    def _writing(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run one writing transaction.
+
+        durable: wait for the disk. WAL frames are written in order, so this also makes every
+        earlier transaction durable; the others are safe against a kill, not a power cut.
+        """
+        with self._lock, self._translated():
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _read(self, query: str, parameters: Sequence[object] = ()) -> _Rows:
+        with self._lock, self._translated():
+            rows: _Rows = self._db.execute(query, parameters).fetchall()
+            return rows
+
+    # -- results of cache keys
+
+    def lookup(self, key: Digest) -> _Records:
+        """Return the results that `key` has given, newest first, at most 8."""
+        rows = self._read(f"SELECT {_RECORD} FROM records WHERE key = ? ORDER BY id DESC", (key,))
+        return [_record(row) for row in rows]
+
+    def insert(self, record: BuildRecord) -> None:
+        """Add a result. The same result of the same key replaces the earlier record."""
+        diff_ids = _json(list(record.diff_ids))
+        with self._writing() as db:
+            db.execute("DELETE FROM records WHERE key = ? AND diff_ids = ?", (record.key, diff_ids))
+            db.execute(
+                f"INSERT INTO records ({_RECORD}, used_ns) VALUES ({_marks(12)}, ?)",
+                (
+                    record.key,
+                    diff_ids,
+                    record.created,
+                    record.kind,
+                    record.title,
+                    record.dockerfile,
+                    record.stage,
+                    record.step,
+                    _json(dict(record.ingredients)),
+                    record.started_ns,
+                    record.ended_ns,
+                    record.build_id,
+                    time.time_ns(),
+                ),
+            )
+            db.execute(
+                "DELETE FROM records WHERE key = ? AND id NOT IN"
+                " (SELECT id FROM records WHERE key = ? ORDER BY id DESC LIMIT ?)",
+                (record.key, record.key, RESULTS_PER_KEY),
+            )
+
+    def touch(self, *keys: Digest) -> None:
+        """Note that the results of `keys` were used now, in one transaction."""
+        if not keys:
+            return
+        now_ns = time.time_ns()
+        with self._writing() as db:
+            db.executemany(
+                "UPDATE records SET used_ns = ? WHERE key = ?", [(now_ns, key) for key in keys]
+            )
+
+    def list(self) -> _Records:
+        """Return every record, oldest first."""
+        return [_record(row) for row in self._read(f"SELECT {_RECORD} FROM records ORDER BY id")]
+
+    def nearest(self, dockerfile: str, stage: str, step: int, title: str) -> BuildRecord | None:
+        """Return the record that a missing step is best compared with, or None.
+
+        Of the same Dockerfile and stage: the same instruction text first, the one whose number is
+        nearest; else the newest at the same number.
+        """
+        rows = self._read(
+            f"SELECT {_RECORD} FROM records WHERE dockerfile = ? AND stage = ?"
+            " AND (title = ? OR step = ?) ORDER BY title = ? DESC, abs(step - ?), id DESC LIMIT 1",
+            (dockerfile, stage, title, step, title, step),
+        )
+        return _record(rows[0]) if rows else None
+
+    def diff_ids(self) -> set[DiffID]:
+        """Return the layers that records name: what garbage collection has to keep."""
+        rows = self._read("SELECT DISTINCT diff_ids FROM records")
+        return {DiffID(diff_id) for row in rows for diff_id in json.loads(row[0])}
+
+    def forget(self, keys: Iterable[Digest] | None = None, *, unused_since_ns: int = 0) -> int:
+        """Delete records and return how many went.
+
+        keys: only these; None for all. unused_since_ns: only those last used before this moment;
+        0 for whatever their age.
+        """
+        older = "(? = 0 OR used_ns < ?)"
+        with self._writing(durable=True) as db:
+            before = db.total_changes
+            if keys is None:
+                db.execute(f"DELETE FROM records WHERE {older}", (unused_since_ns, unused_since_ns))
+                db.execute(f"DELETE FROM memos WHERE {older}", (unused_since_ns, unused_since_ns))
+            else:
+                db.executemany(
+                    f"DELETE FROM records WHERE key = ? AND {older}",
+                    [(key, unused_since_ns, unused_since_ns) for key in keys],
+                )
+            return db.total_changes - before
+
+    # -- memos
+
+    def remember(self, namespace: str, key: str, value: str) -> None:
+        """Keep `value` under `key`, replacing what was there."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO memos (namespace, key, value, used_ns) VALUES (?, ?, ?, ?)",
+                (namespace, key, value, time.time_ns()),
+            )
+
+    def recall(self, namespace: str, key: str) -> str | None:
+        """Return what was remembered under `key`, or None."""
+        rows = self._read(
+            "SELECT value FROM memos WHERE namespace = ? AND key = ?", (namespace, key)
+        )
+        return str(rows[0][0]) if rows else None
+
+    # -- journal
+
+    def begin_build(self, build: BuildRow) -> None:
+        """Note that a build has begun."""
+        with self._writing() as db:
+            db.execute(f"INSERT INTO builds ({_BUILD}) VALUES ({_marks(9)})", _build_values(build))
+
+    def end_build(self, build: BuildRow) -> None:
+        """Replace the row of a build by its final one, and wait until the disk has everything."""
+        with self._writing(durable=True) as db:
+            db.execute(
+                f"INSERT OR REPLACE INTO builds ({_BUILD}) VALUES ({_marks(9)})",
+                _build_values(build),
+            )
+
+    def add_step(self, step: StepRow) -> None:
+        """Note what a step did; the same number of the same build replaces."""
+        values = (
+            step.build_id,
+            step.number,
+            step.title,
+            step.stage,
+            step.step,
+            step.key,
+            step.status,
+            step.started_ns,
+            step.ended_ns,
+            step.size_bytes,
+            step.exit_code,
+            step.log_path,
+            _json(dict(step.details)),
+        )
+        with self._writing() as db:
+            db.execute(f"INSERT OR REPLACE INTO steps ({_STEP}) VALUES ({_marks(13)})", values)
+
+    def builds(self, limit: int = -1) -> _Builds:
+        """Return the journal's builds, newest first; a negative limit means all."""
+        rows = self._read(
+            f"SELECT {_BUILD} FROM builds ORDER BY started_ns DESC, rowid DESC LIMIT ?", (limit,)
+        )
+        return [_build(row) for row in rows]
+
+    def build(self, build_id: str) -> BuildRow | None:
+        """Return one build of the journal, or None."""
+        rows = self._read(f"SELECT {_BUILD} FROM builds WHERE build_id = ?", (build_id,))
+        return _build(rows[0]) if rows else None
+
+    def steps(self, build_id: str) -> _Steps:
+        """Return the steps of a build in the order of their numbers."""
+        rows = self._read(
+            f"SELECT {_STEP} FROM steps WHERE build_id = ? ORDER BY number", (build_id,)
+        )
+        return [_step(row) for row in rows]
+
+    def forget_builds(self, build_ids: Iterable[str]) -> None:
+        """Delete builds and their steps from the journal; the log files are the caller's."""
+        ids = [(build_id,) for build_id in build_ids]
+        with self._writing(durable=True) as db:
+            db.executemany("DELETE FROM steps WHERE build_id = ?", ids)
+            db.executemany("DELETE FROM builds WHERE build_id = ?", ids)
+
+    def problems(self) -> _Texts:
+        """Return what SQLite finds wrong with its file, empty when it is sound."""
+        rows = self._read("PRAGMA integrity_check")
+        return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+_RECORD = (
+    "key, diff_ids, created, kind, title, dockerfile, stage, step, ingredients, started_ns,"
+    " ended_ns, build_id"
+)
+_BUILD = "build_id, started_ns, dockerfile, context, status, ended_ns, image_id, error, details"
+_STEP = (
+    "build_id, number, title, stage, step, key, status, started_ns, ended_ns, size_bytes,"
+    " exit_code, log_path, details"
+)
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _build(row: sqlite3.Row) -> BuildRow:
+    *values, details = row
+    return replace(BuildRow(*values), details=json.loads(details))
+
+
+def _step(row: sqlite3.Row) -> StepRow:
+    *values, details = row
+    return replace(StepRow(*values), details=json.loads(details))
+
+
+def _record(row: sqlite3.Row) -> BuildRecord:
+    key, diff_ids, created, kind, title, dockerfile, stage, step, ingredients, *times, build = row
+    return BuildRecord(
+        key=Digest(key),
+        diff_ids=tuple(map(DiffID, json.loads(diff_ids))),
+        created=created,
+        kind=kind,
+        title=title,
+        dockerfile=dockerfile,
+        stage=stage,
+        step=int(step),
+        ingredients=json.loads(ingredients),
+        started_ns=int(times[0]),
+        ended_ns=int(times[1]),
+        build_id=build,
+    )
+
+
+def _build_values(build: BuildRow) -> tuple[object, ...]:
+    return (
+        build.build_id,
+        build.started_ns,
+        build.dockerfile,
+        build.context,
+        build.status,
+        build.ended_ns,
+        build.image_id,
+        build.error,
+        _json(dict(build.details)),
+    )

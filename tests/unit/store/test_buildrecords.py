@@ -1,0 +1,191 @@
+import multiprocessing
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from store.buildrecords import BuildRecord, BuildRecords, BuildRow, StepRow
+from store.digest import DiffID, Digest, digest_of
+from store.errors import Corrupt, NewerFormat
+
+
+def layer(number: int) -> DiffID:
+    return DiffID(digest_of(b"layer %d" % number))
+
+
+KEY = digest_of(b"key")
+RECORD = BuildRecord(
+    KEY,
+    (layer(0),),
+    created="2024-01-01T00:00:00Z",
+    kind="run",
+    title="RUN make",
+    dockerfile="/x/Dockerfile",
+    stage="build",
+    step=3,
+    ingredients={"argv": ["make"], "files": {"a": "sha256:1"}},
+    started_ns=1,
+    ended_ns=2,
+    build_id="b1",
+)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[BuildRecords]:
+    with BuildRecords(str(tmp_path / "records.db")) as records:
+        yield records
+
+
+def test_insert_and_lookup(records: BuildRecords) -> None:
+    assert records.lookup(KEY) == []
+    records.insert(RECORD)
+    assert records.lookup(KEY) == [RECORD]
+    assert records.list() == [RECORD]
+
+
+def test_lookup_is_newest_first_and_bounded(records: BuildRecords) -> None:
+    for number in range(10):
+        records.insert(replace(RECORD, diff_ids=(layer(number),)))
+    assert [record.diff_ids for record in records.lookup(KEY)] == [
+        (layer(number),) for number in range(9, 1, -1)
+    ]
+
+
+def test_same_result_replaces(records: BuildRecords) -> None:
+    records.insert(RECORD)
+    records.insert(replace(RECORD, diff_ids=(layer(1),)))
+    records.insert(replace(RECORD, build_id="b2"))
+    assert [record.build_id for record in records.lookup(KEY)] == ["b2", "b1"]
+
+
+def test_nearest_prefers_the_same_text_then_the_place(records: BuildRecords) -> None:
+    def put(name: bytes, title: str, step: int, stage: str = "build") -> Digest:
+        key = digest_of(name)
+        records.insert(replace(RECORD, key=key, title=title, step=step, stage=stage))
+        return key
+
+    far, near = put(b"far", "RUN make", 9), put(b"near", "RUN make", 4)
+    place = put(b"place", "RUN other", 3)
+    put(b"elsewhere", "RUN make", 3, stage="final")
+
+    def found(step: int, title: str) -> Digest | None:
+        record = records.nearest("/x/Dockerfile", "build", step, title)
+        return record.key if record else None
+
+    assert found(3, "RUN make") == near
+    assert found(8, "RUN make") == far
+    assert found(3, "RUN new") == place
+    assert found(5, "RUN new") is None
+
+
+def test_memos(records: BuildRecords) -> None:
+    assert records.recall("n", "k") is None
+    records.remember("n", "k", "1")
+    records.remember("n", "k", "2")
+    records.remember("m", "k", "3")
+    assert records.recall("n", "k") == "2"
+
+
+def test_journal(records: BuildRecords) -> None:
+    first = BuildRow("b1", 1, dockerfile="D", details={"tags": ["x"]})
+    second = BuildRow("b2", 2)
+    records.begin_build(first)
+    records.begin_build(second)
+    step = StepRow("b1", 1, title="RUN x", details={"why": "new"})
+    records.add_step(replace(step, number=2))
+    records.add_step(step)
+    done = replace(first, status="done", ended_ns=9, image_id="sha256:1")
+    records.end_build(done)
+    assert records.builds() == [second, done]
+    assert records.builds(1) == [second]
+    assert records.build("b1") == done
+    assert records.build("b3") is None
+    assert records.steps("b1") == [step, replace(step, number=2)]
+    records.forget_builds(["b1"])
+    assert records.builds() == [second]
+    assert records.steps("b1") == []
+
+
+def test_forget_by_last_use(records: BuildRecords) -> None:
+    other = digest_of(b"other")
+    records.insert(RECORD)
+    records.insert(replace(RECORD, key=other, diff_ids=(layer(1), layer(2))))
+    assert records.diff_ids() == {layer(0), layer(1), layer(2)}
+    (moment,) = records._read("SELECT max(used_ns) FROM records")
+    records.touch(KEY)
+    assert records.forget(unused_since_ns=moment[0] + 1) == 1
+    assert records.list() == [RECORD]
+    assert records.forget([other]) == 0
+    assert records.forget([KEY]) == 1
+    assert records.diff_ids() == set()
+
+
+def test_an_exception_rolls_back(records: BuildRecords) -> None:
+    with pytest.raises(TypeError):
+        records.insert(replace(RECORD, ingredients={"x": object()}))
+    with pytest.raises(Corrupt):
+        records.insert(replace(RECORD, title=None))  # type: ignore[arg-type]
+    assert records.list() == []
+    records.insert(RECORD)
+    assert records.list() == [RECORD]
+
+
+def test_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    BuildRecords(str(path)).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(NewerFormat, match="version 99"):
+        BuildRecords(str(path))
+
+
+def test_damage_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
+    with pytest.raises(Corrupt, match=r"records\.db"):
+        BuildRecords(str(path))
+
+
+def test_integrity(records: BuildRecords) -> None:
+    records.insert(RECORD)
+    assert records.problems() == []
+
+
+def test_threads_share_one_object(records: BuildRecords) -> None:
+    def work(start: int) -> None:
+        for number in range(start, start + 20):
+            record = replace(RECORD, key=digest_of(b"%d" % number))
+            records.insert(record)
+            assert records.lookup(record.key) == [record]
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(0, 100, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(records.list()) == 100
+
+
+def _insert_many(path: str, start: int) -> None:
+    with BuildRecords(path) as records:
+        for number in range(start, start + 25):
+            records.insert(replace(RECORD, key=digest_of(b"%d" % number)))
+
+
+def test_processes_write_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "records.db")
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_insert_many, args=(path, start)) for start in range(0, 100, 25)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    with BuildRecords(path) as records:
+        assert len(records.list()) == 100
