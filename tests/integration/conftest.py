@@ -1,0 +1,232 @@
+"""Base images and the command line itself, for tests that build and run for real."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+CACHE = PROJECT / ".cache"
+TIMEOUT_S = 120.0
+BUSYBOX = "busybox:test"
+DEBIAN = "debian:bookworm"
+
+PASSWD = """\
+root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/usr/sbin:/bin/false
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false
+app:x:1000:1000:app:/home/app:/bin/sh
+"""
+GROUP = """\
+root:x:0:
+daemon:x:1:
+staff:x:50:app
+app:x:1000:
+nogroup:x:65534:
+"""
+
+
+@dataclass(frozen=True)
+class Pybuild:
+    """Runs `python -m pybuild` of this tree on a store of its own.
+
+    root: the store's folder, in PYBUILD_ROOT. environment: added to or (with None) taken from ours.
+    """
+
+    root: Path
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        *args: str | os.PathLike[str],
+        cwd: str | os.PathLike[str] | None = None,
+        input: str | bytes | None = None,
+        env: Mapping[str, str | None] | None = None,
+        timeout: float = TIMEOUT_S,
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end and return what came out as text.
+
+        check: a non-zero exit fails the test with the command's output in the message.
+        """
+        done = subprocess.run(
+            self.command(*args),
+            cwd=cwd,
+            env=self.full_environment(env or {}),
+            input=input.encode() if isinstance(input, str) else input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        result = subprocess.CompletedProcess(
+            done.args,
+            done.returncode,
+            done.stdout.decode(errors="surrogateescape"),
+            done.stderr.decode(errors="surrogateescape"),
+        )
+        if check and result.returncode != 0:
+            words = " ".join(map(str, args))
+            pytest.fail(
+                f"pybuild {words}: exit {result.returncode}\n{result.stdout}{result.stderr}"
+            )
+        return result
+
+    def start(
+        self,
+        *args: str | os.PathLike[str],
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        new_session: bool = True,
+    ) -> subprocess.Popen[bytes]:
+        """Start without waiting, for tests that signal or kill; stdout and stderr are pipes."""
+        return subprocess.Popen(
+            self.command(*args),
+            cwd=cwd,
+            env=self.full_environment(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=new_session,
+        )
+
+    def command(self, *args: str | os.PathLike[str]) -> list[str]:
+        """Return the command line that `args` make."""
+        return [sys.executable, "-m", "pybuild", *map(os.fspath, args)]
+
+    def full_environment(self, more: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the environment of a run: ours, the fixture's and `more`, later ones winning."""
+        merged: dict[str, str | None] = {
+            **os.environ,
+            "PYBUILD_ROOT": str(self.root),
+            # The tree under test, wherever the test runs and whatever is installed.
+            "PYTHONPATH": str(PROJECT),
+            **self.environment,
+            **more,
+        }
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def image_names(self) -> set[str]:
+        """Return `repository:tag` of every image in the store."""
+        listing = self("images", "--format", "{{.Repository}}:{{.Tag}}")
+        return set(listing.stdout.split())
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Return the mount points in `folder`, the deepest last."""
+    prefix = f"{folder}/"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+        # Octal escapes stand for blanks, which our temporary folders do not have.
+        points = [line.split()[4] for line in stream]
+    return [point for point in points if point.startswith(prefix)]
+
+
+@pytest.fixture
+def store_root(tmp_path: Path) -> Iterator[Path]:
+    """Return the folder of a new store; afterwards nothing may be mounted in it, and it goes."""
+    root = tmp_path / "store"
+    yield root
+    left = mounts_below(root)
+    shutil.rmtree(root, ignore_errors=bool(left))
+    assert not left, f"left mounted: {left}"
+
+
+@pytest.fixture
+def pybuild(store_root: Path) -> Pybuild:
+    """Return a runner of the command line on a new, empty store."""
+    return Pybuild(store_root)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """Return an empty folder for a Dockerfile and its files."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+def add_to_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, data: bytes = b"") -> None:
+    """Add one member, whose owner is root and whose time is always the same."""
+    member.size = len(data)
+    member.mtime = 1_700_000_000
+    archive.addfile(member, io.BytesIO(data) if data else None)
+
+
+def folder_member(name: str, mode: int = 0o755) -> tarfile.TarInfo:
+    """Return the tar entry of a directory."""
+    member = tarfile.TarInfo(name)
+    member.type, member.mode = tarfile.DIRTYPE, mode
+    return member
+
+
+def file_member(name: str, mode: int = 0o644) -> tarfile.TarInfo:
+    """Return the tar entry of a regular file."""
+    member = tarfile.TarInfo(name)
+    member.mode = mode
+    return member
+
+
+def link_member(name: str, target: str) -> tarfile.TarInfo:
+    """Return the tar entry of a symbolic link."""
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, target
+    return member
+
+
+def applets(busybox: str) -> Sequence[str]:
+    """Return the names that `busybox` answers to."""
+    listing = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True)
+    return sorted(set(listing.stdout.split()) - {"busybox"})
+
+
+@pytest.fixture(scope="session")
+def busybox_rootfs(tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tar of the smallest root filesystem with a shell: always the same bytes."""
+    busybox = tool("busybox")
+    path = tmp_path_factory.mktemp("busybox") / "rootfs.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in ("bin", "etc", "home", "home/app", "proc", "root", "sys", "usr", "usr/bin"):
+            add_to_tar(archive, folder_member(name))
+        for name in ("dev", "var"):
+            add_to_tar(archive, folder_member(name))
+        add_to_tar(archive, folder_member("tmp", 0o1777))
+        add_to_tar(archive, file_member("bin/busybox", 0o755), Path(busybox).read_bytes())
+        for name in applets(busybox):
+            add_to_tar(archive, link_member(f"bin/{name}", "busybox"))
+        add_to_tar(archive, link_member("usr/bin/env", "../../bin/busybox"))
+        add_to_tar(archive, file_member("etc/passwd"), PASSWD.encode())
+        add_to_tar(archive, file_member("etc/group"), GROUP.encode())
+    return path
+
+
+@pytest.fixture
+def busybox_image(pybuild: Pybuild, busybox_rootfs: Path) -> str:
+    """Return the name of a busybox image that is in this test's store."""
+    pybuild("import", busybox_rootfs, BUSYBOX)
+    return BUSYBOX
+
+
+@pytest.fixture(scope="session")
+def debian_rootfs_tar(tool) -> Path:
+    """Return a tar of a small Debian whose apt works. Kept in .cache, so that reruns are fast."""
+    tool("mmdebstrap")
+    path = CACHE / "debian-bookworm.tar"
+    # The script takes a lock, so that parallel test processes make the file once.
+    subprocess.run(
+        [sys.executable, PROJECT / "scripts" / "debian_rootfs.py", path, "bookworm"], check=True
+    )
+    return path
+
+
+@pytest.fixture
+def debian_image(pybuild: Pybuild, debian_rootfs_tar: Path) -> str:
+    """Return the name of a Debian image that is in this test's store."""
+    pybuild("import", debian_rootfs_tar, DEBIAN)
+    return DEBIAN
