@@ -1,0 +1,173 @@
+"""A store: one folder that many processes share, and the parts that live in it."""
+
+import os
+from contextlib import AbstractContextManager
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from store.content import ContentStore
+from store.errors import NewerFormat, NotFound, StoreError, disk_errors
+from store.folder import Folder, write_durably
+from store.locks import held
+
+if TYPE_CHECKING:
+    from store.buildrecords import BuildRecords
+    from store.images import ImageStore
+    from store.layers import LayerStore
+    from store.snapshots import Snapshots
+
+VERSION = 1
+
+_FOLDERS = (
+    "blobs/sha256",
+    "layers/sha256",
+    "chains/sha256",
+    "l",
+    "snapshots",
+    "images",
+    "logs",
+    "locks",
+    "trash",
+    "tmp",
+    "stubs",
+    "containers",
+)
+
+
+class Store:
+    """One store; its parts are made when first touched, so that a verb imports what it uses.
+
+    root: its absolute path. Opening is cheap, and nothing stays open between calls.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.folder = Folder(root)
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str], *, create: bool = True) -> "Store":
+        """Open the store in the folder `root`, made if absent and `create`.
+
+        Raises NewerFormat when a later version wrote it, NotFound when it is absent and may not
+        be made, StoreError when the folder cannot be used or holds something else.
+        """
+        path = os.path.abspath(os.fspath(root))
+        with disk_errors(f"open store {path}", path):
+            if _version(path) is None:
+                if not create:
+                    raise NotFound(f"open store {path}: there is none")
+                _make(path)
+        return cls(path)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what the parts hold open."""
+        records = self.__dict__.pop("records", None)
+        if records is not None:
+            records.close()
+
+    @cached_property
+    def content(self) -> ContentStore:
+        """The blobs."""
+        return ContentStore(self.folder)
+
+    @cached_property
+    def layers(self) -> "LayerStore":
+        """The unpacked layers."""
+        from store.layers import LayerStore
+
+        return LayerStore(self.folder, self.content)
+
+    @cached_property
+    def snapshots(self) -> "Snapshots":
+        """Writable trees on top of layers."""
+        from store.snapshots import Snapshots
+
+        return Snapshots(self.folder, self.layers)
+
+    @cached_property
+    def images(self) -> "ImageStore":
+        """Images and the references that name them."""
+        from store.images import ImageStore
+
+        return ImageStore(self)
+
+    @cached_property
+    def records(self) -> "BuildRecords":
+        """The build cache's records and the journal (SQLite)."""
+        from store.buildrecords import BuildRecords
+
+        return BuildRecords(self.folder.path("records.db"))
+
+    def lock(self, name: str) -> AbstractContextManager[int]:
+        """Hold the lock called `name` (any text); the value is its descriptor, to be inherited."""
+        return self.folder.lock(name)
+
+    def lease(self) -> AbstractContextManager[None]:
+        """Keep garbage collection out; a build takes it before its first look-up."""
+        return self.folder.lease()
+
+    def exclusive_lease(self) -> AbstractContextManager[None]:
+        """Be the only user of the store, for garbage collection. Raises InUse at once if not."""
+        return self.folder.exclusive_lease()
+
+    def remove_tree(self, path: str | os.PathLike[str]) -> None:
+        """Take `path` out of the store at once, then delete it; absent is fine."""
+        self.folder.remove_tree(os.fspath(path))
+
+
+def _version(root: str) -> int | None:
+    """Return the version of the store in `root`, None when there is none.
+
+    Raises NewerFormat, StoreError for a version file that holds no number.
+    """
+    try:
+        with open(f"{root}/version", "rb") as file:
+            text = file.read(32).strip()
+    except FileNotFoundError:
+        return None
+    if not text.isdigit():
+        raise StoreError(f"open store {root}: its version file holds no number")
+    version = int(text)
+    if version > VERSION:
+        raise NewerFormat(
+            f"open store {root}: its format {version} is newer than {VERSION}, the newest known",
+            hint="use the pybuild that made it, or another --root",
+        )
+    return version
+
+
+def _make(root: str) -> None:
+    """Make the folders; the version file comes last, so that a store without it is unfinished."""
+    _refuse_foreign(root)
+    os.makedirs(f"{root}/locks", mode=0o700, exist_ok=True)
+    with held(f"{root}/locks/store"):
+        if _version(root) is None:
+            for name in _FOLDERS:
+                os.makedirs(f"{root}/{name}", mode=0o700, exist_ok=True)
+            write_durably(Folder(root), f"{root}/version", b"%d\n" % VERSION)
+
+
+def _refuse_foreign(root: str) -> None:
+    """Raise StoreError when `root` holds something that is not ours: it is not ours to fill."""
+    ours = {name.split("/")[0] for name in _FOLDERS} | {"version"}
+    try:
+        foreign = sorted(set(os.listdir(root)) - ours)
+    except FileNotFoundError:
+        return
+    if foreign:
+        raise StoreError(
+            f"open store {root}: the folder is no store and holds {foreign[0]!r}",
+            hint="name an empty or absent folder",
+        )

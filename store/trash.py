@@ -1,0 +1,97 @@
+"""Deleting trees: by descriptors, whatever the names, the depth or the modes."""
+
+import contextlib
+import os
+import stat
+
+_KEPT_OPEN = 64  # levels whose descriptors stay open; deeper ones are reopened through ".."
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def delete_tree(path: str) -> None:
+    """Delete `path` and everything below it; what is already gone is fine. Raises OSError.
+
+    Symlinks are deleted, never followed.
+    """
+    parent_fd = os.open(os.path.dirname(path) or ".", _DIRECTORY)
+    try:
+        name = os.path.basename(path)
+        if not _unlinked(parent_fd, name):
+            _delete_below(parent_fd, name)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(name, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def _unlinked(dir_fd: int, name: str) -> bool:
+    """Unlink what is no directory; False for a directory."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return True
+    except (IsADirectoryError, PermissionError):
+        # Linux says EISDIR, POSIX EPERM; a directory is told by looking.
+        if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            raise
+        return False
+    return True
+
+
+def _open_directory(dir_fd: int, name: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=dir_fd)
+        return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+
+
+def _subdirectories(dir_fd: int) -> list[str]:
+    """Unlink all that is no directory in `dir_fd` and return the names of the rest."""
+    rest = []
+    with os.scandir(dir_fd) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                rest.append(entry.name)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.name, dir_fd=dir_fd)
+    return rest
+
+
+def _delete_below(parent_fd: int, name: str) -> None:
+    top = _open_directory(parent_fd, name)
+    levels: list[tuple[int, list[str]]] = [(top, _subdirectories(top))]
+    try:
+        while levels:
+            here, names = levels[-1]
+            if names:
+                below = _open_directory(here, names[-1])
+                levels.append((below, _subdirectories(below)))
+                _close_far_level(levels)
+                continue
+            levels.pop()
+            if levels:
+                _return_to_parent(levels, here)
+            os.close(here)
+    finally:
+        for fd, _ in levels:
+            if fd >= 0:
+                os.close(fd)
+
+
+def _close_far_level(levels: list[tuple[int, list[str]]]) -> None:
+    if len(levels) > _KEPT_OPEN:
+        far, names = levels[-_KEPT_OPEN - 1]
+        os.close(far)
+        levels[-_KEPT_OPEN - 1] = (-1, names)
+
+
+def _return_to_parent(levels: list[tuple[int, list[str]]], child_fd: int) -> None:
+    fd, names = levels[-1]
+    if fd < 0:
+        fd = os.open("..", _DIRECTORY, dir_fd=child_fd)
+        levels[-1] = (fd, names)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(names[-1], dir_fd=fd)
+    names.pop()
