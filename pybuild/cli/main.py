@@ -20,8 +20,8 @@ from pybuild.errors import NotSupported, UsageError
 VERBS = {
     "build": "pybuild.cli.build",
     "run": "pybuild.cli.run",
-    "ps": "pybuild.cli.run",
-    "rm": "pybuild.cli.run",
+    "ps": "pybuild.cli.containers",
+    "rm": "pybuild.cli.containers",
     "images": "pybuild.cli.images",
     "rmi": "pybuild.cli.images",
     "tag": "pybuild.cli.images",
@@ -59,11 +59,12 @@ _ALIASES = {
 _GROUPS = frozenset(name.partition(" ")[0] for name in [*VERBS, *_ALIASES] if " " in name)
 
 # Docker's verbs that this version does not have.
-_LATER = frozenset(
-    "attach commit compose context cp create diff events exec export kill login logout logs"
-    " manifest network pause plugin port pull push rename restart search start stats stop"
-    " top unpause update volume wait bake buildx".split()
-) - frozenset(_GROUPS)
+_LATER_WORDS = """
+attach bake commit compose context cp create diff events exec export kill login logout logs
+manifest network pause plugin port pull push rename restart search start stats stop top unpause
+update volume wait
+"""
+_LATER = frozenset(_LATER_WORDS.split())
 
 _HELP = """\
 Usage: pybuild [--root DIR] [--debug] [build] [OPTIONS] CONTEXT

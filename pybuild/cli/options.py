@@ -227,8 +227,8 @@ class _Reader:
             hint = f"--{name} is a global option: it stands before the verb"
             raise usage_error(self._syntax, f"unknown option --{name}", hint)
         close = suggestion(name, [*self._by_name, *self._later, "help"])
-        hint = f"did you mean --{close}?" if close else None
-        raise usage_error(self._syntax, f"unknown option --{name}", hint)
+        meant = f"did you mean --{close}?" if close else None
+        raise usage_error(self._syntax, f"unknown option --{name}", meant)
 
     def _unknown_short(self, letter: str) -> None:
         if letter == "h":

@@ -63,7 +63,7 @@ class PlainProgress:
         self._out.write("\n".join(lines) + "\n")
         self._out.flush()
 
-    def _text(self, event: Event) -> str:  # noqa: C901 - one arm a kind of event
+    def _text(self, event: Event) -> str:
         match event:
             case StepStarted(step, name):
                 self._steps[step] = _Step(name)

@@ -7,8 +7,10 @@ not a method here cannot be done by the command line nor by any other face.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from pybuild.errors import ContainerError, NotPrivileged
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     from builder.events import Event
     from builder.request import BuildRequest
     from pybuild.engine.builds import BuildResult
+    from pybuild.engine.images import HistoryLine
+    from pybuild.engine.records import ContainerRecord
+    from pybuild.engine.runrequest import RunRequest
+    from pybuild.engine.upkeep import CacheEntry
+    from store.images import Image
+    from store.reference import Reference
     from store.root import Store
 
 
@@ -31,6 +39,21 @@ def default_root() -> str:
         return "/var/lib/pybuild"
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(data, "pybuild")
+
+
+def require_privilege(what: str) -> None:
+    """Raise NotPrivileged when this process may not do what containers and layers need.
+
+    Asked before the store is touched.
+    """
+    from pybuild.engine.info import missing_privileges
+
+    missing = missing_privileges()
+    if missing:
+        raise NotPrivileged(
+            f"{what}: not enough privilege: this process lacks {', '.join(missing)}",
+            hint="run it as root, for example with sudo; running without root is not supported yet",
+        )
 
 
 class Engine:
@@ -75,4 +98,136 @@ class Engine:
         """Build `request`, reporting every event as it happens, and return what was made."""
         from pybuild.engine.builds import build
 
+        require_privilege("build")
         return build(self, request, on_event, cancel)
+
+    def images(self, pattern: str | None = None) -> list[tuple[Image, tuple[Reference, ...]]]:
+        """Return the images, newest first, each with those of its names that fit `pattern`."""
+        from pybuild.engine import images
+
+        return images.images(self.store, pattern)
+
+    def inspect(self, name: str, kind: str | None = None) -> dict[str, object]:
+        """Return everything about the container or image called `name`, as docker's JSON.
+
+        kind: `image` or `container` where only one of them is meant. Raises NotFound, Ambiguous,
+        ContainerError.
+        """
+        from pybuild.engine import containers, images
+
+        if kind != "image":
+            found = containers.inspected(self.store, name)
+            if found is not None:
+                return found
+            if kind == "container":
+                raise ContainerError(f"no such container: {name}")
+        return images.describe(self.store.images.find(name))
+
+    def history(self, name: str) -> list[HistoryLine]:
+        """Return how the image called `name` came about, newest line first."""
+        from pybuild.engine import images
+
+        return images.history(self.store, self.store.images.find(name))
+
+    def tag(self, source: str, target: str) -> None:
+        """Give the image called `source` the name `target` too."""
+        from pybuild.engine import images
+
+        images.tag(self.store, source, target)
+
+    def remove_image(self, name: str, *, force: bool = False) -> list[str]:
+        """Remove a name, and with the last one the image; return a line for each thing done."""
+        from pybuild.engine import images
+
+        return images.remove(self.store, name, force=force)
+
+    def import_rootfs(
+        self,
+        source: BinaryIO,
+        *,
+        reference: str | None = None,
+        changes: tuple[str, ...] = (),
+        message: str = "",
+        platform: str | None = None,
+    ) -> Image:
+        """Make an image of the file system tarball `source` and return it.
+
+        changes: Dockerfile instructions for its config.
+        """
+        from pybuild.engine import transfers
+
+        require_privilege("import")
+        return transfers.import_rootfs(
+            self.store,
+            source,
+            reference=reference,
+            changes=changes,
+            message=message,
+            platform=platform,
+        )
+
+    def load(self, source: BinaryIO | str) -> list[tuple[Image, Reference | None]]:
+        """Load the images of an archive, or of an OCI layout's folder, and return them."""
+        from pybuild.engine import transfers
+
+        require_privilege("load")
+        return transfers.load(self.store, source)
+
+    def save(self, names: Sequence[str], target: BinaryIO) -> None:
+        """Write images to `target` as `docker save` does."""
+        from pybuild.engine import transfers
+
+        transfers.save(self.store, names, target)
+
+    def save_file(self, names: Sequence[str], path: str) -> None:
+        """Write images to the file `path`, which appears whole or not at all."""
+        from pybuild.engine import transfers
+
+        transfers.save_file(self.store, names, path)
+
+    def run(self, request: RunRequest, *, on_created: Callable[[str], None] | None = None) -> int:
+        """Make a container, run it to its end with our stdio, and return its exit code.
+
+        on_created: called with the container's ID before its command starts.
+        Raises ContainerError and RuntimeFailure when the command cannot be started.
+        """
+        from pybuild.engine import containers
+
+        require_privilege("run")
+        return containers.run(self.store, request, on_created)
+
+    def containers(self, *, everything: bool = False) -> list[ContainerRecord]:
+        """Return the containers that run, or all there are, newest first."""
+        from pybuild.engine import containers
+
+        return containers.listed(self.store, everything=everything)
+
+    def remove_container(self, name: str, *, force: bool = False) -> None:
+        """Remove a container. Raises ContainerError when it runs, unless `force`: it is killed."""
+        from pybuild.engine import containers
+
+        containers.remove(self.store, name, force=force)
+
+    def cache_entries(self) -> list[CacheEntry]:
+        """Return what the build cache remembers, newest first."""
+        from pybuild.engine import upkeep
+
+        return upkeep.cache_entries(self.store)
+
+    def info(self) -> dict[str, object]:
+        """Return what there is to know about the installation, the host and the store."""
+        from pybuild.engine import info
+
+        return info.described(self.store)
+
+    def check(self, *, deep: bool = False) -> list[str]:
+        """Return a line for each damage in the store; `deep` reads every byte."""
+        from pybuild.engine import upkeep
+
+        return upkeep.check(self.store, deep=deep)
+
+    def prune(self, *, forget_cache: bool = False) -> int:
+        """Remove what nothing refers to and return the bytes that freed."""
+        from pybuild.engine import upkeep
+
+        return upkeep.prune(self.store, forget_cache=forget_cache)

@@ -1,0 +1,113 @@
+"""The verbs import, load and save."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from pybuild.cli.options import Parsed, Syntax, flag, many, value
+from pybuild.cli.verb import Session, Verb
+from pybuild.errors import NotSupported, UsageError
+
+IMPORT = Syntax(
+    verb="import",
+    usage="import [OPTIONS] FILE|- [NAME[:TAG]]",
+    summary="Make an image of a file system tarball.",
+    options=(
+        many("change", "INSTRUCTION", 'Dockerfile instruction for the image, as CMD ["sh"]', "c"),
+        value("message", "TEXT", "comment for the history", "m"),
+        value("platform", "OS/ARCH", "platform of the image"),
+    ),
+    at_least=1,
+    at_most=2,
+)
+LOAD = Syntax(
+    verb="load",
+    usage="load [OPTIONS]",
+    summary="Load images from an archive (docker save, OCI layout) on stdin or in a file.",
+    options=(
+        value("input", "FILE", "archive to read, or folder of an OCI layout", "i"),
+        flag("quiet", "as docker's; there is no progress to be quiet about", "q"),
+    ),
+    later="platform",
+)
+SAVE = Syntax(
+    verb="save",
+    usage="save [OPTIONS] IMAGE...",
+    summary="Save images to an archive that docker load reads and that is an OCI layout too.",
+    options=(value("output", "FILE", "file to write (default: stdout)", "o"),),
+    at_least=1,
+    at_most=None,
+    later="platform",
+)
+
+
+def import_(parsed: Parsed, session: Session) -> int:
+    """Make an image of a file system tarball and print its ID."""
+    source, *rest = parsed.arguments
+    if source.startswith(("http://", "https://")):
+        raise NotSupported("import from a URL: not supported yet")
+    with session.engine() as engine, _reading(source) as stream:
+        image = engine.import_rootfs(
+            stream,
+            reference=rest[0] if rest else None,
+            changes=parsed.many("change"),
+            message=parsed.text("message") or f"Imported from {source}",
+            platform=parsed.text("platform"),
+        )
+    print(image.id)
+    return 0
+
+
+def load(parsed: Parsed, session: Session) -> int:
+    """Load images and print the name of each."""
+    source = parsed.text("input")
+    with session.engine() as engine:
+        if source is not None and os.path.isdir(source):
+            loaded = engine.load(source)
+        else:
+            with _reading(source or "-") as stream:
+                loaded = engine.load(stream)
+    for image, reference in loaded:
+        if reference is None:
+            print(f"Loaded image ID: {image.id}")
+        else:
+            print(f"Loaded image: {reference.familiar()}")
+    return 0
+
+
+def save(parsed: Parsed, session: Session) -> int:
+    """Save images; a file appears whole or not at all."""
+    target = parsed.text("output")
+    with session.engine() as engine:
+        if target is not None and target != "-":
+            engine.save_file(parsed.arguments, target)
+            return 0
+        if sys.stdout.isatty():
+            raise UsageError(
+                "save: an archive is not written to a terminal",
+                hint="name a file with -o, or redirect stdout",
+            )
+        engine.save(parsed.arguments, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    return 0
+
+
+VERBS = {"import": Verb(IMPORT, import_), "load": Verb(LOAD, load), "save": Verb(SAVE, save)}
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[BinaryIO]:
+    """Open the file `source`, stdin for `-`; a terminal is refused: nobody types an archive."""
+    if source != "-":
+        with open(source, "rb") as stream:
+            yield stream
+        return
+    if sys.stdin.isatty():
+        raise UsageError(
+            "an archive is not read from a terminal", hint="name a file, or redirect stdin"
+        )
+    yield sys.stdin.buffer

@@ -1,0 +1,109 @@
+"""The verbs ps and rm: containers that `run` without --rm has left."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pybuild.cli.listing import listing
+from pybuild.cli.options import Parsed, Syntax, flag, value
+from pybuild.cli.report import is_expected, message_of
+from pybuild.cli.table import ago, human_duration, parse_time, short_id, shortened
+from pybuild.cli.verb import Session, Verb
+
+if TYPE_CHECKING:
+    from pybuild.engine.records import ContainerRecord
+
+PS = Syntax(
+    verb="ps",
+    usage="ps [OPTIONS]",
+    summary="List containers that run; with -a all of them.",
+    options=(
+        flag("all", "ended ones too", "a"),
+        value("format", "FORM", "table, json or a template: {{.ID}} {{.Names}} …"),
+        flag("no-trunc", "show everything in full"),
+        flag("quiet", "show container IDs only", "q"),
+    ),
+    later="filter/f last/n latest/l size/s",
+)
+RM = Syntax(
+    verb="rm",
+    usage="rm [OPTIONS] CONTAINER...",
+    summary="Remove containers.",
+    options=(
+        flag("force", "kill what runs, do not mind what is not there", "f"),
+        flag("volumes", "as docker's; volumes are part of the container here", "v"),
+    ),
+    at_least=1,
+    at_most=None,
+    later="link/l",
+)
+
+_COLUMNS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "RunningFor": "CREATED",
+    "Status": "STATUS",
+    "Names": "NAMES",
+}
+_COMMAND_WIDTH = 20
+
+
+def ps(parsed: Parsed, session: Session) -> int:
+    """List containers."""
+    whole = parsed.flag("no-trunc")
+    with session.engine() as engine:
+        containers = engine.containers(everything=parsed.flag("all"))
+    rows = [_row(record, whole=whole) for record in containers]
+    if parsed.flag("quiet"):
+        print("".join(f"{row['ID']}\n" for row in rows), end="")
+    else:
+        print(listing(rows, _COLUMNS, parsed.text("format")), end="")
+    return 0
+
+
+def rm(parsed: Parsed, session: Session) -> int:
+    """Remove containers; go on after a failure."""
+    failed = False
+    with session.engine() as engine:
+        for name in parsed.arguments:
+            try:
+                engine.remove_container(name, force=parsed.flag("force"))
+            except Exception as error:
+                if not is_expected(error):
+                    raise
+                print(f"error: {message_of(error)}", file=sys.stderr)
+                failed = True
+            else:
+                print(name)
+    return 1 if failed else 0
+
+
+VERBS = {"ps": Verb(PS, ps), "rm": Verb(RM, rm)}
+
+
+def _row(record: ContainerRecord, *, whole: bool) -> dict[str, str]:
+    command = " ".join(record.args)
+    return {
+        "ID": record.id if whole else short_id(record.id),
+        "Image": record.image_name,
+        "Command": f'"{command if whole else shortened(command, _COMMAND_WIDTH)}"',
+        "RunningFor": ago(parse_time(record.created)),
+        "CreatedAt": record.created,
+        "State": record.state,
+        "Status": _status(record),
+        "Names": record.name,
+        "Labels": ",".join(f"{key}={label}" for key, label in record.labels),
+    }
+
+
+def _status(record: ContainerRecord) -> str:
+    if record.state == "running":
+        since = parse_time(record.started)
+        passed = (datetime.now(UTC) - since).total_seconds() if since else 0
+        return f"Up {human_duration(passed)}"
+    if record.state == "exited":
+        return f"Exited ({record.exit_code}) {ago(parse_time(record.finished))}"
+    return record.state.capitalize()

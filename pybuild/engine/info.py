@@ -1,0 +1,85 @@
+"""What there is to know about this installation, its host and its store."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from typing import TYPE_CHECKING
+
+from pybuild.engine.records import load_all
+
+if TYPE_CHECKING:
+    from store.root import Store
+
+_NEEDED_CAPABILITIES = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_MKNOD": 27,
+}
+
+
+def own_version() -> str:
+    """Return the version of pybuild that runs."""
+    try:
+        return version_of("pybuild")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what takes part, by name."""
+    return {
+        "pybuild": own_version(),
+        "python": platform.python_version(),
+        "kernel": os.uname().release,
+        "platform": host_platform(),
+    }
+
+
+def host_platform() -> str:
+    """Return the host's platform in image-spec words: linux/amd64."""
+    machine = os.uname().machine
+    names = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
+    return f"linux/{names.get(machine, machine)}"
+
+
+def missing_privileges() -> list[str]:
+    """Return the capabilities that building and running need and this process lacks."""
+    effective = 0
+    with open("/proc/self/status") as lines:
+        for line in lines:
+            if line.startswith("CapEff:"):
+                effective = int(line.split()[1], 16)
+    return [name for name, bit in _NEEDED_CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def cgroup_version() -> str:
+    """Return which cgroup hierarchy the host has: v2, v1, or none."""
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return "v2"
+    with open("/proc/self/cgroup") as lines:
+        return "v1" if any(line.split(":")[1] for line in lines) else "none"
+
+
+def described(store: Store) -> dict[str, object]:
+    """Return what `info` says, in the order in which it says it."""
+    disk = os.statvfs(store.root)
+    missing = missing_privileges()
+    return {
+        **versions(),
+        "interpreter": sys.executable,
+        "root": store.root,
+        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "images": len(store.images.ids()),
+        "containers": len(load_all(store.root)),
+        "mode": "root" if not missing else f"may not build or run: lacks {', '.join(missing)}",
+        "cgroups": cgroup_version(),
+        "processors": len(os.sched_getaffinity(0)),
+    }

@@ -1,0 +1,48 @@
+"""The store's upkeep: what the build cache holds, damage, and what can go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from store.buildrecords import BuildRecord
+    from store.root import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A result that the build cache remembers.
+
+    is_present: its layers are in the store; records outlive them. size_bytes: what they hold.
+    """
+
+    record: BuildRecord
+    is_present: bool
+    size_bytes: int
+
+
+def cache_entries(store: Store) -> list[CacheEntry]:
+    """Return every record of the build cache, the newest first."""
+    entries = []
+    for record in reversed(store.records.list()):
+        present = all(store.layers.has(diff_id) for diff_id in record.diff_ids)
+        size = sum(store.layers.info(d).content_bytes for d in record.diff_ids) if present else 0
+        entries.append(CacheEntry(record, present, size))
+    return entries
+
+
+def check(store: Store, *, deep: bool) -> list[str]:
+    """Return a line for each damage in the store."""
+    from store import check as checking
+
+    return [str(problem) for problem in checking.check(store, deep)]
+
+
+def prune(store: Store, *, forget_cache: bool) -> int:
+    """Remove what nothing refers to and return the bytes that freed."""
+    from store import gc
+
+    if forget_cache:
+        store.records.forget()
+    return gc.collect(store)
