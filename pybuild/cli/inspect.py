@@ -66,8 +66,8 @@ def inspect(parsed: Parsed, session: Session) -> int:
                 errors.append(error)
     print(_inspected(found, parsed.text("format")), end="")
     sys.stdout.flush()
-    for error in errors:
-        print(f"error: {message_of(error)}", file=sys.stderr)
+    for failure in errors:
+        print(f"error: {message_of(failure)}", file=sys.stderr)
     return 1 if errors else 0
 
 

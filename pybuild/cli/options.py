@@ -124,7 +124,7 @@ def suggestion(word: str, known: Sequence[str]) -> str | None:
     """Return the one of `known` that `word` was probably meant to be."""
     from difflib import get_close_matches  # 5 ms, for the unlucky only
 
-    close = get_close_matches(word, known, n=1, cutoff=0.7)
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
     return close[0] if close else None
 
 

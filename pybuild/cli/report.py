@@ -20,7 +20,6 @@ _EXIT_CODES = {
     "builder.errors.Canceled": EXIT_INTERRUPTED,
     "builder.errors.BuildError": 1,
     "grammar.errors.GrammarError": 1,
-    "registry_client.errors.RegistryError": 1,
     "runtime.errors.RuntimeFailure": 1,
     "store.errors.StoreError": 1,
     "builtins.OSError": 1,
@@ -29,6 +28,7 @@ _EXIT_CODES = {
 
 # `run`: every failure of ours is 125, so that it cannot be taken for the command's own.
 _CONTAINER_EXIT_CODES = {
+    "runtime.errors.Cancelled": EXIT_INTERRUPTED,
     "runtime.errors.CommandNotExecutable": 126,
     "runtime.errors.CommandNotFound": 127,
     "builtins.KeyboardInterrupt": EXIT_INTERRUPTED,

@@ -28,10 +28,11 @@ def human_size(size_bytes: int) -> str:
     """Return a size as docker prints it: decimal units, three digits (`1.23MB`)."""
     size = float(size_bytes)
     for unit in _SIZE_UNITS:
-        if size < 1000 or unit == _SIZE_UNITS[-1]:
-            return f"{size:.3g}{unit}" if size < 1000 else f"{size:.0f}{unit}"
+        shown = f"{size:.3g}"
+        if float(shown) < 1000:  # 999.9 is shown as 1 of the next unit
+            return shown + unit
         size /= 1000
-    raise AssertionError("unreachable")
+    return f"{size * 1000:.0f}{_SIZE_UNITS[-1]}"
 
 
 def human_duration(seconds: float) -> str:

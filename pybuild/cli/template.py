@@ -17,6 +17,7 @@ from pybuild.errors import NotSupported, UsageError
 
 _ACTION = re.compile(r"(\{\{.*?\}\})", re.DOTALL)
 _WORD = re.compile(r'\s*(\||"(?:[^"\\]|\\.)*"|`[^`]*`|[^\s|"`]+)')
+_REFUSED = frozenset({"with", "block", "define", "template", "break", "continue"})
 _ESCAPES = {r"\t": "\t", r"\n": "\n"}
 
 
@@ -66,6 +67,8 @@ class Template:
             words = _words(token)
             if words is None:
                 nodes.append(_Text(token))
+            elif words[0] in _REFUSED:
+                raise NotSupported(f"format: {token}: not supported yet")
             elif words[:1] in (("end",), ("else",)):
                 if not nested:
                     raise UsageError(f"format: unexpected {token}")

@@ -45,7 +45,7 @@ def images(store: Store, pattern: str | None = None) -> list[tuple[Image, tuple[
     """
     found = []
     for image in store.images.list():
-        names = tuple(sorted(r for r in image.references if pattern is None or _fits(r, pattern)))
+        names = tuple(r for r in image.references if pattern is None or _fits(r, pattern))
         if names or pattern is None:
             found.append((image, names))
     found.sort(key=lambda pair: (pair[0].config.created or "", pair[0].id), reverse=True)

@@ -1,0 +1,168 @@
+"""Global options, which word is the verb, and what becomes of errors."""
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+from pybuild.cli import main, report
+from pybuild.cli.options import Syntax
+from pybuild.errors import ContainerError, NotSupported, UsageError
+
+
+@pytest.mark.parametrize("name", main.VERBS)
+def test_every_row_of_the_verb_table_leads_to_a_verb(name: str) -> None:
+    verb = main.load_verb(name)
+    assert isinstance(verb.syntax, Syntax)
+    assert verb.syntax.verb == name
+    assert verb.syntax.usage.startswith(("[build]", name))
+    letters = [option.short for option in verb.syntax.options if option.short]
+    assert len(letters) == len(set(letters))
+
+
+@pytest.mark.parametrize("name", main.VERBS)
+def test_a_module_has_no_verb_that_the_table_lacks(name: str) -> None:
+    verbs = importlib.import_module(main.VERBS[name]).VERBS
+    assert all(main.VERBS[other] == main.VERBS[name] for other in verbs)
+
+
+@pytest.mark.parametrize("name", main.VERBS)
+def test_no_option_is_both_there_and_for_later(name: str) -> None:
+    syntax = main.load_verb(name).syntax
+    later = {word.partition("/")[0] for word in syntax.later.split()}
+    assert not later & {option.name for option in syntax.options}
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "rest"),
+    [
+        (["images", "-q"], "images", ["-q"]),
+        (["build", "."], "build", ["."]),
+        (["-t", "x", "."], "build", ["-t", "x", "."]),
+        (["."], "build", ["."]),
+        (["./run"], "build", ["./run"]),
+        (["../images"], "build", ["../images"]),
+        (["cache", "ls", "-q"], "cache ls", ["-q"]),
+        (["image", "ls"], "images", []),
+        (["container", "run", "x"], "run", ["x"]),
+        (["system", "check"], "system check", []),
+        (["https://example.org/x.git"], "build", ["https://example.org/x.git"]),
+    ],
+)
+def test_the_first_word_is_a_verb_or_a_build(words: list[str], name: str, rest: list[str]) -> None:
+    assert main.find_verb(words) == (name, rest)
+
+
+def test_a_directory_that_is_there_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("site")
+    assert main.find_verb(["site"]) == ("build", ["site"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["iamges"], '"iamges" is neither a verb nor a directory', "did you mean images?"),
+        (["cache"], "cache: no such verb", "there is: cache ls"),
+        (["cache", "rm"], "cache rm: no such verb", "there is: cache ls"),
+    ],
+)
+def test_a_word_that_means_nothing(words: list[str], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        main.find_verb(words)
+    assert (str(caught.value), caught.value.hint) == (message, hint)
+
+
+def test_verbs_of_docker_that_are_not_here() -> None:
+    with pytest.raises(NotSupported, match="pull: not supported yet"):
+        main.find_verb(["pull", "debian"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "stderr"),
+    [
+        (["build", "--bogus", "."], 2, "error: build: unknown option --bogus\nhint: see"),
+        (["build", "--squash", "."], 1, "error: --squash: not supported yet\n"),
+        (["pull", "x"], 1, "error: pull: not supported yet\n"),
+        (["run", "--bogus", "x"], 125, "error: run: unknown option --bogus\n"),
+        (["run", "-d", "x"], 125, "error: -d (--detach): not supported yet\n"),
+        (["--root"], 2, "error: --root needs a folder\n"),
+    ],
+)
+def test_errors_become_one_line_a_hint_and_an_exit_code(
+    words: list[str], code: int, stderr: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(words) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(stderr)
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--debug", "pull", "x"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [([], "Usage: pybuild"), (["-h"], "Usage: pybuild"), (["run", "--help"], "Usage: pybuild run")],
+)
+def test_help_goes_to_stdout(
+    words: list[str], start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(words) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(start)
+    assert err == ""
+
+
+def test_the_help_names_every_verb() -> None:
+    assert all(f"  {name} " in main._HELP for name in main.VERBS)
+
+
+class TestReport:
+    def test_a_bug_is_one_line_and_says_how_to_see_more(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        report.report(ZeroDivisionError("a\nb"), debug=False)
+        assert capsys.readouterr().err == (
+            "error: bug in pybuild: ZeroDivisionError: a b\n"
+            "hint: pybuild --debug … shows the traceback\n"
+        )
+
+    def test_details_come_before_the_error(self, capsys: pytest.CaptureFixture[str]) -> None:
+        error = ContainerError("broken", hint="mend it")
+        error.details = "line 1\nline 2"  # type: ignore[attr-defined]
+        report.report(error, debug=False)
+        assert capsys.readouterr().err == "line 1\nline 2\nerror: broken\nhint: mend it\n"
+
+    def test_an_operating_system_error_names_the_file(self) -> None:
+        error = FileNotFoundError(2, "No such file or directory", "/x")
+        assert report.message_of(error) == "/x: no such file or directory"
+
+    def test_a_full_disk_has_a_hint(self) -> None:
+        assert "disk is full" in (report.hint_of(OSError(28, "No space left on device")) or "")
+
+    @pytest.mark.parametrize(
+        ("error", "code", "in_container"),
+        [
+            (UsageError("x"), 2, 125),
+            (NotSupported("x"), 1, 125),
+            (ContainerError("x"), 1, 125),
+            (KeyboardInterrupt(), 130, 130),
+            (OSError(2, "x"), 1, 125),
+            (ZeroDivisionError(), 1, 125),
+        ],
+    )
+    def test_exit_codes(self, error: BaseException, code: int, in_container: int) -> None:
+        assert report.exit_code(error) == code
+        assert report.exit_code(error, in_container=True) == in_container
+
+    def test_every_class_in_the_tables_exists(self) -> None:
+        for name in [*report._EXIT_CODES, *report._CONTAINER_EXIT_CODES]:
+            module, _, cls = name.rpartition(".")
+            assert issubclass(getattr(importlib.import_module(module), cls), BaseException)
