@@ -1,0 +1,221 @@
+"""A whole build, in six phases: read, stages, lower, graph, schedule, export.
+
+This is the builder's front door: `build` is what the rest of the program calls.
+"""
+
+import os
+import platform as host
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from builder.context import (
+    DockerfileText,
+    open_context,
+    read_dockerfile,
+    read_ignore_rules,
+)
+from builder.errors import BuildError, Canceled, NotSupportedYet
+from builder.events import OnEvent
+from builder.export.archive import write_archive
+from builder.export.image import write_image
+from builder.graph import build_graph
+from builder.imageconfig import image_config
+from builder.planning import BuildPlan, plan_build
+from builder.request import BuildRequest, Output
+from builder.schedule import default_jobs, run_graph
+from builder.site import Progress, Result, Site, WarnFunction
+from builder.solve import solve
+from builder.stages import StageList, stages_of
+from builder.vertex import VertexID
+from grammar import parse
+from grammar.errors import GrammarError
+from grammar.ignorefile import IgnoreRules
+from runtime.executor import Cancel
+from store.buildrecords import BuildRow
+from store.digest import Digest
+from store.errors import InvalidReference
+from store.images import Image
+from store.reference import Reference
+from store.root import Store
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
+_OUTPUT_TYPES = ("image", "oci", "docker", "cacheonly")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A finished build. image_id is None when no image was asked for (`type=cacheonly`)."""
+
+    build_id: str
+    image_id: Digest | None
+    references: tuple[Reference, ...]
+
+
+def host_platform() -> str:
+    """Return the platform of this machine as os/arch[/variant]."""
+    machine = host.machine()
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+
+
+def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
+    """Build what `request` says into `store`.
+
+    on_event: takes the progress, one event at a time, from several threads. cancel: set by
+    anyone, it stops the build.
+    Raises GrammarError, BuildError, StoreError, RuntimeFailure; nothing is half-made then.
+    """
+    platform = check_platform(request)
+    outputs = check_outputs(request)
+    references = tuple(parse_tag(tag) for tag in request.tags)
+    progress = Progress(on_event)
+    dockerfile = read_dockerfile(request)
+    stages = parse_dockerfile(dockerfile, progress)
+    ignore_file, rules = load_ignore_rules(request, dockerfile, progress)
+    with store.lease(), journaled(store, request, dockerfile) as row:
+        warn = WarnFunction(progress)
+        for warning in stages.dockerfile.warnings:
+            warn(warning.rule, warning.message, warning.line)
+        plan = plan_build(store, request, stages, platform, warn)
+        cache_folder = os.path.join(store.root, "contexts")
+        context = open_context(request, ignore_file, rules, cache_folder)
+        site = Site(store, context, progress, cancel, row.build_id, dockerfile.name, warn)
+        try:
+            results = run_plan(plan, site, request.jobs or default_jobs())
+            image = export(plan, results, site, request, outputs, references)
+        finally:
+            context.close()
+        finish(store, row, image)
+    return BuildResult(row.build_id, image.id if image else None, references)
+
+
+def check_platform(request: BuildRequest) -> str:
+    """Return the platform to build for. Raises NotSupportedYet for one that is not the host's."""
+    own = host_platform()
+    if request.platform in (None, own, "local"):
+        return own
+    raise NotSupportedYet(f"--platform {request.platform} on {own}")
+
+
+def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
+    """Return the outputs; the store's image when none is named. Raises for unknown ones."""
+    for output in request.outputs:
+        if output.type not in _OUTPUT_TYPES:
+            raise NotSupportedYet(f"--output type={output.type}")
+        if output.type in ("oci", "docker") and output.option("dest") is None:
+            raise BuildError(
+                f"--output type={output.type}: no destination",
+                hint=f"say where: --output type={output.type},dest=FILE",
+            )
+    return request.outputs or (Output("image"),)
+
+
+def parse_tag(tag: str) -> Reference:
+    """Return a `-t` value as a reference. Raises BuildError."""
+    try:
+        reference = Reference.parse(tag)
+    except InvalidReference as error:
+        raise BuildError(f"invalid tag: {error}", hint=error.hint) from error
+    if reference.digest is not None:
+        raise BuildError(f'invalid tag "{tag}": a digest can not be given to a new image')
+    return reference
+
+
+def parse_dockerfile(dockerfile: DockerfileText, progress: Progress) -> StageList:
+    """Parse the Dockerfile as a step of its own. Raises GrammarError with line and caret."""
+    step = progress.begin(f"[internal] load build definition from {dockerfile.name}")
+    try:
+        tree = parse.parse(dockerfile.data, dockerfile.name)
+        stages = stages_of(tree, dockerfile.data)
+    except (GrammarError, BuildError) as error:
+        step.failed(error)
+        raise
+    step.message(f"transferring dockerfile: {len(dockerfile.data)}B")
+    step.done()
+    return stages
+
+
+def load_ignore_rules(
+    request: BuildRequest, dockerfile: DockerfileText, progress: Progress
+) -> tuple[str | None, IgnoreRules | None]:
+    """Read the ignore file as a step of its own."""
+    step = progress.begin("[internal] load .dockerignore")
+    try:
+        found = read_ignore_rules(request, dockerfile)
+    except BuildError as error:
+        step.failed(error)
+        raise
+    step.done()
+    return found
+
+
+@contextmanager
+def journaled(
+    store: Store, request: BuildRequest, dockerfile: DockerfileText
+) -> Iterator[BuildRow]:
+    """Open the build's row in the journal; an exception closes it as failed or cancelled."""
+    row = BuildRow(
+        build_id=secrets.token_hex(8),
+        started_ns=time.time_ns(),
+        dockerfile=dockerfile.path or "-",
+        context=os.path.abspath(request.context),
+        details={"tags": list(request.tags), "target": request.target or ""},
+    )
+    store.records.begin_build(row)
+    try:
+        yield row
+    except BaseException as error:
+        status = "cancelled" if isinstance(error, Canceled | KeyboardInterrupt) else "failed"
+        ended = replace(row, status=status, error=str(error), ended_ns=time.time_ns())
+        store.records.end_build(ended)
+        raise
+
+
+def finish(store: Store, row: BuildRow, image: Image | None) -> None:
+    """Close the build's row in the journal."""
+    image_id = image.id if image else ""
+    store.records.end_build(replace(row, status="done", image_id=image_id, ended_ns=time.time_ns()))
+
+
+def run_plan(plan: BuildPlan, site: Site, jobs: int) -> dict[VertexID, Result]:
+    """Solve all vertices that the target needs."""
+    graph = build_graph(plan.vertices, plan.target.root)
+    return run_graph(
+        graph,
+        lambda vertex, inputs: solve(vertex, inputs, site, plan.platform),
+        site.cancel,
+        jobs,
+    )
+
+
+def export(
+    plan: BuildPlan,
+    results: dict[VertexID, Result],
+    site: Site,
+    request: BuildRequest,
+    outputs: tuple[Output, ...],
+    references: tuple[Reference, ...],
+) -> Image | None:
+    """Write the outputs; return the image, None when none is asked for."""
+    if all(output.type == "cacheonly" for output in outputs):
+        return None
+    config = image_config(
+        plan.target,
+        plan.platform,
+        results[plan.target.root].chain,
+        {name: result.created for name, result in results.items()},
+        request.labels,
+    )
+    step = site.progress.begin("exporting to image")
+    try:
+        image = write_image(site.store, config, references, step)
+        for output in outputs:
+            if output.type in ("oci", "docker"):
+                write_archive(site.store, image, references, output, step)
+    except BaseException as error:
+        step.failed(error)
+        raise
+    step.done()
+    return image

@@ -1,0 +1,52 @@
+"""The layer cache: from a key to a layer that was made under it.
+
+Source of the rules: docs/architecture.md, "The cache".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from builder.ops.registry import Ingredients
+from builder.vertex import canonical_digest
+from store.buildrecords import BuildRecord
+from store.digest import DiffID, Digest
+from store.root import Store
+
+KEY_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A cache key: its digest and everything that it is made of."""
+
+    digest: Digest
+    ingredients: Mapping[str, object]
+
+
+def make_key(kind: str, parent: Sequence[DiffID], platform: str, ingredients: Ingredients) -> Key:
+    """Return the key of a vertex of a kind on exactly the root file system `parent`.
+
+    A layer is only ever reused on what it was built on: the parent counts as its whole chain,
+    times in it included.
+    """
+    keyed = {
+        "schema": KEY_SCHEMA,
+        "kind": kind,
+        "parent": list(parent),
+        "platform": platform,
+        "fidelity": "full",
+        **ingredients.keyed,
+    }
+    return Key(canonical_digest(keyed), {**keyed, **ingredients.noted})
+
+
+def look_up(store: Store, key: Key, *, since_ns: int = 0) -> BuildRecord | None:
+    """Return the newest record of `key` whose layers are there; None is a miss.
+
+    since_ns: only records of steps begun after this time (ns since the epoch) count.
+    """
+    for record in store.records.lookup(key.digest):
+        if record.started_ns >= since_ns and all(map(store.layers.has, record.diff_ids)):
+            store.records.touch(key.digest)
+            return record
+    return None

@@ -1,0 +1,151 @@
+"""What files are, for a cache key: content digests of selected trees.
+
+Owns which properties of a file count (BuildKit's: name, kind, mode, owner, size, link target,
+device number, xattrs, bytes; never times) and the digest over them. Finding the files is `tree`'s.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from store.digest import Digest, digest_of
+
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+Stamp = tuple[int, int, int, int, int]
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return what tells one state of a file from another: device, inode, size, mtime, ctime."""
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a selected tree.
+
+    path: relative to the selected root, "" for the root itself. mode: permission bits, octal
+    07777. digest: of a regular file's bytes, else empty. link_group: device and inode for a
+    regular file that has other names. stamp: the state in which it was digested.
+    """
+
+    path: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size_bytes: int
+    mtime_ns: int
+    atime_ns: int
+    target: str
+    rdev: int
+    digest: str
+    xattrs: tuple[tuple[str, bytes], ...]
+    link_group: tuple[int, int] | None
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One path that a source of COPY selects.
+
+    path: where it is in its tree, links followed, relative to the tree's root ("" is the root).
+    name: what it is called at a destination that is a directory.
+    entries: the root first when it is included; parents come before what they hold.
+    """
+
+    path: str
+    name: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether a directory was selected, whose contents are what is copied."""
+        return self.entries[0].kind == "dir"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """All that one source of COPY selects, in order of path."""
+
+    matches: tuple[Match, ...]
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yield each file's path in its tree with the digest of its bytes, for `explain`."""
+        for match in self.matches:
+            for entry in match.entries:
+                if entry.kind == "file":
+                    yield os.path.join(match.path, entry.path).rstrip("/"), entry.digest
+
+    def digest(self, *, with_owner: bool) -> Digest:
+        """Return the content digest: equal for equal files under equal names, times left out.
+
+        with_owner: whether owners count: they do not where the copy replaces them.
+        """
+        rows = [
+            [
+                match.name if not match.is_dir else "",
+                [row(entry, with_owner) for entry in match.entries],
+            ]
+            for match in self.matches
+        ]
+        return digest_of(json.dumps(rows, separators=(",", ":")).encode())
+
+
+def row(entry: Entry, with_owner: bool) -> list[object]:
+    """Return the properties of a file that count, as JSON values in a fixed order.
+
+    A selected directory's own attributes do not: COPY takes its contents. Link groups count only
+    through their bytes: whether two equal files share an inode changes the layer, not a key.
+    """
+    if entry.kind == "dir" and not entry.path:
+        return ["dir"]
+    return [
+        entry.path,
+        entry.kind,
+        entry.mode if entry.kind != "symlink" else 0,
+        [entry.uid, entry.gid] if with_owner else 0,
+        entry.target,
+        entry.rdev,
+        entry.digest,
+        [[name, value.hex()] for name, value in entry.xattrs],
+    ]
+
+
+def kind_of(mode: int) -> str:
+    """Return the kind of a file from st_mode."""
+    return _KINDS.get(stat.S_IFMT(mode), "other")
+
+
+def counted_xattrs(path: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the xattrs that count, sorted: none of security.* and system.*, but capabilities.
+
+    Source: BuildKit's content hash. trusted.* belongs to the disk (overlayfs), not to the file.
+    """
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:  # the file system has none
+        return ()
+    kept = [
+        name
+        for name in names
+        if name == "security.capability"
+        or not name.startswith(("security.", "system.", "trusted.", "overlay."))
+    ]
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(kept))

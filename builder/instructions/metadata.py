@@ -1,0 +1,231 @@
+"""Instructions that change the image config and no file.
+
+Each makes an empty history entry, but ONBUILD, which makes none. Source: Dockerfile reference and
+image-spec config.md, "Properties".
+"""
+
+import re
+import signal
+from dataclasses import replace
+
+from builder.errors import InstructionError
+from builder.lower import lower
+from builder.stage import Stage, set_pair
+from grammar import ast
+from store.oci import Healthcheck
+
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+
+
+@lower.register
+def env(node: ast.Env, stage: Stage) -> Stage:
+    """ENV sets config.Env and the build's environment; one snapshot for all its pairs."""
+    pairs = [(stage.expand(key, node), stage.expand(value, node)) for key, value in node.pairs]
+    config_env = tuple(
+        (key, value) for key, _, value in (e.partition("=") for e in stage.config.env)
+    )
+    result = stage
+    for key, value in pairs:
+        if not key:
+            raise InstructionError(stage.place(node), "ENV names can not be blank")
+        config_env = set_pair(config_env, key, value)
+        result = result.with_env(key, value)
+    result = result.configure(env=tuple(f"{key}={value}" for key, value in config_env))
+    return result.record("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
+
+
+@lower.register
+def label(node: ast.Label, stage: Stage) -> Stage:
+    """LABEL sets config.Labels."""
+    pairs = [(stage.expand(key, node), stage.expand(value, node)) for key, value in node.pairs]
+    labels = stage.config.labels
+    for key, value in pairs:
+        labels = set_pair(labels, key, value)
+    result = stage.configure(labels=labels)
+    return result.record("LABEL " + " ".join(f"{key}={value}" for key, value in pairs))
+
+
+@lower.register
+def arg(node: ast.Arg, stage: Stage) -> Stage:
+    """ARG: build-arg, else default, else the global ARG of that name, else unset."""
+    result, shown = stage, []
+    for raw_name, raw_default in node.pairs:
+        name = result.expand(raw_name, node)
+        value = stage.plan.build_args.get(name)
+        if value is None and raw_default is not None:
+            value = result.expand(raw_default, node)
+        if value is None:
+            value = stage.plan.global_env.get(name)
+        if value is not None:
+            if name in config_names(stage):
+                stage.plan.warn(
+                    "ArgShadowsEnv",
+                    f"ARG {name} hides the ENV of the same name until the next ENV {name}",
+                    node.span.first_line,
+                )
+            result = result.with_env(name, value)
+            result = replace(result, args=set_pair(result.args, name, value))
+        shown.append(name if value is None else f"{name}={value}")
+    return result.record("ARG " + " ".join(shown))
+
+
+def config_names(stage: Stage) -> set[str]:
+    """Return the names of the variables in the image config."""
+    return {item.partition("=")[0] for item in stage.config.env}
+
+
+@lower.register
+def user(node: ast.User, stage: Stage) -> Stage:
+    """USER sets config.User as given; names are looked up only when something runs."""
+    name = stage.expand(node.user, node)
+    return stage.configure(user=name).record(f"USER {name}")
+
+
+@lower.register
+def expose(node: ast.Expose, stage: Stage) -> Stage:
+    """EXPOSE adds to config.ExposedPorts, ranges written out."""
+    words = [word for raw in node.ports for word in stage.expand_words(raw, node)]
+    ports = sorted({port for word in sorted(words) for port in exposed_ports(word, node, stage)})
+    merged = tuple(sorted({*stage.config.exposed_ports, *ports}))
+    return stage.configure(exposed_ports=merged).record(f"EXPOSE [{' '.join(ports)}]")
+
+
+def exposed_ports(word: str, node: ast.Expose, stage: Stage) -> list[str]:
+    """Return `8000-8002/tcp` as its single ports, each with its protocol."""
+    ports, _, protocol = word.partition("/")
+    protocol = protocol.lower() or "tcp"
+    published = ports.rpartition(":")[2]
+    match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", published)
+    if match is None or protocol not in ("tcp", "udp", "sctp"):
+        raise InstructionError(
+            stage.place(node),
+            f"invalid containerPort: {word}",
+            hint="write a port or a range with an optional protocol, as 80, 8000-8010/udp",
+        )
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 0 <= first <= last <= 65535:
+        raise InstructionError(stage.place(node), f"invalid containerPort: {word}: not in 0-65535")
+    return [f"{number}/{protocol}" for number in range(first, last + 1)]
+
+
+@lower.register
+def volume(node: ast.Volume, stage: Stage) -> Stage:
+    """VOLUME adds to config.Volumes."""
+    paths = [stage.expand(path, node).strip() for path in node.paths]
+    if not all(paths):
+        raise InstructionError(stage.place(node), "VOLUME specified can not be an empty string")
+    merged = tuple(sorted({*stage.config.volumes, *paths}))
+    return stage.configure(volumes=merged).record(f"VOLUME [{' '.join(paths)}]")
+
+
+def command_args(command: ast.Command, stage: Stage) -> tuple[str, ...]:
+    """Return the argument vector of a command: shell forms get the stage's shell before."""
+    if isinstance(command, ast.ExecForm):
+        return command.args
+    return (*stage.shell, command.text)
+
+
+def go_quoted(args: tuple[str, ...]) -> str:
+    """Return a list of strings as Go's %q prints it: `["a" "b"]`."""
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    quoted = ("".join(escapes.get(char, char) for char in item) for item in args)
+    return "[" + " ".join(f'"{item}"' for item in quoted) + "]"
+
+
+@lower.register
+def cmd(node: ast.Cmd, stage: Stage) -> Stage:
+    """CMD sets config.Cmd; an empty list clears it."""
+    args = command_args(node.command, stage)
+    result = replace(stage.configure(cmd=args or None, args_escaped=True), cmd_set=True)
+    return result.record(f"CMD {go_quoted(args)}")
+
+
+@lower.register
+def entrypoint(node: ast.Entrypoint, stage: Stage) -> Stage:
+    """ENTRYPOINT sets config.Entrypoint, and clears a CMD that this stage did not set."""
+    args = command_args(node.command, stage)
+    result = stage.configure(entrypoint=args or None)
+    if not stage.cmd_set:
+        result = result.configure(cmd=None)
+    return result.record(f"ENTRYPOINT {go_quoted(args)}")
+
+
+@lower.register
+def shell(node: ast.Shell, stage: Stage) -> Stage:
+    """SHELL sets config.Shell, for all shell forms that follow."""
+    return stage.configure(shell=node.args).record(f"SHELL {go_quoted(node.args)}")
+
+
+@lower.register
+def stop_signal(node: ast.StopSignal, stage: Stage) -> Stage:
+    """STOPSIGNAL sets config.StopSignal: a number, or a name with or without SIG."""
+    text = stage.expand(node.signal, node)
+    known = {item.name for item in signal.Signals} | {item.name[3:] for item in signal.Signals}
+    realtime = re.fullmatch(r"(SIG)?RTM(IN(\+\d+)?|AX(-\d+)?)", text.upper())
+    is_number = text.isascii() and text.isdigit() and 0 < int(text) <= 64
+    if not is_number and text.upper() not in known and realtime is None:
+        raise InstructionError(stage.place(node), f"invalid signal: {text}")
+    return stage.configure(stop_signal=text).record(f"STOPSIGNAL {text}")
+
+
+@lower.register
+def maintainer(node: ast.Maintainer, stage: Stage) -> Stage:
+    """MAINTAINER sets the image's author."""
+    return replace(stage, author=node.name).record(f"MAINTAINER {node.name}")
+
+
+@lower.register
+def onbuild(node: ast.Onbuild, stage: Stage) -> Stage:
+    """ONBUILD appends to config.OnBuild; no history entry."""
+    return stage.configure(on_build=(*stage.config.on_build, node.trigger))
+
+
+def duration_ns(text: str | None, flag: str, node: ast.Healthcheck, stage: Stage) -> int:
+    """Return a Go duration (`1m30s`) in nanoseconds; 0 for one that was not given.
+
+    Raises InstructionError for one that cannot be read or is below 1 ms without being 0.
+    """
+    if text is None or text == "0":
+        return 0
+    parts = re.findall(r"([0-9]*\.?[0-9]+|[0-9]+\.)(ns|us|µs|ms|s|m|h)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.lstrip("+"):
+        raise InstructionError(
+            stage.place(node),
+            f'invalid duration "{text}" for --{flag}',
+            hint="write a number with a unit: 500ms, 30s, 1m30s",
+        )
+    total = round(sum(float(number) * _NANOSECONDS[unit] for number, unit in parts))
+    if 0 < total < 1_000_000:
+        raise InstructionError(stage.place(node), f"--{flag} can not be less than 1ms: {text}")
+    return total
+
+
+@lower.register
+def healthcheck(node: ast.Healthcheck, stage: Stage) -> Stage:
+    """HEALTHCHECK sets config.Healthcheck; zero means inherit."""
+    if node.command is None:
+        test: tuple[str, ...] = ("NONE",)
+    elif isinstance(node.command, ast.ExecForm):
+        test = ("CMD", *node.command.args)
+    else:
+        test = ("CMD-SHELL", node.command.text)
+    retries = node.retries or "0"
+    if not (retries.isascii() and retries.isdigit()):
+        raise InstructionError(stage.place(node), f"--retries must be a number: {retries}")
+    check = Healthcheck(
+        test=test,
+        interval_ns=duration_ns(node.interval, "interval", node, stage),
+        timeout_ns=duration_ns(node.timeout, "timeout", node, stage),
+        start_period_ns=duration_ns(node.start_period, "start-period", node, stage),
+        start_interval_ns=duration_ns(node.start_interval, "start-interval", node, stage),
+        retries=int(retries),
+    )
+    return stage.configure(healthcheck=check).record(node.text)

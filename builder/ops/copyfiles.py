@@ -1,0 +1,186 @@
+"""Writing selected files into a root file system, by COPY's and ADD's rules.
+
+The destination is the open root of a mounted snapshot that nobody else writes to. Each file is
+checked to be what was digested, so that a layer is recorded under the key of the bytes really in
+it. Source: Dockerfile reference, "COPY"; BuildKit's fsutil copier for what it leaves open.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from builder.contenthash import Entry, Match, stamp_of
+from builder.ownership import Owner
+from builder.rootpath import is_dir, lstat, make_dirs, resolve
+from builder.statcache import is_settled
+from builder.tree import FileChanged, digest_file
+from store.linux import copy_file
+
+_DEVICE_KINDS = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
+
+
+class CopyRefused(Exception):
+    """The rules do not allow the copy: a directory over a file, a file over a directory."""
+
+
+@dataclass(slots=True)
+class Target:
+    """Where files go and what becomes of their owners and modes.
+
+    root: path of the open root. owner: for all files, or None to keep the sources'.
+    chmod: as `ownership.parse_chmod` gives it, or None. parent_mode: for missing parents.
+    forced_owner: `owner` comes from --chown, so it holds for what an archive brings too.
+    """
+
+    root: str
+    owner: Owner | None = None
+    chmod: Callable[[int, bool], int] | None = None
+    parent_mode: int = 0o755
+    forced_owner: bool = False
+    _links: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    @property
+    def parent_owner(self) -> tuple[int, int]:
+        """Owner of directories that have to be made on the way."""
+        return self.owner.ids if self.owner else (0, 0)
+
+    def mode_of(self, entry: Entry) -> int:
+        """Return the permission bits that a copied file gets."""
+        if self.chmod is None:
+            return entry.mode
+        return self.chmod(entry.mode, entry.kind == "dir")
+
+    def make_parents(self, path: str) -> str:
+        """Make a directory of the destination with its parents; return where it really is."""
+        try:
+            return make_dirs(self.root, path, self.parent_mode, self.parent_owner)
+        except NotADirectoryError as error:
+            raise CopyRefused(f"cannot copy to non-directory: {error.filename}") from error
+
+
+def copy_match(source_root: str, match: Match, destination: str, target: Target) -> None:
+    """Copy one match to `destination`, an absolute path whose trailing slash counts.
+
+    Raises CopyRefused, FileChanged, and OSError as the system calls give it.
+    """
+    if match.is_dir:
+        base = target.make_parents(destination)
+        copy_entries(source_root, match, base, target)
+        return
+    if destination.endswith("/"):
+        folder = target.make_parents(destination)
+        path = os.path.join(folder, match.name)
+    else:
+        path = resolve(target.root, destination)
+        if is_dir(os.path.join(target.root, path)):
+            path = os.path.join(path, match.name)
+        else:
+            target.make_parents(os.path.dirname(path))
+    # A file onto a symlink is written through it: what it points to is replaced.
+    path = resolve(target.root, path)
+    copy_entries(source_root, match, path, target)
+
+
+def copy_entries(source_root: str, match: Match, base: str, target: Target) -> None:
+    """Copy a match's entries to `base` and below; directories get their times at the end."""
+    directories: list[tuple[str, Entry]] = []
+    for entry in match.entries:
+        if entry.kind == "socket":
+            continue
+        path = os.path.join(target.root, base, entry.path).rstrip("/")
+        if entry.kind == "dir":
+            # The selected directory itself is not copied: its destination keeps its own mode.
+            if entry.path:
+                make_directory(path, entry, target)
+                directories.append((path, entry))
+            continue
+        source = os.path.join(source_root, match.path, entry.path).rstrip("/")
+        make_room(path)
+        write_file(source, path, entry, target)
+    for path, entry in reversed(directories):
+        os.utime(path, ns=(entry.atime_ns, entry.mtime_ns))
+
+
+def make_directory(path: str, entry: Entry, target: Target) -> None:
+    """Make a directory of a copied tree, or give one that is there the source's attributes."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not is_dir(path):
+            raise CopyRefused(f"cannot copy to non-directory: {inside(path, target)}") from None
+    set_attributes(path, entry, target)
+
+
+def make_room(path: str) -> None:
+    """Remove a file or symlink at `path`. Raises CopyRefused for a directory."""
+    status = lstat(path)
+    if status is None:
+        return
+    if stat.S_ISDIR(status.st_mode):
+        raise CopyRefused(f"cannot replace to directory with file: {os.path.basename(path)}")
+    os.unlink(path)
+
+
+def inside(path: str, target: Target) -> str:
+    """Return a path on disk as it is called inside the root."""
+    return "/" + path[len(target.root) :].lstrip("/")
+
+
+def write_file(source: str, path: str, entry: Entry, target: Target) -> None:
+    """Make one file that is no directory at `path`, where nothing is."""
+    if entry.kind == "symlink":
+        os.symlink(entry.target, path)
+    elif entry.kind == "file":
+        if entry.link_group is not None:
+            first = target._links.setdefault(entry.link_group, path)
+            if first != path and lstat(first) is not None:
+                os.link(first, path, follow_symlinks=False)
+                return
+        copy_bytes(source, path, entry)
+    else:
+        os.mknod(path, _DEVICE_KINDS[entry.kind] | 0o600, entry.rdev)
+    set_attributes(path, entry, target)
+    os.utime(path, ns=(entry.atime_ns, entry.mtime_ns), follow_symlinks=False)
+
+
+def set_attributes(path: str, entry: Entry, target: Target) -> None:
+    """Give a new file its owner, mode and xattrs: in this order, chown clears setuid bits."""
+    uid, gid = target.owner.ids if target.owner else (entry.uid, entry.gid)
+    os.chown(path, uid, gid, follow_symlinks=False)
+    if entry.kind != "symlink":
+        os.chmod(path, target.mode_of(entry))
+    for name, value in entry.xattrs:
+        # BuildKit ignores what the destination's file system cannot hold, and so do we.
+        with contextlib.suppress(OSError):
+            os.setxattr(path, name, value, follow_symlinks=False)
+
+
+def copy_bytes(source: str, path: str, entry: Entry) -> None:
+    """Copy a regular file's bytes, holes kept. Raises FileChanged when it is not as digested."""
+    try:
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            raise FileChanged(entry.path) from error
+        raise
+    try:
+        began_ns = time.time_ns()
+        if stamp_of(os.fstat(reading)) != entry.stamp:
+            raise FileChanged(entry.path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writing = os.open(path, flags, 0o600)
+        try:
+            copy_file(reading, writing, entry.size_bytes)
+        finally:
+            os.close(writing)
+        if stamp_of(os.fstat(reading)) != entry.stamp:
+            raise FileChanged(entry.path)
+    finally:
+        os.close(reading)
+    # A stamp this young can outlive a write: compare the bytes themselves.
+    if not is_settled(entry.stamp, began_ns) and digest_file(path)[0] != entry.digest:
+        raise FileChanged(entry.path)

@@ -1,0 +1,133 @@
+"""Owners and modes as COPY and ADD are told them: --chown, --chmod and USER.
+
+Names are looked up in the passwd and group files of a root file system, as data: nothing of the
+image runs. Source: Dockerfile reference, "COPY --chown --chmod"; chmod(1) for symbolic modes.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from builder.rootpath import resolve
+
+_MAX_BYTES = 16 << 20
+_MAX_ID = (1 << 31) - 1
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
+_ACTION = re.compile(r"([-+=])([rwxXst]+|[ugo]|)")
+_BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
+_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A numeric owner, and the name that was not found, if any (it then counts as root)."""
+
+    uid: int
+    gid: int
+    unknown: str | None = None
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """User and group id, as os.chown takes them."""
+        return self.uid, self.gid
+
+
+def find_owner(text: str, root: str) -> Owner:
+    """Return the owner that `user[:group]` means in the root file system at `root`.
+
+    A numeric user alone has the group of the same number; a named user alone its primary group.
+    An unknown user is root, an unknown group the user's own; ids above 2^31-1 are 0, as BuildKit
+    does it.
+    """
+    user, _, group = text.partition(":")
+    unknown = None
+    if user.isascii() and user.isdigit():
+        uid = gid = bounded(user)
+    else:
+        row = find_row(root, "etc/passwd", user) if user else ["", "", "0", "0"]
+        if row is None or len(row) < 4 or not (row[2].isdigit() and row[3].isdigit()):
+            unknown, row = user, ["", "", "0", "0"]
+        uid, gid = bounded(row[2]), bounded(row[3])
+    if group.isascii() and group.isdigit():
+        gid = bounded(group)
+    elif group:
+        row = find_row(root, "etc/group", group)
+        if row is None or len(row) < 3 or not row[2].isdigit():
+            unknown = unknown or group
+        else:
+            gid = bounded(row[2])
+    return Owner(uid, gid, unknown)
+
+
+def bounded(digits: str) -> int:
+    """Return an id as a number; 0 for one that is too large."""
+    number = int(digits)
+    return number if number <= _MAX_ID else 0
+
+
+def find_row(root: str, path: str, name: str) -> list[str] | None:
+    """Return the fields of the line of a passwd or group file that begins with `name`."""
+    try:
+        # O_NONBLOCK: a fifo in the file's place must not hang us.
+        fd = os.open(
+            os.path.join(root, resolve(root, path)),
+            os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC,
+        )
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
+    rows = (line.split(":") for line in text.splitlines())
+    return next((row for row in rows if row[0] == name), None)
+
+
+def parse_chmod(text: str) -> Callable[[int, bool], int]:
+    """Return what --chmod does: a function from (permission bits, is a directory) to new bits.
+
+    text: octal up to 7777, or symbolic clauses as `u=rwX,go=rX`. Raises ValueError.
+    """
+    if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= 0o7777:
+        fixed = int(text, 8)
+        return lambda _mode, _is_dir: fixed
+    clauses = text.split(",")
+    matches = [_CLAUSE.fullmatch(clause) for clause in clauses]
+    if any(match is None for match in matches):
+        raise ValueError(
+            f'invalid mode "{text}": not an octal number up to 7777, nor as u=rwX,go=rX'
+        )
+    parts = [(match[1] or "a", _ACTION.findall(match[2])) for match in matches if match]
+
+    def change(mode: int, is_dir: bool) -> int:
+        for who, actions in parts:
+            for operator, what in actions:
+                mode = apply_action(mode, who, operator, what, is_dir)
+        return mode
+
+    return change
+
+
+def apply_action(mode: int, who: str, operator: str, what: str, is_dir: bool) -> int:
+    """Return `mode` after one action of a symbolic mode, as `g+w`. Source: chmod(1)."""
+    reach = 0
+    for letter in who:
+        reach |= _WHO[letter]
+    if what in ("u", "g", "o"):
+        shift = {"u": 6, "g": 3, "o": 0}[what]
+        bits = (mode >> shift & 7) * 0o111
+    else:
+        bits = 0
+        for letter in what:
+            bits |= _BITS.get(letter, 0)
+        if "X" in what and (is_dir or mode & 0o111):
+            bits |= 0o111
+        bits |= 0o6000 if "s" in what else 0
+        bits |= 0o1000 if "t" in what else 0
+    if operator == "+":
+        return mode | bits & reach
+    if operator == "-":
+        return mode & ~(bits & reach)
+    return mode & ~(reach & 0o777) | bits & reach

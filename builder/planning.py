@@ -1,0 +1,136 @@
+"""From text to graph: which stages the target needs, and what each of their instructions is.
+
+Owns the order of lowering: a stage is lowered when something first needs it, so stages that the
+target does not reach are never looked at, their base images neither. Runs nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+from builder.errors import BaseImageNotFound, InstructionError, Place
+from builder.instructions import origin
+from builder.lower import lower
+from builder.request import BuildRequest
+from builder.stage import HistoryStep, Plan, Stage
+from builder.stages import StageList, StageText, platform_args
+from builder.vertex import Vertex, VertexID
+from grammar import ast, parse
+from grammar.errors import GrammarError
+from store.errors import NotFound
+from store.images import Image
+from store.reference import Reference
+from store.root import Store
+
+# Importing them registers what each instruction means.
+for _module in ("metadata", "filesystem", "run"):
+    import_module(f"builder.instructions.{_module}")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What is to be built: the target stage's end state, and all vertices by their ids."""
+
+    target: Stage
+    vertices: dict[VertexID, Vertex]
+    platform: str
+
+    @property
+    def history(self) -> tuple[HistoryStep, ...]:
+        """The history entries that the target adds to its base's."""
+        return self.target.history
+
+
+class Planner:
+    """Lowers stages on demand, each once."""
+
+    def __init__(
+        self,
+        store: Store,
+        request: BuildRequest,
+        stages: StageList,
+        platform: str,
+        warn: Callable[[str, str, int | None], None],
+    ) -> None:
+        given = dict(request.build_args)
+        scope = origin.global_env(
+            stages.global_args,
+            given,
+            platform_args(platform, platform, request.target),
+            stages.dockerfile.directives.escape,
+        )
+        self.store = store
+        self.plan = Plan(
+            request=request,
+            stages=stages,
+            platform=platform,
+            build_args=given,
+            global_env=scope,
+            stage=self.stage,
+            image=self.image,
+            warn=warn,
+        )
+        self.done: dict[int, Stage] = {}
+        self.open: list[int] = []
+
+    def stage(self, text: StageText) -> Stage:
+        """Return the state at the end of a stage. Raises InstructionError on a cycle."""
+        if text.index in self.done:
+            return self.done[text.index]
+        place = self.plan.stages.place(text.from_)
+        if text.index in self.open:
+            raise InstructionError(
+                place, f'circular dependency detected on stage: "{text.display}"'
+            )
+        self.open.append(text.index)
+        stage = origin.begin(text, self.plan)
+        stage, triggers = origin.without_triggers(stage)
+        fired = tuple(self.trigger(trigger, text, place) for trigger in triggers)
+        instructions = (*fired, *text.instructions)
+        stage = replace(stage, steps=origin.count_steps(replace(text, instructions=instructions)))
+        for node in instructions:
+            stage = lower(node, stage)
+        self.open.pop()
+        self.done[text.index] = stage
+        return stage
+
+    def trigger(self, trigger: str, text: StageText, place: Place) -> ast.Instruction:
+        """Return the instruction of an ONBUILD trigger, as standing where the FROM stands."""
+        escape = self.plan.stages.dockerfile.directives.escape
+        try:
+            node = parse.parse_instruction(trigger, escape)
+        except GrammarError as error:
+            raise InstructionError(
+                place, f"ONBUILD trigger {trigger!r} of the base: {error}", hint=error.hint
+            ) from error
+        return replace(node, span=text.from_.span)
+
+    def image(self, reference: Reference, place: Place) -> Image:
+        """Return an image of the store. Raises BaseImageNotFound."""
+        try:
+            return self.store.images.find(str(reference))
+        except NotFound as error:
+            raise BaseImageNotFound(
+                place,
+                f"{reference.familiar()}: image not found in the store, "
+                "and pulling is not supported yet",
+                hint="take it in with `pybuild load` or `pybuild import`; "
+                "`pybuild images` lists what is there",
+            ) from error
+
+
+def plan_build(
+    store: Store,
+    request: BuildRequest,
+    stages: StageList,
+    platform: str,
+    warn: Callable[[str, str, int | None], None],
+) -> BuildPlan:
+    """Return the plan of a build on `platform` (os/arch[/variant]).
+
+    Raises BuildError (InstructionError with the place, where one instruction is to blame).
+    """
+    target = stages.target(request.target)
+    planner = Planner(store, request, stages, platform, warn)
+    state = planner.stage(target)
+    return BuildPlan(state, planner.plan.vertices, platform)

@@ -1,0 +1,98 @@
+"""Running a build graph: every vertex as soon as its inputs are there, several at once.
+
+Owns threads and their end. The first failure stops what runs; all failures are reported.
+"""
+
+import heapq
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from builder.errors import BuildError, Canceled, StepsFailed
+from builder.graph import BuildGraph
+from builder.site import Result
+from builder.vertex import Vertex, VertexID
+from runtime.executor import Cancel
+
+Solve = Callable[[Vertex, Sequence[Result]], Result]
+
+# Steps mostly wait (for a compiler, the network, a disk), so a few run even on one processor.
+MIN_JOBS = 4
+
+
+def default_jobs() -> int:
+    """Return how many steps run at once unless a request says otherwise."""
+    return max(MIN_JOBS, os.cpu_count() or 1)
+
+
+def run_graph(graph: BuildGraph, solve: Solve, cancel: Cancel, jobs: int) -> dict[VertexID, Result]:
+    """Solve all vertices and return their results.
+
+    solve: called in a thread with a vertex and its inputs' results, in their order.
+    Raises the error of the step that failed, StepsFailed for several, Canceled; `cancel` is set
+    then, and no step is running any more. An exception in this thread (Ctrl-C) does the same.
+    """
+    run = _Run(graph, solve)
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="step") as pool:
+        try:
+            run.work(pool, cancel, jobs)
+        except BaseException:
+            cancel.set()
+            raise
+    run.raise_errors()
+    return run.results
+
+
+class _Run:
+    """The state of one run of a graph."""
+
+    def __init__(self, graph: BuildGraph, solve: Solve) -> None:
+        self.graph = graph
+        self.solve = solve
+        self.results: dict[VertexID, Result] = {}
+        self.errors: list[BaseException] = []
+        self._waiting = graph.waiting()
+        self._rank = {vertex: number for number, vertex in enumerate(graph.order())}
+        self._ready = [(self._rank[v], v) for v, count in self._waiting.items() if count == 0]
+        heapq.heapify(self._ready)
+        self._running: dict[Future[Result], VertexID] = {}
+
+    def work(self, pool: ThreadPoolExecutor, cancel: Cancel, jobs: int) -> None:
+        """Start what is ready and take in what is done, until nothing is left to do."""
+        while self._ready or self._running:
+            while self._ready and len(self._running) < jobs and not self.errors:
+                _, name = heapq.heappop(self._ready)
+                vertex = self.graph.vertices[name]
+                inputs = [self.results[source] for source in vertex.inputs]
+                self._running[pool.submit(self.solve, vertex, inputs)] = name
+            if not self._running:
+                return
+            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._take_in(future, cancel)
+
+    def _take_in(self, future: "Future[Result]", cancel: Cancel) -> None:
+        name = self._running.pop(future)
+        error = future.exception()
+        if error is not None:
+            self.errors.append(error)
+            cancel.set()
+            return
+        self.results[name] = future.result()
+        for user in self.graph.users(name):
+            self._waiting[user] -= 1
+            if self._waiting[user] == 0:
+                heapq.heappush(self._ready, (self._rank[user], user))
+
+    def raise_errors(self) -> None:
+        """Raise what failed: the error itself when it is one, a bug's own exception first."""
+        failures = [error for error in self.errors if not isinstance(error, Canceled)]
+        for error in failures:
+            if not isinstance(error, BuildError):
+                raise error
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise StepsFailed([error for error in failures if isinstance(error, BuildError)])
+        if self.errors:
+            raise self.errors[0]

@@ -1,0 +1,174 @@
+"""What the steps of one build share while they run: the store, the context, progress, the cache.
+
+A `Site` is made for one build and handed to every step. Steps run in threads; everything here
+may be called from any of them.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from builder import events
+from builder.context import LocalContext
+from builder.vertex import Vertex
+from runtime.executor import Cancel
+from store.digest import DiffID, Digest
+from store.root import Store
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that was downloaded: its blob, what it is called, when it was last modified."""
+
+    digest: Digest
+    size_bytes: int
+    name: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a vertex made: a root file system as its layers, base first, or a downloaded file.
+
+    created: when the top layer was made, RFC 3339.
+    """
+
+    chain: tuple[DiffID, ...] = ()
+    created: str | None = None
+    fetched: FetchedFile | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Gives steps their numbers and passes events on, one at a time."""
+
+    on_event: events.OnEvent
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last_step: int = 0
+
+    def emit(self, event: events.Event) -> None:
+        """Pass an event on."""
+        with self._lock:
+            self.on_event(event)
+
+    def begin(self, name: str, log_folder: str | None = None) -> "Step":
+        """Start a step: it gets the next number."""
+        with self._lock:
+            self._last_step += 1
+            step = Step(self, self._last_step, name, log_folder)
+            self.on_event(events.StepStarted(step.number, name))
+        return step
+
+
+@dataclass(slots=True)
+class Step:
+    """One running step: where its output, its log and its end go."""
+
+    progress: Progress
+    number: int
+    name: str
+    log_folder: str | None
+    started_ns: int = field(default_factory=time.time_ns)
+    _began: float = field(default_factory=time.monotonic)
+    _log: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the step has been running."""
+        return time.monotonic() - self._began
+
+    @property
+    def log_path(self) -> str | None:
+        """The file with the step's whole output; None while there is none."""
+        if self._log is None or self.log_folder is None:
+            return None
+        return os.path.join(self.log_folder, f"{self.number}.log")
+
+    def output(self, fd: int, data: bytes) -> None:
+        """Take bytes that the step's process wrote to descriptor 1 or 2."""
+        if self.log_folder is not None:
+            if self._log is None:
+                os.makedirs(self.log_folder, exist_ok=True)
+                path = os.path.join(self.log_folder, f"{self.number}.log")
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._log = os.open(path, flags, 0o600)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._log, view) :]
+        self.progress.emit(events.StepOutput(self.number, fd, data, self.seconds))
+
+    def message(self, text: str) -> None:
+        """Say in a line what the step is doing."""
+        self.progress.emit(events.StepMessage(self.number, text))
+
+    def end(self, event: events.Event) -> None:
+        """Close the log and pass on the event that ends the step."""
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+        self.progress.emit(event)
+
+    def cached(self) -> None:
+        """End the step: its result came from the cache."""
+        self.end(events.StepCached(self.number))
+
+    def done(self) -> None:
+        """End the step well."""
+        self.end(events.StepDone(self.number, self.seconds))
+
+    def failed(self, error: BaseException) -> None:
+        """End the step with an error, or as canceled where that is what it is."""
+        from builder.errors import Canceled
+
+        if isinstance(error, Canceled | KeyboardInterrupt):
+            self.end(events.StepCanceled(self.number))
+        else:
+            self.end(events.StepFailed(self.number, str(error), self.seconds))
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything that a step needs besides its vertex and its inputs' results."""
+
+    store: Store
+    context: LocalContext
+    progress: Progress
+    cancel: Cancel
+    build_id: str
+    dockerfile: str
+    warn: "WarnFunction"
+
+    @property
+    def log_folder(self) -> str:
+        """Where this build's step logs lie."""
+        return os.path.join(self.store.root, "logs", self.build_id)
+
+    @contextmanager
+    def step(self, vertex: Vertex) -> Iterator[Step]:
+        """Begin a vertex's step; an exception ends it as failed."""
+        step = self.progress.begin(vertex.name, self.log_folder)
+        try:
+            yield step
+        except BaseException as error:
+            step.failed(error)
+            raise
+
+
+class WarnFunction:
+    """Collects warnings of a build and passes each on once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._said: set[tuple[str, str, int | None]] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, rule: str, message: str, line: int | None) -> None:
+        """Warn; the same warning is given once."""
+        with self._lock:
+            if (rule, message, line) in self._said:
+                return
+            self._said.add((rule, message, line))
+        self._progress.emit(events.BuildWarning(rule, message, line))

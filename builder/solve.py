@@ -1,0 +1,122 @@
+"""Solving one vertex: from its inputs' results to its own, from the cache or by doing it."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from builder.cache import Key, look_up, make_key
+from builder.errors import Canceled, ContextChanged
+from builder.ops import files, run  # noqa: F401  importing registers them
+from builder.ops.registry import Made, describe, perform
+from builder.ops.remote import fetch
+from builder.site import Result, Site, Step
+from builder.tree import FileChanged
+from builder.vertex import BaseOp, CopyOp, DownloadOp, MakeDirOp, RunOp, Vertex
+from store.buildrecords import BuildRecord, StepRow
+
+_KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir"}
+_ATTEMPTS = 5
+
+
+def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -> Result:
+    """Return the result of a vertex whose inputs are solved. Raises BuildError."""
+    if site.cancel.is_set():
+        raise Canceled
+    match vertex.op:
+        case BaseOp(chain, created):
+            with site.step(vertex) as step:
+                step.cached()
+            return Result(chain, created)
+        case DownloadOp():
+            return fetch(vertex.op, vertex, site)
+    for _ in range(_ATTEMPTS):
+        try:
+            return solve_layer(vertex, inputs, site, platform)
+        except FileChanged as error:
+            # The key was made of bytes that are gone: make it again of those that are there.
+            site.context.forget_selections()
+            changed = error.path
+    raise ContextChanged(changed)
+
+
+def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -> Result:
+    """Return the result of a vertex that makes a layer. Raises BuildError, FileChanged."""
+    began_ns = time.time_ns()
+    with site.step(vertex) as step:
+        ingredients = describe(vertex.op, vertex, inputs, site)
+        key = make_key(_KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
+        record = None if vertex.no_cache else look_up(site.store, key)
+        if record is None:
+            with site.store.lock(f"key-{key.digest}"):
+                # Another process may have run it while this one waited. With --no-cache only
+                # a run that began after this build asked counts.
+                since_ns = began_ns if vertex.no_cache else 0
+                record = look_up(site.store, key, since_ns=since_ns)
+                if record is None:
+                    return make(vertex, key, inputs, site, step)
+        journal(vertex, key, site, step, "cached")
+        step.cached()
+    return Result((*inputs[0].chain, *record.diff_ids), record.created)
+
+
+def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: Step) -> Result:
+    """Do what a vertex says, record the layer under its key, return the result."""
+    started_ns = time.time_ns()
+    try:
+        made = perform(vertex.op, vertex, inputs, site, step)
+    except BaseException as error:
+        code = getattr(error, "exit_code", 0)
+        status = "cancelled" if isinstance(error, Canceled) else "failed"
+        journal(vertex, key, site, step, status, exit_code=code)
+        raise
+    created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    site.store.records.insert(
+        BuildRecord(
+            key=key.digest,
+            diff_ids=(made.diff_id,),
+            created=created,
+            kind=_KINDS[type(vertex.op)],
+            title=vertex.title,
+            dockerfile=site.dockerfile,
+            stage=vertex.stage,
+            step=vertex.step,
+            ingredients=key.ingredients,
+            started_ns=started_ns,
+            ended_ns=time.time_ns(),
+            build_id=site.build_id,
+        )
+    )
+    journal(vertex, key, site, step, "done", made=made)
+    step.done()
+    return Result((*inputs[0].chain, made.diff_id), created)
+
+
+def journal(  # noqa: PLR0913  the columns of one row
+    vertex: Vertex,
+    key: Key,
+    site: Site,
+    step: Step,
+    status: str,
+    *,
+    made: Made | None = None,
+    exit_code: int = 0,
+) -> None:
+    """Write a step's row of the journal."""
+    log = f"logs/{site.build_id}/{step.number}.log" if step.log_path else ""
+    site.store.records.add_step(
+        StepRow(
+            build_id=site.build_id,
+            number=step.number,
+            title=vertex.title,
+            stage=vertex.stage,
+            step=vertex.step,
+            key=key.digest,
+            status=status,
+            started_ns=step.started_ns,
+            ended_ns=time.time_ns(),
+            size_bytes=made.size_bytes if made else 0,
+            exit_code=exit_code,
+            log_path=log,
+            details=made.facts if made else {},
+        )
+    )

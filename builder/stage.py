@@ -1,0 +1,191 @@
+"""The state of one stage while its instructions are lowered.
+
+`Stage` is a value: an instruction takes one and returns the next. What many stages share (the
+request, the vertices made so far, other stages) is the `Plan`, reached through `stage.plan`.
+"""
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from builder.errors import BuildError, InstructionError, Place
+from builder.request import BuildRequest
+from builder.stages import PROXY_ARGS, StageList, StageText
+from builder.vertex import Op, Vertex, VertexID, vertex_id
+from grammar import ast
+from grammar.errors import ExpansionError
+from grammar.expand import expand, expand_words
+from store.images import Image
+from store.oci import ContainerConfig
+from store.reference import Reference
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryStep:
+    """One history entry to be; `vertex` is what makes its layer, None for an empty one."""
+
+    created_by: str
+    vertex: VertexID | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the stages of one build share while they are lowered.
+
+    stage: gives the finished state of another stage, lowering it first where needed.
+    image: gives the image of a reference for the instruction at a place.
+    """
+
+    request: BuildRequest
+    stages: StageList
+    platform: str
+    build_args: Mapping[str, str]
+    global_env: dict[str, str]
+    stage: Callable[[StageText], "Stage"]
+    image: Callable[[Reference, Place], Image]
+    warn: Callable[[str, str, int | None], None]
+    vertices: dict[VertexID, Vertex] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage after some of its instructions.
+
+    config: the image config's inner part so far. env: the build's environment (base, ENV and
+    ARG; the later instruction wins). args: ARGs in effect with their values, in order.
+    root: the vertex that makes the root file system. base: the image the stage began with.
+    step, steps: number of the instruction at hand among those that make vertices, and how many
+    there are. cmd_set: CMD was given in this stage (ENTRYPOINT then leaves it alone).
+    """
+
+    plan: Plan
+    text: StageText
+    root: VertexID
+    base: Image | None = None
+    config: ContainerConfig = field(default_factory=ContainerConfig)
+    env: tuple[tuple[str, str], ...] = ()
+    args: tuple[tuple[str, str], ...] = ()
+    history: tuple[HistoryStep, ...] = ()
+    author: str | None = None
+    step: int = 1
+    steps: int = 1
+    cmd_set: bool = False
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """The command that shell forms are given to."""
+        return self.config.shell or DEFAULT_SHELL
+
+    @property
+    def cwd(self) -> str:
+        """The working directory, absolute."""
+        return self.config.working_dir or "/"
+
+    def expand(self, word: str, node: ast.Instruction) -> str:
+        """Return `word` with variables replaced and quotes removed; unset names are empty."""
+        env = dict(self.env)
+        try:
+            expansion = expand(word, env, self.plan.stages.dockerfile.directives.escape)
+        except ExpansionError as error:
+            raise InstructionError(self.place(node), str(error), hint=error.hint) from error
+        for name in expansion.undefined:
+            self.plan.warn(
+                "UndefinedVar", f"usage of undefined variable '${name}'", node.span.first_line
+            )
+        return expansion.value
+
+    def expand_words(self, word: str, node: ast.Instruction) -> tuple[str, ...]:
+        """Return the words that `word` becomes: as `expand`, split at blanks afterwards."""
+        try:
+            return expand_words(word, dict(self.env), self.plan.stages.dockerfile.directives.escape)
+        except ExpansionError as error:
+            raise InstructionError(self.place(node), str(error), hint=error.hint) from error
+
+    def place(self, node: ast.Instruction) -> Place:
+        """Return where `node` stands."""
+        return self.plan.stages.place(node)
+
+    def configure(self, **changes: object) -> "Stage":
+        """Return the stage with fields of its image config replaced."""
+        return replace(self, config=replace(self.config, **changes))  # type: ignore[arg-type]
+
+    def record(self, created_by: str, vertex: VertexID | None = None) -> "Stage":
+        """Return the stage with a history entry more."""
+        return replace(self, history=(*self.history, HistoryStep(created_by, vertex)))
+
+    def with_env(self, name: str, value: str) -> "Stage":
+        """Return the stage with a variable of the build's environment set."""
+        return replace(self, env=set_pair(self.env, name, value))
+
+    def apply(
+        self, node: ast.Instruction, op: Op, created_by: str, inputs: tuple[VertexID, ...] = ()
+    ) -> "Stage":
+        """Return the stage after a vertex that changes its root file system.
+
+        inputs: the op's further inputs; the root file system so far is put before them.
+        """
+        step = self.step + 1
+        vertex = self.add_vertex(node, op, (self.root, *inputs), step)
+        return replace(self, root=vertex, step=step).record(created_by, vertex)
+
+    def add_vertex(
+        self, node: ast.Instruction, op: Op, inputs: tuple[VertexID, ...], step: int
+    ) -> VertexID:
+        """Put a vertex into the plan, unless an equal one is there, and return its id."""
+        identity = vertex_id(op, inputs)
+        if identity not in self.plan.vertices:
+            self.plan.vertices[identity] = Vertex(
+                identity,
+                op,
+                inputs,
+                name=f"{step_label(self.text.display, step, self.steps)} {node.text}",
+                title=node.text,
+                stage=self.text.display,
+                step=step,
+                place=self.place(node),
+                no_cache=self.plan.request.no_cache,
+            )
+        return identity
+
+    def absolute(self, path: str) -> str:
+        """Return `path` joined to the working directory and cleaned; a final `/` is kept."""
+        joined = posixpath.normpath(posixpath.join("/", self.cwd, path))
+        joined = "/" + joined.lstrip("/")
+        keep = path.endswith(("/", "/.")) or path in (".", "..")
+        return joined + "/" if keep and joined != "/" else joined
+
+
+def step_label(stage: str, step: int, steps: int) -> str:
+    """Return what stands before an instruction in progress output: `[build 2/4]`."""
+    return f"[{stage} {step}/{steps}]" if stage else f"[{step}/{steps}]"
+
+
+def set_pair(
+    pairs: tuple[tuple[str, str], ...], name: str, value: str
+) -> tuple[tuple[str, str], ...]:
+    """Return `pairs` with `name` set to `value`: in its place, or at the end if it is new."""
+    if any(key == name for key, _ in pairs):
+        return tuple((key, value if key == name else old) for key, old in pairs)
+    return (*pairs, (name, value))
+
+
+def env_pairs(env: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return `KEY=value` strings as pairs; a string without `=` has an empty value."""
+    return tuple((key, value) for key, _, value in (item.partition("=") for item in env))
+
+
+def proxy_env(build_args: Mapping[str, str], declared: frozenset[str]) -> dict[str, str]:
+    """Return the predefined proxy arguments that were given and not declared by an ARG."""
+    return {
+        name: value
+        for name, value in build_args.items()
+        if name in PROXY_ARGS and name not in declared
+    }
+
+
+def unsupported(stage: Stage, node: ast.Instruction, what: str) -> BuildError:
+    """Return the error for a form of `node` that is not built yet."""
+    return InstructionError(stage.place(node), f"{what}: not supported yet")

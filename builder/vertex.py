@@ -1,0 +1,156 @@
+"""Vertices of the build graph: what is to be done, as plain picklable values.
+
+A vertex is named by the digest of its definition (`Vertex.id`): its operation and the ids of its
+inputs. Two instructions with the same definition are one vertex. Whether a vertex has to run is
+not decided here: that needs content, see `cachekey`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import NewType
+
+from builder.errors import Place
+from store.digest import DiffID, Digest, digest_of
+
+VertexID = NewType("VertexID", str)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseOp:
+    """A root file system that exists: an image's layers, or none of them for scratch."""
+
+    chain: tuple[DiffID, ...]
+    created: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOp:
+    """A process in a container on the first input's root file system.
+
+    env: the variables that are part of the key, in order; secret_env: those that are not (the
+    predefined proxy arguments). declared: the names of the ARGs in effect, for `explain`.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    user: str
+    network: str
+    hostname: str
+    platform: str
+    proxy_env: tuple[tuple[str, str], ...] = ()
+    stdin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPath:
+    """A path or pattern of the build context."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StagePath:
+    """A path or pattern of the root file system that the vertex's input number `input` made."""
+
+    input: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A file whose text stands in the Dockerfile: a heredoc of COPY or ADD."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadedFile:
+    """The file that the vertex's input number `input`, a `DownloadOp`, fetched."""
+
+    input: int
+
+
+CopySource = ContextPath | StagePath | InlineFile | DownloadedFile
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOp:
+    """COPY or ADD into the first input's root file system.
+
+    destination: absolute; its trailing slash counts. unpack: True to unpack local archives (ADD).
+    keep_owner: sources keep their owners (COPY --from) unless `chown` is set.
+    """
+
+    sources: tuple[CopySource, ...]
+    destination: str
+    chown: str | None = None
+    chmod: str | None = None
+    exclude: tuple[str, ...] = ()
+    unpack: bool = False
+    keep_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirOp:
+    """WORKDIR: the directory exists afterwards, new ones with mode 0755 and owned by `user`."""
+
+    path: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOp:
+    """ADD of a URL: fetches it; `checksum` is what its bytes must have, or None."""
+
+    url: str
+    checksum: str | None = None
+
+
+Op = BaseOp | RunOp | CopyOp | MakeDirOp | DownloadOp
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """One node of the graph. `inputs[0]` is the root file system that it works on, if any.
+
+    name: what progress shows. title: the instruction's text. stage: the stage's display name.
+    step: the number of the instruction in its stage, from 1.
+    """
+
+    id: VertexID
+    op: Op
+    inputs: tuple[VertexID, ...]
+    name: str
+    title: str
+    stage: str
+    step: int
+    place: Place
+    no_cache: bool = False
+
+
+def plain(value: object) -> object:
+    """Return `value` as JSON-able data: dataclasses by class name and fields, tuples as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            "is": type(value).__name__,
+            **{field.name: plain(getattr(value, field.name)) for field in fields(value)},
+        }
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return value
+
+
+def canonical_digest(value: object) -> Digest:
+    """Return the digest of `value`'s canonical JSON: sorted keys, no blanks, ASCII only."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+    return digest_of(text.encode())
+
+
+def vertex_id(op: Op, inputs: tuple[VertexID, ...]) -> VertexID:
+    """Return the name of the vertex with this operation and these inputs."""
+    return VertexID(canonical_digest([op, list(inputs)]))
