@@ -47,23 +47,29 @@ def test_cached_failed_and_canceled() -> None:
 
 
 def test_a_line_is_shown_when_it_is_whole_with_the_time_of_its_first_byte() -> None:
-    assert shown(
-        StepStarted(1, "a"),
-        StepOutput(1, 1, b"be", 0.1),
-        StepOutput(1, 1, b"gun\nnext ", 0.2),
-        StepOutput(1, 1, b"line", 0.3),
-        StepDone(1, 0.4),
-    ) == "#1 a\n#1 0.100 begun\n#1 0.200 next line\n#1 DONE 0.4s\n\n"
+    assert (
+        shown(
+            StepStarted(1, "a"),
+            StepOutput(1, 1, b"be", 0.1),
+            StepOutput(1, 1, b"gun\nnext ", 0.2),
+            StepOutput(1, 1, b"line", 0.3),
+            StepDone(1, 0.4),
+        )
+        == "#1 a\n#1 0.100 begun\n#1 0.200 next line\n#1 DONE 0.4s\n\n"
+    )
 
 
 def test_stdout_and_stderr_do_not_mix_within_a_line() -> None:
-    assert shown(
-        StepStarted(1, "a"),
-        StepOutput(1, 1, b"out", 0.1),
-        StepOutput(1, 2, b"err\n", 0.2),
-        StepOutput(1, 1, b"!\n", 0.3),
-        StepDone(1, 0.4),
-    ) == "#1 a\n#1 0.200 err\n#1 0.100 out!\n#1 DONE 0.4s\n\n"
+    assert (
+        shown(
+            StepStarted(1, "a"),
+            StepOutput(1, 1, b"out", 0.1),
+            StepOutput(1, 2, b"err\n", 0.2),
+            StepOutput(1, 1, b"!\n", 0.3),
+            StepDone(1, 0.4),
+        )
+        == "#1 a\n#1 0.200 err\n#1 0.100 out!\n#1 DONE 0.4s\n\n"
+    )
 
 
 def test_steps_side_by_side_repeat_their_heading() -> None:
