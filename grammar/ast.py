@@ -22,6 +22,7 @@ class Heredoc:
 
     body: the lines between, each with its newline, as written (`<<-` has its tabs stripped).
     expand: False when any part of the delimiter was quoted.
+    written: the lines between with their tabs: what a shell that reads the document itself gets.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Heredoc:
     expand: bool
     strip_tabs: bool
     fd: int | None
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,13 @@ class Instruction:
 
     text: the whole instruction as written with its continuations joined by one space run as the
     Dockerfile reference joins them, without comments: what progress output and errors show.
+    comments: the comment lines above it, without `#` and outer blanks, directives left out; an
+    empty comment starts anew, a blank line does not.
     """
 
     span: Span
     text: str
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

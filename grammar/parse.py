@@ -1,0 +1,139 @@
+"""A Dockerfile's bytes → its tree.
+
+Owns the one place where Lark reads instructions, and the translation of Lark's errors into ours.
+Source: Dockerfile reference.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+
+from lark import Lark, UnexpectedInput, UnexpectedToken
+from lark.lexer import PatternRE, TerminalDef
+
+from grammar import ast, diagnose, style
+from grammar.errors import DockerfileSyntaxError
+from grammar.leaves import Misread, UnknownFlag
+from grammar.lines import LogicalLine, Source, read, read_one
+from grammar.nodes import callbacks
+
+# The terminals in which "\" is the escape character of the Dockerfile, and not of JSON or shell.
+_ESCAPING = frozenset({"VALUE", "NAME", "PAIR", "LEGACY_KEY"})
+_ONBUILD = re.compile(r"ONBUILD\s+", re.IGNORECASE)
+
+
+def parse(text: bytes, name: str = "Dockerfile") -> ast.Dockerfile:
+    """Return the tree of a Dockerfile.
+
+    name: what errors and the tree call the file. Raises DockerfileSyntaxError.
+    """
+    source = read(text, name)
+    if not source.logical:
+        message = "file with no instructions" if text.strip() else "the Dockerfile cannot be empty"
+        raise source.error(message, max(len(source.physical), 1))
+    instructions = []
+    staged = False
+    for line in source.logical:
+        node = _instruction(line, source)
+        staged = staged or isinstance(node, ast.From)
+        if not staged and not isinstance(node, ast.Arg):
+            word = line.text.split(None, 1)[0].upper()
+            place = line.locate(0)
+            raise source.error(
+                "no build stage in current context",
+                *place,
+                f"only ARG may stand above FROM, not {word}",
+            )
+        instructions.append(node)
+    if not staged:
+        raise source.error("no build stage: the Dockerfile has no FROM", len(source.physical))
+    tree = ast.Dockerfile(name, source.directives, tuple(instructions), source.warnings)
+    return replace(tree, warnings=source.warnings + style.warnings(tree))
+
+
+def parse_instruction(text: str, escape: str = "\\") -> ast.Instruction:
+    """Return the one instruction in `text`, such as an image's ONBUILD trigger with its heredocs.
+
+    Its span counts from the first line of `text`. Raises DockerfileSyntaxError.
+    """
+    source = read_one(text, escape, "trigger")
+    if len(source.logical) != 1:
+        count = "no" if not source.logical else "more than one"
+        raise source.error(f"{count} instruction in {text[:60]!r}", 1)
+    return _instruction(source.logical[0], source)
+
+
+def _instruction(line: LogicalLine, source: Source) -> ast.Instruction:
+    try:
+        node: object = _reader(source.directives.escape).parse(line.text, start="instruction")
+    except UnknownFlag as flag:
+        fault = diagnose.unknown_flag(line.text, flag.flag, flag.offset)
+        raise _located(fault, line, source) from None
+    except Misread as misread:
+        raise _located(misread, line, source) from None
+    except UnexpectedInput as error:
+        fault = diagnose.explain(line.text, _where(error, line.text))
+        raise _located(fault, line, source) from error
+    assert isinstance(node, ast.Instruction), f"the grammar gave {node!r} for an instruction"
+    return _placed(node, line, source)
+
+
+def _placed(node: ast.Instruction, line: LogicalLine, source: Source) -> ast.Instruction:
+    """Return `node` with what only its line knows."""
+    if isinstance(node, ast.Onbuild):
+        text = _ONBUILD.sub("", line.text, count=1)
+        bodies = "".join(f"\n{doc.written}{doc.name}" for doc in line.heredocs)
+        inner = _placed(node.instruction, replace(line, text=text, comments=()), source)
+        node = replace(node, instruction=inner, trigger=text + bodies)
+    elif isinstance(node, ast.Run | ast.Copy | ast.Add):
+        announced = [doc.name for doc in node.heredocs]
+        if announced and announced != [doc.name for doc in line.heredocs]:
+            fault = Misread("the heredoc delimiters cannot be told apart", 0)
+            raise _located(fault, line, source)
+        node = replace(node, heredocs=line.heredocs)
+    return replace(node, span=line.span, text=line.text, comments=line.comments)
+
+
+def _located(fault: Misread, line: LogicalLine, source: Source) -> DockerfileSyntaxError:
+    return source.error(fault.message, *line.locate(fault.offset), fault.hint)
+
+
+@cache
+def _reader(escape: str) -> Lark:
+    """Return the parser of instructions for one escape character."""
+
+    def exchange(terminal: TerminalDef) -> None:
+        if terminal.name in _ESCAPING and isinstance(terminal.pattern, PatternRE):
+            value = terminal.pattern.value.replace(r"\\", re.escape(escape))
+            terminal.pattern = PatternRE(value, terminal.pattern.flags)
+
+    return Lark(
+        files("grammar").joinpath("dockerfile.lark").read_text("utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        start=["instruction", "mount"],
+        maybe_placeholders=True,
+        transformer=callbacks(escape, _mount_fields),
+        edit_terminals=exchange if escape != "\\" else None,
+    )
+
+
+def _mount_fields(value: str) -> Sequence[str]:
+    """Return the fields of a --mount value. Raises ValueError."""
+    try:
+        fields: object = _reader("\\").parse(value, start="mount")
+    except UnexpectedInput as error:
+        at = _where(error, value)
+        cause = f"unexpected {value[at : at + 10]!r}" if value[at:] else "it ends early"
+        raise ValueError(cause) from error
+    assert isinstance(fields, list)
+    return fields
+
+
+def _where(error: UnexpectedInput, text: str) -> int:
+    """Return the offset in `text` at which the parser gave up."""
+    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+        return len(text)
+    return error.pos_in_stream
