@@ -7,6 +7,8 @@ archMap, includes and excludes). Knows no BPF and, but for their names, no syste
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from runtime.errors import InvalidSpec
+
 ERRNO = 0x00050000
 KILL_THREAD = 0x00000000
 EPERM = 1
@@ -28,7 +30,7 @@ _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 _OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
 
 
-class ProfileError(ValueError):
+class ProfileError(InvalidSpec):
     """A seccomp profile says something that cannot be compiled."""
 
 
