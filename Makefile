@@ -18,7 +18,7 @@ help:
 
 demo:
 	@scripts/preflight demo
-	@$(MAKE) --no-print-directory .venv/.installed
+	@$(MAKE) --silent .venv/.installed
 	@scripts/demo
 
 test: ready-to-test
@@ -31,7 +31,7 @@ test-full: ready-to-test
 ready-to-test:
 	@scripts/preflight test
 	@if [ "$$CI" = true ]; then scripts/test-deps; else scripts/test-deps --check; fi
-	@$(MAKE) --no-print-directory .venv/.installed-test
+	@$(MAKE) --silent .venv/.installed-test
 
 test-deps:
 	@scripts/preflight test-deps

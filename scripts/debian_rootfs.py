@@ -64,14 +64,14 @@ def one_line_entries(text: str) -> Iterator[dict[str, str]]:
         yield fields
 
 
-def host_sources(release: str) -> list[dict[str, str]]:
-    """Return this machine's binary sources of `release`, its updates and security, as deb822."""
+def host_sources(release: str, apt: Path = APT) -> list[dict[str, str]]:
+    """Return the binary sources of `release`, its updates and security, that `apt` names."""
     found: list[dict[str, str]] = []
-    lists = [APT / "sources.list", *sorted((APT / "sources.list.d").glob("*.list"))]
+    lists = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))]
     for path in lists:
         if path.is_file():
             found.extend(one_line_entries(path.read_text()))
-    for path in sorted((APT / "sources.list.d").glob("*.sources")):
+    for path in sorted((apt / "sources.list.d").glob("*.sources")):
         found.extend(stanzas(path.read_text()))
     wanted = {release + suffix for suffix in SUITE_SUFFIXES}
     sources = []
@@ -142,11 +142,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def make(out: Path, release: str) -> None:
+def make(out: Path, release: str, apt: Path = APT) -> None:
     """Write the tar to `out`, complete or not at all. Raises SystemExit with one line."""
-    sources = host_sources(release)
+    sources = host_sources(release, apt)
     if not sources:
-        raise SystemExit(f"apt's sources in {APT} name no {release}: cannot make a base image")
+        raise SystemExit(f"apt's sources in {apt} name no {release}: cannot make a base image")
     # Root's files in a folder that others may write to: the temporary name must not be guessable.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".rootfs-") as folder:
         half_made = Path(folder) / "rootfs.tar"
