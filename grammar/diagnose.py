@@ -27,6 +27,8 @@ def explain(text: str, offset: int) -> Misread:
 def unknown_flag(text: str, name: str, offset: int) -> Misread:
     """Return the fault of a flag that the line's instruction does not have."""
     keyword, _ = _instruction(text)
+    if name in flags.FLAGS.get(keyword, ()):
+        return Misread(f"flag --{name} of {keyword} stands behind its arguments", offset)
     hint = flags.did_you_mean(name, flags.FLAGS.get(keyword, ()), "--")
     owners = [owner for owner, names in flags.FLAGS.items() if name in names]
     if hint is None and owners:
@@ -57,6 +59,9 @@ def _bad_keyword(text: str, offset: int) -> Misread:
 def _incomplete(keyword: str, text: str) -> Misread:
     words = text.split()
     last = words[-1]
+    flag = last[2:].partition("=")[0] if last.startswith("--") else ""
+    if flag and flag not in flags.FLAGS.get(keyword, ()):
+        return unknown_flag(text, flag, text.rfind(last))
     if keyword == "FROM":
         return _from_arguments(0)
     if keyword in ("ENV", "LABEL") and not last.startswith("--") and len(words) > 1:

@@ -134,6 +134,6 @@ def _mount_fields(value: str) -> Sequence[str]:
 
 def _where(error: UnexpectedInput, text: str) -> int:
     """Return the offset in `text` at which the parser gave up."""
-    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
-        return len(text)
-    return error.pos_in_stream
+    ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+    at: int | None = getattr(error, "pos_in_stream", None)  # Lark declares it as None only
+    return len(text) if ended or at is None else at

@@ -1,0 +1,281 @@
+"""Words with variables → values.
+
+Owns `$name` and every form of `${…}`, quotes and escapes. Refuses to know which words of an
+instruction are expanded, and in which environment. A word without `$`, quote and escape is its
+own value, and Lark is not loaded for it.
+Source: Dockerfile reference, "Environment replacement".
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from grammar.errors import ExpansionError
+from grammar.lines import SPACE
+
+if TYPE_CHECKING:
+    from lark import Lark, UnexpectedInput
+
+_BLANKS = re.compile(f"[{SPACE}]+")
+# The terminals in which "\" is the escape character.
+_ESCAPING = frozenset(
+    {"TEXT", "BODY_TEXT", "PATTERN_TEXT", "QUOTED_TEXT", "ESCAPED", "QUOTED_ESCAPE"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A word's value. `undefined`: names that it used and that are not set, in order, once."""
+
+    value: str
+    undefined: tuple[str, ...] = ()
+
+
+def expand(word: str, env: Mapping[str, str], escape: str = "\\") -> Expansion:
+    """Return the value of `word`, which stays one word.
+
+    A name with a default of its own (`${v:-w}` and the like) is not undefined.
+    Raises ExpansionError.
+    """
+    if _is_literal(word, escape):
+        return Expansion(word)
+    scope = _Scope(env)
+    pieces = _expand(word, scope, escape)
+    return Expansion("".join(text for text, _ in pieces), tuple(scope.undefined))
+
+
+def expand_words(word: str, env: Mapping[str, str], escape: str = "\\") -> tuple[str, ...]:
+    """Return the values of `word`, split at blanks after expansion, quoted blanks excepted.
+
+    Raises ExpansionError.
+    """
+    pieces = [(word, True)] if _is_literal(word, escape) else _expand(word, _Scope(env), escape)
+    words = [""]
+    for text, splits in pieces:
+        first, *more = _BLANKS.split(text) if splits else [text]
+        words[-1] += first
+        words += more
+    return tuple(filter(None, words))
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What a word is expanded in, and what it did not find there."""
+
+    env: Mapping[str, str]
+    undefined: dict[str, None] = field(default_factory=dict)
+
+    def value(self, name: str) -> str:
+        if name not in self.env:
+            self.undefined[name] = None
+        return self.env.get(name, "")
+
+
+# A piece of a value, and whether a blank in it may split words.
+_Pieces = list[tuple[str, bool]]
+# A part of a parsed word: gives its pieces; with `raw` it keeps escape characters, for patterns.
+_Part = Callable[[_Scope, bool], _Pieces]
+
+
+def _is_literal(word: str, escape: str) -> bool:
+    return not ("$" in word or escape in word or '"' in word or "'" in word)
+
+
+def _expand(word: str, scope: _Scope, escape: str) -> _Pieces:
+    try:
+        return _parse(word, escape)(scope, False)
+    except ExpansionError as error:
+        raise ExpansionError(f"failed to expand {_shown(word)}: {error.message}") from error
+    except RecursionError as error:
+        raise ExpansionError(f"failed to expand {_shown(word)}: nested too deeply") from error
+
+
+@lru_cache(maxsize=1024)
+def _parse(word: str, escape: str) -> _Part:
+    from lark import UnexpectedInput  # 57 ms, and most words are literal
+
+    try:
+        part: object = _reader(escape).parse(word)
+    except UnexpectedInput as error:
+        raise _fault(word, error) from error
+    assert callable(part)
+    found: _Part = part
+    return found
+
+
+@cache
+def _reader(escape: str) -> "Lark":
+    from lark import Lark
+    from lark.lexer import PatternRE, TerminalDef
+
+    def exchange(terminal: TerminalDef) -> None:
+        if terminal.name in _ESCAPING and isinstance(terminal.pattern, PatternRE):
+            value = terminal.pattern.value.replace(r"\\", re.escape(escape))
+            terminal.pattern = PatternRE(value, terminal.pattern.flags)
+
+    return Lark(
+        files("grammar").joinpath("words.lark").read_text("utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        start="word",
+        transformer=_Parts(),
+        edit_terminals=exchange if escape != "\\" else None,
+    )
+
+
+class _Parts:
+    """The parser's callbacks: every rule of words.lark becomes a function of the scope."""
+
+    def word(self, children: Sequence[_Part]) -> _Part:
+        return _joined(children)
+
+    body = pattern = word
+
+    def text(self, children: Sequence[str]) -> _Part:
+        pieces = [(str(children[0]), True)]
+        return lambda scope, raw: pieces
+
+    def dollar(self, children: Sequence[str]) -> _Part:
+        return lambda scope, raw: [("$", True)]
+
+    def single(self, children: Sequence[str]) -> _Part:
+        pieces = [(children[0][1:-1], False)]
+        return lambda scope, raw: pieces
+
+    def double(self, children: Sequence[_Part]) -> _Part:
+        inside = _joined(children)
+        return lambda scope, raw: [("".join(text for text, _ in inside(scope, raw)), False)]
+
+    def escaped(self, children: Sequence[str]) -> _Part:
+        return _escape(str(children[0]))
+
+    def quoted_escape(self, children: Sequence[str]) -> _Part:
+        text = str(children[0])
+        return _escape(text) if len(text) > 1 else self.text(children)
+
+    def plain(self, children: Sequence[str]) -> _Part:
+        return self.value([children[0][1:]])
+
+    def value(self, children: Sequence[str]) -> _Part:
+        name = str(children[0])
+        return lambda scope, raw: [(scope.value(name), True)]
+
+    def choice(self, children: tuple[str, str, _Part]) -> _Part:
+        name, operator, word = str(children[0]), str(children[1]), children[2]
+
+        def choose(scope: _Scope, raw: bool) -> _Pieces:
+            value = scope.env.get(name)
+            given = value is not None and (value != "" or operator[0] != ":")
+            if operator[-1] == "+":
+                return word(scope, False) if given else []
+            if given:
+                return [(value or "", True)]
+            if operator[-1] == "-":
+                return word(scope, False)
+            cause = "is not allowed to be unset" if value is None else "is not allowed to be empty"
+            raise ExpansionError(f"{name}: {_flat(word, scope, False) or cause}")
+
+        return choose
+
+    def trim(self, children: tuple[str, str, _Part]) -> _Part:
+        name, operator, pattern = str(children[0]), str(children[1]), children[2]
+        greedy = len(operator) == 2
+
+        def trimmed(scope: _Scope, raw: bool) -> _Pieces:
+            value = scope.value(name)
+            shell_pattern = _flat(pattern, scope, True)
+            if operator[0] == "#":
+                found = re.match(_regex(shell_pattern, greedy), value, re.DOTALL)
+                return [(value[found.end() :] if found else value, True)]
+            # What precedes the suffix is as short as can be for the longest suffix, and vice versa.
+            rest = ".*?" if greedy else ".*"
+            found = re.match(f"({rest}){_regex(shell_pattern, True)}\\Z", value, re.DOTALL)
+            return [(found[1] if found else value, True)]
+
+        return trimmed
+
+    def substitute(self, children: tuple[str, str, _Part, _Part]) -> _Part:
+        name, operator, pattern, replacement = children
+
+        def substituted(scope: _Scope, raw: bool) -> _Pieces:
+            value = scope.value(str(name))
+            regex = re.compile(_regex(_flat(pattern, scope, True), greedy=True), re.DOTALL)
+            text = _flat(replacement, scope, True)
+            return [(_replace(regex, text, value, every=operator == "//"), True)]
+
+        return substituted
+
+
+def _replace(regex: re.Pattern[str], text: str, value: str, *, every: bool) -> str:
+    out: list[str] = []
+    at = 0
+    for match in regex.finditer(value):
+        # As Go does it: nothing is found right behind what was just replaced.
+        if match.end() == match.start() == at and out:
+            continue
+        out += [value[at : match.start()], text]
+        at = match.end()
+        if not every:
+            break
+    return "".join(out) + value[at:]
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    if len(parts) == 1:
+        return parts[0]
+    return lambda scope, raw: [piece for part in parts for piece in part(scope, raw)]
+
+
+def _flat(part: _Part, scope: _Scope, raw: bool) -> str:
+    return "".join(text for text, _ in part(scope, raw))
+
+
+def _escape(text: str) -> _Part:
+    """Return the part of an escape character and what it escapes, which may be nothing."""
+    return lambda scope, raw: [(text if raw else text[1:], False)]
+
+
+def _regex(pattern: str, greedy: bool) -> str:
+    """Return a shell pattern as a regular expression: `?` and `*`, and no `[…]`.
+
+    A backslash makes `?`, `*` and itself literal; before `}` and `/` it only kept the word open.
+    """
+    star = ".*" if greedy else ".*?"
+    out = []
+    for match in re.finditer(r"\\(.?)|(.)", pattern, re.DOTALL):
+        escaped, plain = match.groups()
+        if plain is not None:
+            out.append({"*": star, "?": "."}.get(plain) or re.escape(plain))
+        elif escaped and escaped in "*?\\}/":
+            out.append(re.escape(escaped))
+        else:
+            raise ExpansionError(f"invalid escape \\{escaped} in pattern {_shown(pattern)}")
+    return "".join(out)
+
+
+def _fault(word: str, error: "UnexpectedInput") -> ExpansionError:
+    """Return the parser's error in a person's words. What it expected tells where it stood."""
+    expected = set(getattr(error, "expected", None) or getattr(error, "allowed", None) or ())
+    ended = getattr(getattr(error, "token", None), "type", None) == "$END"
+    found: int | None = getattr(error, "pos_in_stream", None)  # Lark declares it as None only
+    at = len(word) if ended or found is None else found
+    if "NAME" in expected:
+        return ExpansionError("missing }" if at >= len(word) else "bad substitution")
+    if "CHOICE" in expected:
+        if at >= len(word):
+            return ExpansionError("missing }")
+        return ExpansionError(f"unsupported modifier {word[at : at + 2]} in ${{…}}")
+    if word[at : at + 1] == "'":
+        return ExpansionError("unterminated single quote")
+    if "PATTERN_TEXT" in expected:
+        return ExpansionError("missing / in ${…/…/…}")
+    if "BODY_TEXT" in expected:
+        return ExpansionError("missing }")
+    return ExpansionError("unterminated double quote")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "…")
