@@ -1,0 +1,262 @@
+"""The container's cgroups: one leaf in the v2 tree, and in those v1 trees that a limit needs.
+
+Which trees there are is read from mountinfo and /proc/self/cgroup, never guessed from what
+/sys/fs/cgroup looks like: hosts mount v1, v2 or both. Where nothing may be written (inside another
+container), the container simply has no cgroup of its own, unless the plan asks for limits.
+
+A leaf is held by an flock on its directory: what a killed launcher left behind has none, and the
+next launcher removes it.
+"""
+
+import errno
+import fcntl
+import os
+import time
+
+from runtime.linux import devicefilter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.plan import CgroupPlan
+
+_REMOVE_TRIES = 50
+
+
+def hierarchies(mountinfo: str) -> "dict[str, str]":
+    """Return controller (`unified` for v2, `name=x` for a named tree) → where its root is mounted.
+
+    Only mounts that show a tree from its root count: a path below it would be another one there.
+    """
+    found: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, (fstype, _, options) = left.split(), right.split(" ", 2)
+        if fields[3] != "/":
+            continue
+        if fstype == "cgroup2":
+            found.setdefault("unified", fields[4])
+        elif fstype == "cgroup":
+            for option in options.split(","):
+                if option not in ("rw", "ro", "xattr", "none", "clone_children", "noprefix"):
+                    found.setdefault(option, fields[4])
+    return found
+
+
+def _write(directory: str, name: str, value: str) -> None:
+    fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{name}: {error.strerror}", directory) from error
+    finally:
+        os.close(fd)
+
+
+def _read(directory: str, name: str) -> str:
+    try:
+        with open(f"{directory}/{name}", encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""  # the controller is not enabled, or the kernel is older
+
+
+def _numbers(text: str) -> "dict[str, int]":
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {name: int(value) for name, _, value in pairs if value.isdigit()}
+
+
+class Leaf:
+    """The cgroups of one container, made on entry and removed on exit.
+
+    fd: the v2 leaf, for clone3 to start the container in; None where there is none.
+    guards_devices: whether the kernel enforces the plan's device rules.
+    """
+
+    def __init__(self, plan: "CgroupPlan") -> None:
+        self._plan = plan
+        self._v1: dict[str, str] = {}
+        self._v2 = ""
+        self._only_v2 = False
+        self._to_attach = False
+        self.fd: int | None = None
+        self.guards_devices = False
+
+    def __enter__(self) -> "Leaf":
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounted = hierarchies(file.read())
+        v1 = [name for name in mounted if name != "unified"]
+        self._only_v2 = not v1
+        try:
+            if "unified" in mounted:
+                self._make_v2(mounted["unified"] + self._plan["parent"], bool(v1))
+            self._make_v1(mounted)
+        except OSError as error:
+            self._give_up(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+        for path in (*self._v1.values(), self._v2):
+            if path:
+                _remove(path)
+
+    def _give_up(self, error: OSError) -> None:
+        """Do without cgroups where the plan has no limits; else say what cannot be kept."""
+        self.__exit__()
+        self.fd, self._v2, self._v1, self.guards_devices = None, "", {}, False
+        if self._plan["required"]:
+            raise error
+
+    def _make_v2(self, parent: str, hybrid: bool) -> None:
+        _sweep(parent)
+        path = f"{parent}/{self._plan['name']}"
+        for _ in range(8):
+            _mkdir(parent)
+            try:
+                os.mkdir(path)
+                self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self.fd, fcntl.LOCK_EX)
+                os.stat(f"{path}/cgroup.procs")  # a sweep may have come before the lock
+                break
+            except FileNotFoundError:
+                continue  # another launcher removed the parent, the last one in it
+        self._v2 = path
+        if self.fd is None:
+            raise FileNotFoundError(errno.ENOENT, "cgroup removed again and again", path)
+        if not hybrid and self._plan["v2"]:
+            for controller in {name.partition(".")[0] for name, _ in self._plan["v2"]}:
+                _write(os.path.dirname(parent), "cgroup.subtree_control", f"+{controller}")
+                _write(parent, "cgroup.subtree_control", f"+{controller}")
+            for name, value in self._plan["v2"]:
+                _write(path, name, value)
+        if self._plan["device_program"]:
+            try:
+                devicefilter.attach(self.fd, self._plan["device_program"])
+                self.guards_devices = True
+            except OSError:
+                pass  # bpf(2) is refused here; the v1 controller or the mounts have to do
+
+    def _make_v1(self, mounted: "dict[str, str]") -> None:
+        wanted = dict.fromkeys(controller for controller, _, _ in self._plan["v1"])
+        if not self.guards_devices and self._plan["v1_devices"] and "devices" in mounted:
+            wanted["devices"] = None
+        for controller in wanted:
+            if controller not in mounted:
+                raise OSError(errno.ENOENT, f"no {controller} controller is mounted", controller)
+            parent = mounted[controller] + self._plan["parent"]
+            _mkdir(parent)
+            path = f"{parent}/{self._plan['name']}"
+            if controller == "cpuset":
+                _copy_cpuset(mounted[controller], parent)
+            _mkdir(path)
+            self._v1[controller] = path
+            if controller == "cpuset":
+                _copy_cpuset(parent, path)
+        for controller, name, value in self._plan["v1"]:
+            _write(self._v1[controller], name, value)
+        if "devices" in self._v1:
+            _write(self._v1["devices"], "devices.deny", "a")  # deny all before allowing some
+            for rule in self._plan["v1_devices"]:
+                _write(self._v1["devices"], "devices.allow", rule)
+            self.guards_devices = True
+
+    def forget_fd(self) -> None:
+        """The container was not started in the leaf: `attach` has to move it."""
+        self._to_attach = True
+
+    def attach(self, pid: int) -> None:
+        """Move the container's init into the leaves it was not cloned into."""
+        for path in self._v1.values():
+            _write(path, "cgroup.procs", str(pid))
+        if self._to_attach and self._v2:
+            _write(self._v2, "cgroup.procs", str(pid))
+
+    def view(self) -> "list[tuple[str, str]]":
+        """Return what the container sees below /sys/fs/cgroup: (folder, v1 controller or empty).
+
+        The folder is empty where v2 is all there is. Trees without a leaf of ours are left out:
+        they would show the host's.
+        """
+        if self._only_v2:
+            return [("", "")] if self._v2 else []
+        return [(name, name) for name in self._v1] + ([("unified", "")] if self._v2 else [])
+
+    def kill(self) -> None:
+        """Kill whatever is left in the v2 leaf: processes that entered it from outside."""
+        if self._v2 and "populated 1" in _read(self._v2, "cgroup.events"):
+            try:
+                _write(self._v2, "cgroup.kill", "1")
+            except OSError:
+                pass  # before Linux 5.14
+
+    def usage(self) -> "tuple[int | None, float | None, bool]":
+        """Return (peak memory in bytes, CPU seconds, killed for memory), None where not counted."""
+        cpu = _numbers(_read(self._v2, "cpu.stat")).get("usage_usec") if self._v2 else None
+        peak = _read(self._v2, "memory.peak").strip() if self._v2 else ""
+        events = _read(self._v2, "memory.events") if self._v2 else ""
+        if "memory" in self._v1:
+            peak = _read(self._v1["memory"], "memory.max_usage_in_bytes").strip()
+            events = _read(self._v1["memory"], "memory.oom_control")
+        return (
+            int(peak) if peak.isdigit() else None,
+            cpu / 1e6 if cpu is not None else None,
+            _numbers(events).get("oom_kill", 0) > 0,
+        )
+
+
+def _mkdir(path: str) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        pass
+
+
+def _copy_cpuset(parent: str, child: str) -> None:
+    """Give a new v1 cpuset its parent's CPUs: an empty one refuses every process."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not _read(child, name).strip():
+            _write(child, name, _read(parent, name).strip())
+
+
+def _remove(path: str) -> None:
+    """Remove a leaf, and its parent when that was the last one in it."""
+    for attempt in range(_REMOVE_TRIES):
+        try:
+            os.rmdir(path)
+            break
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            # EBUSY: the kernel is still taking the last process out.
+            if error.errno != errno.EBUSY or attempt == _REMOVE_TRIES - 1:
+                return
+            time.sleep(0.002)
+    try:
+        os.rmdir(os.path.dirname(path))
+    except OSError:
+        pass  # other containers live there
+
+
+def _sweep(parent: str) -> None:
+    """Remove leaves that no launcher holds."""
+    try:
+        names = os.listdir(parent)
+    except OSError:
+        return
+    for name in names:
+        path = f"{parent}/{name}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue  # a file, or removed meanwhile
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if "populated 1" in _read(path, "cgroup.events"):
+                _write(path, "cgroup.kill", "1")
+            else:
+                os.rmdir(path)
+        except OSError:
+            pass  # held by a living launcher
+        finally:
+            os.close(fd)

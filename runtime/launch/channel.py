@@ -1,0 +1,57 @@
+"""Messages between caller, launcher and init: marshal values behind a length, over pipes."""
+
+import marshal
+import os
+import struct
+
+_LENGTH = struct.Struct("<I")
+_LIMIT = 64 << 20
+
+
+def send(fd: int, message: object) -> None:
+    """Write one message; marshal takes plain values only (no dataclasses)."""
+    body = marshal.dumps(message)
+    data = memoryview(_LENGTH.pack(len(body)) + body)
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(fd, size)
+        if not part:
+            raise EOFError("the other end is gone")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def receive(fd: int) -> "tuple[object, ...] | None":
+    """Return the next message, or None when the other end is closed.
+
+    Raises EOFError when it closed in the middle of a message, ValueError when the bytes are none.
+    """
+    try:
+        head = os.read(fd, _LENGTH.size)
+    except ConnectionError:
+        return None
+    if not head:
+        return None
+    head += _read_exactly(fd, _LENGTH.size - len(head))
+    (size,) = _LENGTH.unpack(head)
+    if size > _LIMIT:
+        raise ValueError("message too long")
+    message = marshal.loads(_read_exactly(fd, size))
+    if not isinstance(message, tuple):
+        raise ValueError("no message")  # noqa: TRY004 - a broken peer, not a wrong argument
+    return message
+
+
+def send_descriptor(socket_fd: int, fd: int) -> None:
+    """Pass `fd` over the unix socket `socket_fd`; `_socket` must have been imported before."""
+    import _socket
+
+    sock = _socket.socket(fileno=socket_fd)
+    sock.sendmsg([b"t"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))])
+    sock.detach()

@@ -1,0 +1,79 @@
+"""The last step: find the command inside the container and become it."""
+
+import errno
+import os
+import stat
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class CommandFailed(Exception):
+    """execve did not happen: kind (`not-found`, `not-executable`), one line, errno."""
+
+
+def environment(entries: "list[str]", home: str, tty: bool) -> "dict[bytes, bytes]":
+    """Return the environment; the last of repeated names wins, HOME and TERM get defaults."""
+    result: dict[bytes, bytes] = {}
+    for entry in entries:
+        name, _, value = os.fsencode(entry).partition(b"=")
+        result.pop(name, None)
+        result[name] = value
+    result.setdefault(b"HOME", os.fsencode(home))
+    if tty:
+        result.setdefault(b"TERM", b"xterm")
+    return result
+
+
+def execute(args: "list[str]", env: "dict[bytes, bytes]") -> None:
+    """execve `args`, looking for a bare name along the container's PATH; only returns by raising.
+
+    The exit codes and words are docker's: 127 what is not there, 126 what cannot be executed.
+    """
+    name = args[0]
+    if "/" in name:
+        candidates = [name]
+    else:
+        search = os.fsdecode(env.get(b"PATH", b"")) or _DEFAULT_PATH
+        # Empty entries would mean the working directory, which an image must ask for by name.
+        candidates = [f"{folder}/{name}" for folder in search.split(":") if folder]
+    denied: OSError | None = None
+    for path in candidates if name else []:
+        try:
+            os.execve(path, args, env)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR) and not _is_there(path):
+                continue
+            if error.errno == errno.EACCES and len(candidates) > 1:
+                denied = denied or error
+                continue
+            raise _explain(name, path, error) from error
+    if denied is not None:
+        raise CommandFailed("not-executable", f'exec: "{name}": permission denied', errno.EACCES)
+    if "/" in name:
+        text = f'exec: "{name}": stat {name}: no such file or directory'
+    else:
+        text = f'exec: "{name}": executable file not found in $PATH'
+    raise CommandFailed("not-found", text, errno.ENOENT)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def _explain(name: str, path: str, error: OSError) -> CommandFailed:
+    code = error.errno or 0
+    if code == errno.ENOENT:
+        # The file is there, so what is missing is its interpreter or dynamic loader.
+        text = f'exec: "{path}": no such file or directory (its interpreter is not in the image)'
+        return CommandFailed("not-found", text, code)
+    cause = os.strerror(code).lower()
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            cause = "is a directory"
+    except OSError:
+        pass  # the first error says enough
+    return CommandFailed("not-executable", f'exec: "{name}": {cause}', code)

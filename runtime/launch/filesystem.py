@@ -1,0 +1,235 @@
+"""The container's file systems: executes the mounts of a plan below the root's descriptor.
+
+Everything is attached by descriptor (move_mount), on targets resolved inside the root, so that no
+symlink of the image and no rename during the set-up can redirect a mount.
+"""
+
+import errno
+import os
+import stat
+
+from runtime.launch.resolve import open_in_root
+from runtime.launch.stubs import open_target
+from runtime.linux import constants as c
+from runtime.linux import mount as m
+from runtime.linux import overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.launch.stubs import Stub
+    from runtime.plan import DevicePlan, MountPlan, RootPlan
+
+
+def open_root(root: "RootPlan") -> int:
+    """Return a detached mount of the root file system; moves the working directory."""
+    lowers, upper, work = root["lowers"], root["upper"], root["work"]
+    os.chdir(root["base"])
+    if upper is None and len(lowers) == 1:
+        return overlay.directory(lowers[0], read_only=True)
+    if upper is not None and not lowers:
+        # An overlay needs a lower directory; over nothing the upper one alone shows the same.
+        return overlay.directory(upper, read_only=False)
+    try:
+        return overlay.overlay(lowers, upper, work, root["volatile"])
+    except OSError as error:
+        if not overlay.lowerdir_plus_missing(error):
+            raise
+        overlay.leave_mount_namespace()
+        os.chdir(root["base"])
+        return overlay.overlay_by_mount(lowers, upper, work, root["volatile"])
+
+
+class Filesystem:
+    """The root under construction.
+
+    root: descriptor of the attached root. scratch: descriptor of a private tmpfs outside of it.
+    made: the mount points that had to be made.
+    """
+
+    def __init__(self, root: int, scratch: int, made: "list[Stub]") -> None:
+        self.root = root
+        self.scratch = scratch
+        self.made = made
+        self._files = 0
+
+    def mount(self, plan: "MountPlan") -> None:
+        """Make one mount of the plan and attach it."""
+        kind = plan["kind"]
+        if kind == "new":
+            tree = m.make_detached(
+                plan["type"], plan["source"], plan["options"], plan["attributes"]
+            )
+        else:
+            tree = self._bind_source(plan)
+            m.mount_setattr(
+                tree, plan["attributes"], plan["clear"], c.MS_PRIVATE, plan["recursive"]
+            )
+        try:
+            is_dir = kind == "new" or stat.S_ISDIR(os.fstat(tree).st_mode)
+            target = open_target(self.root, plan["target"], is_dir, self.made)
+            try:
+                self._check_kind(target, is_dir, plan["target"])
+                m.move_mount(tree, target, plan["target"])
+            finally:
+                os.close(target)
+            if plan["propagation"]:
+                m.mount_setattr(tree, 0, 0, plan["propagation"], plan["recursive"])
+        finally:
+            os.close(tree)
+
+    def _check_kind(self, target: int, is_dir: bool, path: str) -> None:
+        """Say what the kernel's bare ENOTDIR means: a file over a directory or the reverse."""
+        if stat.S_ISDIR(os.fstat(target).st_mode) != is_dir:
+            wanted, there = ("directory", "file") if is_dir else ("file", "directory")
+            raise OSError(
+                errno.ENOTDIR, f"cannot mount a {wanted}: the mount point is a {there}", path
+            )
+
+    def _bind_source(self, plan: "MountPlan") -> int:
+        flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if plan["recursive"] else 0)
+        kind = plan["kind"]
+        if kind == "file":
+            return self._file(plan)
+        if kind == "descriptor":
+            return m.open_tree(plan["fd"], "", flags | c.AT_EMPTY_PATH)
+        if kind == "overlay":
+            return self._from_overlay(plan)
+        return m.open_tree(c.AT_FDCWD, plan["source"], flags)
+
+    def _file(self, plan: "MountPlan") -> int:
+        """Return a mount of a generated file, which lives in the private tmpfs only."""
+        mode, uid, gid = plan["owner"]
+        self._files += 1
+        name = f"file{self._files}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=self.scratch)
+        try:
+            data = memoryview(plan["data"])
+            while data:
+                data = data[os.write(fd, data) :]
+            os.fchown(fd, uid, gid)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        return m.open_tree(self.scratch, name, c.OPEN_TREE_CLONE)
+
+    def _from_overlay(self, plan: "MountPlan") -> int:
+        """Return a mount of a path inside another snapshot, resolved as if that were `/`."""
+        self._files += 1
+        name = f"view{self._files}"
+        os.mkdir(name, dir_fd=self.scratch)
+        root = plan["overlay"]
+        tree = open_root(root)
+        try:
+            target = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=self.scratch)
+            m.move_mount(tree, target, name)
+            os.close(target)
+            selected = open_in_root(tree, plan["source"], os.O_PATH)
+            try:
+                return m.open_tree(selected, "", c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH)
+            finally:
+                os.close(selected)
+        finally:
+            os.close(tree)
+
+    def cgroups(self, target: str, attributes: int, hierarchies: "list[tuple[str, str]]") -> None:
+        """Show the container its own cgroups.
+
+        hierarchies: (folder name, v1 controller); v2 has an empty controller, and an empty folder
+        name too where it is the only one.
+        """
+        point = open_target(self.root, target, True, self.made)
+        try:
+            if hierarchies == [("", "")]:
+                self._attach(m.make_detached("cgroup2", "cgroup", [], attributes), point, target)
+                return
+            options: list[tuple[str, str | None]] = [("mode", "755")]
+            tmpfs = m.make_detached("tmpfs", "tmpfs", options, attributes & ~c.MOUNT_ATTR_RDONLY)
+            m.move_mount(tmpfs, point, target)
+        finally:
+            os.close(point)
+        for name, option in hierarchies:
+            os.mkdir(name, 0o755, dir_fd=tmpfs)
+            fstype, options = ("cgroup", [(option, None)]) if option else ("cgroup2", [])
+            if option.startswith("name="):
+                options = [("name", option[5:]), ("none", None)]
+            tree = m.make_detached(fstype, "cgroup", options, attributes)
+            inner = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tmpfs)
+            self._attach(tree, inner, name)
+            os.close(inner)
+        m.mount_setattr(tmpfs, attributes)
+        os.close(tmpfs)
+
+    def _attach(self, tree: int, target: int, name: str) -> None:
+        try:
+            m.move_mount(tree, target, name)
+        finally:
+            os.close(tree)
+
+    def devices(self, devices: "list[DevicePlan]", links: "list[tuple[str, str]]") -> None:
+        """Make device nodes and the usual symlinks below /dev, our own tmpfs."""
+        for path, kind, number, mode, uid, gid in devices:
+            head, _, name = path.rpartition("/")
+            os.close(open_target(self.root, head, True, self.made))
+            parent = open_in_root(self.root, head, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.mknod(name, kind | mode, number, dir_fd=parent)
+                os.chmod(name, mode, dir_fd=parent)
+                if uid or gid:
+                    os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+            except FileExistsError:
+                pass
+            finally:
+                os.close(parent)
+        dev = open_in_root(self.root, "dev", os.O_RDONLY | os.O_DIRECTORY)
+        for name, target in links:
+            try:
+                os.symlink(target, name, dir_fd=dev)
+            except FileExistsError:
+                pass  # the plan's own device of that name
+        os.close(dev)
+
+    def mask(self, paths: "list[str]") -> None:
+        """Hide `paths`: files under the null device, directories under an empty tmpfs."""
+        null = -1
+        for path in paths:
+            try:
+                target = open_in_root(self.root, path, os.O_PATH, follow=False)
+            except OSError:
+                continue  # this kernel does not have it
+            try:
+                if stat.S_ISDIR(os.fstat(target).st_mode):
+                    options: list[tuple[str, str | None]] = [("nr_blocks", "1"), ("nr_inodes", "1")]
+                    tree = m.make_detached("tmpfs", "tmpfs", options, c.MOUNT_ATTR_RDONLY)
+                else:
+                    if null < 0:
+                        null = self._null()
+                    tree = m.open_tree(null, "", c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH)
+                self._attach(tree, target, path)
+            finally:
+                os.close(target)
+        if null >= 0:
+            os.close(null)
+
+    def _null(self) -> int:
+        """Open the container's /dev/null, and make sure that it is the null device."""
+        fd = open_in_root(self.root, "dev/null", os.O_PATH, follow=False)
+        status = os.fstat(fd)
+        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+            raise OSError(errno.ENODEV, "the container's null device is another", "/dev/null")
+        return fd
+
+    def make_read_only(self, paths: "list[str]") -> None:
+        """Put read-only copies of `paths` over themselves, with what is mounted below."""
+        for path in paths:
+            try:
+                target = open_in_root(self.root, path, os.O_PATH, follow=False)
+            except OSError:
+                continue
+            try:
+                flags = c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH | c.AT_RECURSIVE
+                tree = m.open_tree(target, "", flags)
+                m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY, recursive=True)
+                self._attach(tree, target, path)
+            finally:
+                os.close(target)

@@ -1,0 +1,204 @@
+"""The launcher: a bare interpreter between the caller and one container.
+
+It reads a plan, clones the container's init, waits for it, forwards signals, and takes everything
+away again. It holds the caller's locks until the container is gone. When the caller dies, in
+whatever way, the container is killed; when the launcher dies, the kernel kills the init.
+"""
+
+import errno
+import os
+import select
+import signal
+import sys
+
+from runtime.launch import cgroup, init
+from runtime.launch.channel import receive, send
+from runtime.launch.filesystem import open_root
+from runtime.launch.stubs import Stub, remove_stubs
+from runtime.linux import constants as c
+from runtime.linux.capabilities import NUMBERS
+from runtime.linux.namespaces import clone3, unshare
+from runtime.linux.process import pidfd_open, pidfd_send_signal, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.plan import LaunchPlan
+
+
+class Launch:
+    """One container, from the plan to its exit status.
+
+    orders: pipe from the caller: first the plan, then signals to forward; its end kills.
+    report: pipe to the caller.
+    """
+
+    def __init__(self, orders: int, report: int) -> None:
+        self.orders = orders
+        self.report = report
+        self.stubs: list[Stub] = []
+        self.failure: tuple[object, ...] | None = None
+
+    def run(self) -> None:
+        """Do everything; the last message sent is `failed` or `exited`."""
+        prctl(c.PR_SET_DUMPABLE, 0)
+        plan: LaunchPlan = receive(self.orders)[0]  # type: ignore[index,assignment]
+        caller = pidfd_open(plan["caller"])
+        # The pid could be another process's by now: only a living parent is the caller.
+        if os.getppid() != plan["caller"]:
+            return
+        if plan["tty"]:
+            import _socket  # noqa: F401 - the init sends the terminal with it, and cannot import
+        try:
+            root = open_root(plan["root"])
+        except OSError as error:
+            self._fail("mount", f"mount root file system: {error.strerror}", error)
+            return
+        with cgroup.Leaf(plan["cgroup"]) as leaf:
+            plan["cgroup_view"] = leaf.view()
+            if not leaf.guards_devices and plan["cgroup"]["v1_devices"]:
+                _guard_devices_by_mount(plan)
+            status = self._container(plan, root, caller, leaf)
+            remove_stubs(root, self.stubs)
+            os.close(root)
+            if status is not None and self.failure is None:
+                usage = leaf.usage()
+        if self.failure is not None:
+            send(self.report, self.failure)
+        elif status is not None:
+            send(self.report, ("exited", *status, *usage))
+
+    def _fail(self, kind: str, text: str, error: OSError) -> None:
+        send(self.report, ("failed", kind, text, error.errno or 0))
+
+    def _container(
+        self, plan: "LaunchPlan", root: int, caller: int, leaf: cgroup.Leaf
+    ) -> "tuple[int, float, int] | None":
+        go_read, go_write = os.pipe()
+        said_read, said_write = os.pipe()
+        try:
+            pid, pidfd = self._clone(plan, leaf)
+        except OSError as error:
+            self._fail("clone", f"new namespaces: {error.strerror}", error)
+            return None
+        if pid == 0:
+            os.close(go_write)
+            os.close(said_read)
+            init.run(plan, root, go_read, said_write)
+        os.close(go_read)
+        os.close(said_write)
+        self._let_go_of_stdio()
+        try:
+            leaf.attach(pid)
+            os.write(go_write, b"g")
+        except OSError as error:
+            self.failure = ("failed", "cgroup", f"cgroup: {error.strerror}", error.errno or 0)
+            pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._watch(pid, pidfd, said_read, caller)
+        _, status, usage = os.wait4(pid, 0)
+        leaf.kill()
+        return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+    def _clone(self, plan: "LaunchPlan", leaf: cgroup.Leaf) -> "tuple[int, int]":
+        flags = plan["namespaces"]
+        try:
+            return clone3(flags, signal.SIGCHLD, leaf.fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EBUSY, errno.EOPNOTSUPP):
+                raise
+        leaf.forget_fd()
+        try:
+            return clone3(flags, signal.SIGCHLD)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+        # A seccomp profile around us may know unshare but not clone3.
+        unshare(flags & c.CLONE_NEWPID)
+        plan["late_namespaces"] |= flags & ~c.CLONE_NEWPID
+        pid = os.fork()
+        return pid, pidfd_open(pid) if pid else -1
+
+    def _let_go_of_stdio(self) -> None:
+        """The container alone holds its pipes: their readers wait for its end, not for ours."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+
+    def _watch(self, pid: int, pidfd: int, said: int, caller: int) -> None:
+        """Return when the init is dead, having killed it if the caller went away."""
+        listening = True
+        poller = select.poll()
+        for fd in (pidfd, said, self.orders, caller):
+            poller.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if said in ready and not self._listen(said, pid):
+                poller.unregister(said)
+                listening = False
+            if pidfd in ready:
+                while listening:
+                    listening = self._listen(said, pid)
+                return
+            if caller in ready or (self.orders in ready and not self._forward(pidfd)):
+                pidfd_send_signal(pidfd, signal.SIGKILL)
+                poller.unregister(caller)
+                poller.unregister(self.orders)
+                caller = self.orders = -1
+
+    def _listen(self, said: int, pid: int) -> bool:
+        """Take one message of the init; False when it has said all."""
+        try:
+            message = receive(said)
+        except EOFError:
+            message = None  # killed in the middle of a word
+        if message is None:
+            if self.failure is None:
+                self._tell_started(pid)
+            return False
+        if message[0] == "stub":
+            self.stubs.append(message[1])  # type: ignore[arg-type]
+        else:
+            self.failure = message
+        return True
+
+    def _tell_started(self, pid: int) -> None:
+        try:
+            send(self.report, ("started", pid))
+        except BrokenPipeError:
+            pass  # the caller is gone; the watch finds out
+
+    def _forward(self, pidfd: int) -> bool:
+        """Pass one signal on; False when the caller closed the pipe."""
+        data = os.read(self.orders, 1)
+        if not data:
+            return False
+        try:
+            pidfd_send_signal(pidfd, data[0])
+        except ProcessLookupError:
+            pass  # it has just ended
+        return True
+
+
+def _guard_devices_by_mount(plan: "LaunchPlan") -> None:
+    """Without device rules in a cgroup, let no device work but those that we make in /dev."""
+    plan["root"]["no_devices"] = True
+    for name in ("bounding", "effective", "permitted", "inheritable", "ambient"):
+        plan["capabilities"][name] &= ~(1 << NUMBERS["CAP_MKNOD"])
+
+
+def main(orders: int, report: int) -> None:
+    """Entry point of the launcher process."""
+    code = 0
+    try:
+        Launch(orders, report).run()
+    except BaseException as error:  # noqa: BLE001 - nobody else is there to report it
+        code = 1
+        subject = getattr(error, "filename", None)
+        text = f"{type(error).__name__}: {error}" + (f" ({subject})" if subject else "")
+        try:
+            send(report, ("failed", "launch", text, getattr(error, "errno", None) or 0))
+        except OSError:
+            pass  # the caller is gone
+    sys.stderr = sys.stdout = None  # type: ignore[assignment]
+    # Without the interpreter's own farewell: it takes as long as the container's.
+    os._exit(code)

@@ -1,0 +1,91 @@
+"""Overlay mounts that are attached nowhere, from 1 to hundreds of lower directories.
+
+Imported by launchers, which are bare interpreters: nothing here but ctypes and os.
+"""
+
+import errno
+import os
+
+from runtime.linux import constants as c
+from runtime.linux import mount as m
+from runtime.linux.namespaces import unshare
+
+# Always said, never left to the host's module options: with metacopy a layer's file can show
+# another image's data, with redirect_dir a layer means nothing without those below it, and an
+# index ties a work directory to one mount.
+FIXED = (("metacopy", "off"), ("redirect_dir", "off"), ("index", "off"))
+
+# An overlay mount takes one page of options in the old call, 256 bytes a value in the new one.
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def directory(path: str, read_only: bool) -> int:
+    """Return a detached copy of the one directory `path`, not of the mounts below it."""
+    tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
+    try:
+        # A clone of a shared mount is a peer of it: nothing mounted here may travel out.
+        m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY if read_only else 0, 0, c.MS_PRIVATE)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def overlay(
+    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, volatile: bool
+) -> int:
+    """Return a detached overlay of `lowers` (topmost first) under `upper`.
+
+    Paths are relative to the working directory, or absolute. Without `upper` it is read-only.
+    Raises OSError with EINVAL where the kernel has no `lowerdir+` (before 6.8).
+    """
+    options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
+    if upper is not None:
+        options += [("upperdir", upper), ("workdir", work)]
+    options += FIXED
+    if volatile:
+        options.append(("volatile", None))
+    attributes = 0 if upper is not None else c.MOUNT_ATTR_RDONLY
+    return m.make_detached("overlay", "overlay", options, attributes)
+
+
+def leave_mount_namespace() -> None:
+    """Put the calling thread into a private copy of its mount namespace, for good."""
+    unshare(c.CLONE_NEWNS)
+    m.mount("", "/", None, c.MS_REC | c.MS_PRIVATE, None)
+
+
+def overlay_by_mount(
+    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, volatile: bool
+) -> int:
+    """Do the same as `overlay` with mount(2), for kernels that lack `lowerdir+`.
+
+    The mount passes through a path, the working directory, so the calling thread must be in a
+    mount namespace of its own (`leave_mount_namespace`).
+    """
+    if len(lowers) == 1 and upper is None:
+        return directory(lowers[0], read_only=True)
+    escaped = [x.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,") for x in lowers]
+    data = ",".join(f"{key}={value}" for key, value in FIXED) + ",lowerdir=" + ":".join(escaped)
+    if upper is not None:
+        data += f",upperdir={upper},workdir={work}"
+    if volatile:
+        data += ",volatile"
+    if len(os.fsencode(data)) >= _PAGE:
+        raise OSError(errno.E2BIG, f"mount: {len(lowers)} lower directories do not fit", "overlay")
+    m.mount("overlay", ".", "overlay", 0 if upper is not None else c.MS_RDONLY, data)
+    # "." still means the covered directory; an absolute look-up finds what covers it.
+    top = os.getcwd()
+    try:
+        return m.open_tree(c.AT_FDCWD, top, c.OPEN_TREE_CLONE)
+    finally:
+        m.umount2(top, c.MNT_DETACH)
+
+
+def lowerdir_plus_missing(error: OSError) -> bool:
+    """Tell whether `overlay` failed because this kernel does not know `lowerdir+`.
+
+    EINVAL has other causes too (a work directory on another file system): the old call then
+    fails in the same way and says so.
+    """
+    return error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM)

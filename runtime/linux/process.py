@@ -1,0 +1,69 @@
+"""Calls about processes: prctl, pidfds, descriptors, limits, seccomp."""
+
+import ctypes
+
+from runtime.linux import constants as c
+from runtime.linux.libc import libc, oserror, syscall
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+class _Rlimit(ctypes.Structure):
+    _fields_ = (("cur", ctypes.c_uint64), ("max", ctypes.c_uint64))
+
+
+def prctl(option: int, *args: int) -> int:
+    padded = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
+    result: int = libc.prctl(option, *padded)
+    if result < 0:
+        raise oserror("prctl", str(option))
+    return result
+
+
+def pidfd_open(pid: int) -> int:
+    return syscall("pidfd_open", str(pid), c.SYS_pidfd_open, pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signal_number: int) -> None:
+    syscall(
+        "pidfd_send_signal",
+        str(signal_number),
+        c.SYS_pidfd_send_signal,
+        pidfd,
+        signal_number,
+        None,
+        0,
+    )
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
+    syscall("close_range", str(first), c.SYS_close_range, first, last, flags)
+
+
+def setrlimit(resource: int, soft: int, hard: int) -> None:
+    limit = _Rlimit(soft & 0xFFFFFFFFFFFFFFFF, hard & 0xFFFFFFFFFFFFFFFF)
+    if libc.prlimit64(0, resource, ctypes.byref(limit), None) < 0:
+        raise oserror("prlimit", str(resource))
+
+
+def getrlimit(resource: int) -> tuple[int, int]:
+    limit = _Rlimit()
+    if libc.prlimit64(0, resource, None, ctypes.byref(limit)) < 0:
+        raise oserror("prlimit", str(resource))
+    return limit.cur, limit.max
+
+
+def set_seccomp_filter(program: bytes) -> None:
+    """Load a classic BPF program of 8-byte `struct sock_filter`s for this process."""
+    fprog = _SockFprog(len(program) // 8, program)
+    result = libc.prctl(
+        c.PR_SET_SECCOMP,
+        ctypes.c_ulong(c.SECCOMP_MODE_FILTER),
+        ctypes.byref(fprog),
+        ctypes.c_ulong(0),
+        ctypes.c_ulong(0),
+    )
+    if result < 0:
+        raise oserror("prctl", "PR_SET_SECCOMP")

@@ -1,0 +1,359 @@
+"""From a Spec to the plan that the launcher executes: pure, and plain values only.
+
+A plan is what crosses to the launcher by marshal, so it is made of dicts, lists, tuples, strings,
+bytes and numbers. Everything that can be decided is decided here; the launcher only acts.
+"""
+
+import functools
+import os
+import stat
+from typing import Literal, TypedDict
+
+from runtime.errors import InvalidSpec
+from runtime.linux import capabilities as caps
+from runtime.linux import constants as c
+from runtime.linux import devicefilter
+from runtime.spec import CapabilitySets, Device, DeviceRule, Mount, Rlimit, Spec
+from store.mount import OverlayMount
+
+
+class RootPlan(TypedDict):
+    """A root file system: lower directories below `base`, topmost first, under `upper`."""
+
+    base: str
+    lowers: list[str]
+    upper: str | None
+    work: str | None
+    volatile: bool
+    read_only: bool
+    no_devices: bool
+
+
+class MountPlan(TypedDict):
+    """One mount. Which fields count depends on `kind`.
+
+    new: a file system of `type`. bind: host path `source`. overlay: path `source` inside
+    `overlay`. file: a file of content `data` and `owner` (mode, uid, gid). descriptor: inherited
+    `fd`. cgroup: the container's own cgroups.
+    """
+
+    kind: Literal["new", "bind", "overlay", "file", "descriptor", "cgroup"]
+    target: str
+    type: str
+    source: str
+    options: list[tuple[str, str | None]]
+    attributes: int
+    clear: int
+    recursive: bool
+    propagation: int
+    data: bytes
+    owner: tuple[int, int, int]
+    fd: int
+    overlay: RootPlan | None
+
+
+# path below the root, file type, device number, mode, uid, gid
+DevicePlan = tuple[str, int, int, int, int, int]
+
+
+class CapabilityPlan(TypedDict):
+    """The five sets as bits."""
+
+    bounding: int
+    effective: int
+    permitted: int
+    inheritable: int
+    ambient: int
+
+
+class CgroupPlan(TypedDict):
+    """One leaf: (file, value) for v2, (controller, file, value) for v1.
+
+    required: a host where they cannot be made is an error.
+    """
+
+    parent: str
+    name: str
+    required: bool
+    v2: list[tuple[str, str]]
+    v1: list[tuple[str, str, str]]
+    device_program: bytes
+    v1_devices: list[str]
+
+
+class LaunchPlan(TypedDict):
+    """Everything the launcher has to know."""
+
+    caller: int
+    anchor: str
+    root: RootPlan
+    namespaces: int
+    late_namespaces: int
+    cgroup: CgroupPlan
+    cgroup_view: list[tuple[str, str]]
+    mounts: list[MountPlan]
+    devices: list[DevicePlan]
+    links: list[tuple[str, str]]
+    masked: list[str]
+    read_only_paths: list[str]
+    hostname: str
+    domainname: str
+    loopback_up: bool
+    sysctl: list[tuple[str, str]]
+    oom_score_adj: int | None
+    tty: bool
+    tty_socket: int
+    window: tuple[int, int]
+    user: str
+    additional_groups: list[int]
+    umask: int
+    limits: list[tuple[int, int, int]]
+    cwd: str
+    create_cwd: bool
+    args: list[str]
+    env: list[str]
+    capabilities: CapabilityPlan
+    no_new_privileges: bool
+    seccomp: bytes
+
+
+_NAMESPACES = {
+    "pid": c.CLONE_NEWPID,
+    "network": c.CLONE_NEWNET,
+    "mount": c.CLONE_NEWNS,
+    "ipc": c.CLONE_NEWIPC,
+    "uts": c.CLONE_NEWUTS,
+    "cgroup": c.CLONE_NEWCGROUP,
+}
+_RDONLY, _ATIME = c.MOUNT_ATTR_RDONLY, c.MOUNT_ATTR__ATIME
+# option -> (attributes set, attributes cleared)
+_ATTRIBUTES = {
+    "defaults": (0, 0),
+    "ro": (_RDONLY, 0),
+    "rw": (0, _RDONLY),
+    "suid": (0, c.MOUNT_ATTR_NOSUID),
+    "nosuid": (c.MOUNT_ATTR_NOSUID, 0),
+    "dev": (0, c.MOUNT_ATTR_NODEV),
+    "nodev": (c.MOUNT_ATTR_NODEV, 0),
+    "exec": (0, c.MOUNT_ATTR_NOEXEC),
+    "noexec": (c.MOUNT_ATTR_NOEXEC, 0),
+    "relatime": (0, _ATIME),
+    "norelatime": (0, 0),
+    "noatime": (c.MOUNT_ATTR_NOATIME, _ATIME),
+    "strictatime": (c.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "nostrictatime": (0, 0),
+    "nodiratime": (c.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, c.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "rro": (_RDONLY, 0),
+    "rrw": (0, _RDONLY),
+    "rnosuid": (c.MOUNT_ATTR_NOSUID, 0),
+    "rnodev": (c.MOUNT_ATTR_NODEV, 0),
+    "rnoexec": (c.MOUNT_ATTR_NOEXEC, 0),
+}
+_PROPAGATION = {
+    "shared": c.MS_SHARED,
+    "rshared": c.MS_SHARED,
+    "slave": c.MS_SLAVE,
+    "rslave": c.MS_SLAVE,
+    "private": c.MS_PRIVATE,
+    "rprivate": c.MS_PRIVATE,
+    "unbindable": c.MS_UNBINDABLE,
+    "runbindable": c.MS_UNBINDABLE,
+}
+# In resource.h's order: a name's index is its number.
+_RLIMITS = (
+    *("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS"),
+    *("LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"),
+)
+_DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+def root_plan(mount: OverlayMount, *, read_only: bool = False) -> RootPlan:
+    """Return how to mount `mount`; its stubs come as the lowest lower directory."""
+    lowers = [*mount.lowers, *([mount.stubs] if mount.stubs is not None else [])]
+    if not lowers and mount.upper is None:
+        raise InvalidSpec("mount root file system: no layer and no writable directory")
+    return {
+        "base": mount.base,
+        "lowers": lowers,
+        "upper": mount.upper,
+        "work": mount.work,
+        "volatile": mount.volatile,
+        "read_only": read_only,
+        "no_devices": False,
+    }
+
+
+def mount_plan(
+    kind: "Literal['new', 'bind', 'overlay', 'file', 'descriptor', 'cgroup']", target: str
+) -> MountPlan:
+    """Return a plan of `kind` whose other fields say nothing yet."""
+    return {
+        "kind": kind,
+        "target": target,
+        "type": "",
+        "source": "",
+        "options": [],
+        "attributes": 0,
+        "clear": 0,
+        "recursive": False,
+        "propagation": 0,
+        "data": b"",
+        "owner": (0o644, 0, 0),
+        "fd": -1,
+        "overlay": None,
+    }
+
+
+def mount_of(mount: Mount) -> MountPlan:
+    """Return the plan of one entry of config.json's `mounts`."""
+    options = mount.get("options", [])
+    fstype = mount.get("type", "")
+    bind = fstype == "bind" or "bind" in options or "rbind" in options
+    plan = mount_plan(
+        "bind" if bind else "cgroup" if fstype in ("cgroup", "cgroup2") else "new",
+        mount["destination"],
+    )
+    plan["type"], plan["source"] = fstype, mount.get("source", "")
+    plan["recursive"] = "rbind" in options
+    for option in options:
+        if option in ("bind", "rbind"):
+            continue
+        if option in _PROPAGATION:
+            plan["propagation"] = _PROPAGATION[option]
+        elif option in _ATTRIBUTES:
+            set_, clear = _ATTRIBUTES[option]
+            plan["attributes"] = plan["attributes"] & ~clear | set_
+            plan["clear"] = plan["clear"] & ~set_ | clear
+        elif not bind:
+            name, equals, value = option.partition("=")
+            plan["options"].append((name, value if equals else None))
+    if bind and plan["attributes"] & _ATIME:
+        plan["clear"] |= _ATIME  # mount_setattr wants the old policy cleared with the new one set
+    return plan
+
+
+def _device(device: Device) -> DevicePlan:
+    kind = _DEVICE_TYPES.get(device["type"])
+    if kind is None:
+        raise InvalidSpec(f"device {device['path']}: unknown type {device['type']!r}")
+    number = os.makedev(device.get("major", 0), device.get("minor", 0))
+    mode = device.get("fileMode", 0o666)
+    return device["path"], kind, number, mode, device.get("uid", 0), device.get("gid", 0)
+
+
+def _rule(rule: DeviceRule) -> devicefilter.Rule:
+    kind = rule.get("type") or "a"
+    access = rule.get("access") or "rwm"
+    return kind, rule.get("major", -1), rule.get("minor", -1), access, rule["allow"]
+
+
+def _v1_rule(rule: devicefilter.Rule) -> str:
+    kind, major, minor, access, _ = rule
+    numbers = ":".join("*" if number < 0 else str(number) for number in (major, minor))
+    return "a *:* rwm" if kind == "a" else f"{kind} {numbers} {access}"
+
+
+@functools.cache
+def _device_program(rules: tuple[devicefilter.Rule, ...]) -> bytes:
+    return devicefilter.compile_rules(list(rules))
+
+
+def cgroup_plan(spec: Spec, name: str) -> CgroupPlan:
+    """Return the cgroup of `spec`; device rules that allow everything need none."""
+    linux = spec.get("linux", {})
+    resources = linux.get("resources", {})
+    rules = tuple(_rule(rule) for rule in resources.get("devices", []))
+    if all(rule[4] for rule in rules):
+        rules = ()
+    from runtime import cgroups
+
+    v2, v1 = cgroups.v2_writes(resources), cgroups.v1_writes(resources)
+    parent, _, leaf = (linux.get("cgroupsPath") or f"/pybuild/{name}").rpartition("/")
+    return {
+        "parent": parent,
+        "name": leaf,
+        "required": bool(v2 or v1),
+        "v2": v2,
+        "v1": v1,
+        "device_program": _device_program(rules) if rules else b"",
+        "v1_devices": [_v1_rule(rule) for rule in rules if rule[4]],
+    }
+
+
+def _capabilities(sets: CapabilitySets) -> CapabilityPlan:
+    try:
+        return {
+            "bounding": caps.mask(sets.get("bounding", [])),
+            "effective": caps.mask(sets.get("effective", [])),
+            "permitted": caps.mask(sets.get("permitted", [])),
+            "inheritable": caps.mask(sets.get("inheritable", [])),
+            "ambient": caps.mask(sets.get("ambient", [])),
+        }
+    except KeyError as error:
+        raise InvalidSpec(f"capabilities: unknown capability {error.args[0]}") from error
+
+
+def _limit(limit: Rlimit) -> tuple[int, int, int]:
+    try:
+        number = _RLIMITS.index(limit["type"].removeprefix("RLIMIT_"))
+    except ValueError:
+        raise InvalidSpec(f"rlimits: unknown limit {limit['type']}") from None
+    return number, limit["soft"], limit["hard"]
+
+
+def launch_plan(spec: Spec, root: RootPlan, *, name: str, user: str = "") -> LaunchPlan:
+    """Return the plan that runs `spec` on `root`.
+
+    name: of the container's cgroup. user: as USER writes it, resolved in the container; empty
+    takes the numbers of the spec.
+    Raises InvalidSpec when the spec cannot be run.
+    """
+    process, linux = spec["process"], spec.get("linux", {})
+    if not process["args"]:
+        raise InvalidSpec("no command specified")
+    if not process["cwd"].startswith("/"):
+        raise InvalidSpec(f"working directory {process['cwd']!r}: not absolute")
+    namespaces = 0
+    for namespace in linux.get("namespaces", []):
+        kind = namespace["type"]
+        if kind not in _NAMESPACES or namespace.get("path"):
+            raise InvalidSpec(f"{kind} namespace: joining one, or this kind, is not supported")
+        namespaces |= _NAMESPACES[kind]
+    identity = process["user"]
+    window = process.get("consoleSize")
+    late = c.CLONE_NEWCGROUP  # only after the move into the leaf is its root the leaf
+    return {
+        "caller": os.getpid(),
+        "anchor": root["base"],
+        "root": root,
+        "namespaces": (namespaces | c.CLONE_NEWNS) & ~late,
+        "late_namespaces": namespaces & late,
+        "cgroup": cgroup_plan(spec, name),
+        "cgroup_view": [],
+        "mounts": [mount_of(mount) for mount in spec.get("mounts", [])],
+        "devices": [_device(device) for device in linux.get("devices", [])],
+        "links": [],
+        "masked": list(linux.get("maskedPaths", [])),
+        "read_only_paths": list(linux.get("readonlyPaths", [])),
+        "hostname": spec.get("hostname", ""),
+        "domainname": spec.get("domainname", ""),
+        "loopback_up": bool(namespaces & c.CLONE_NEWNET),
+        "sysctl": sorted(linux.get("sysctl", {}).items()),
+        "oom_score_adj": process.get("oomScoreAdj"),
+        "tty": process.get("terminal", False),
+        "tty_socket": -1,
+        "window": (window["height"], window["width"]) if window else (0, 0),
+        "user": user or f"{identity['uid']}:{identity['gid']}",
+        "additional_groups": list(identity.get("additionalGids", [])),
+        "umask": identity.get("umask", 0o022),
+        "limits": [_limit(limit) for limit in process.get("rlimits", [])],
+        "cwd": process["cwd"],
+        "create_cwd": False,
+        "args": list(process["args"]),
+        "env": list(process.get("env", [])),
+        "capabilities": _capabilities(process.get("capabilities", {})),
+        "no_new_privileges": process.get("noNewPrivileges", False),
+        "seccomp": b"",
+    }
