@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,6 +142,65 @@ def store_root(tmp_path: Path) -> Iterator[Path]:
 def pybuild(store_root: Path) -> Pybuild:
     """Return a runner of the command line on a new, empty store."""
     return Pybuild(store_root)
+
+
+# crun, and so podman and buildah, refuse a machine with cgroup v1 that also mounts v2, and a soft
+# limit that root without CAP_SYS_RESOURCE may not set.
+IN_OWN_MOUNTS = [
+    *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
+    'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"',
+    "sh",
+]
+CONTAINERS_CONF = """\
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+"""
+
+
+@pytest.fixture
+def peers(tool, tmp_path: Path) -> Iterator[Callable[[str], Callable[..., str]]]:
+    """Return a function: peers("podman")("images") runs that tool and returns what it prints.
+
+    podman and buildah have configuration and storage of their own; every call is in a mount
+    namespace of its own. A non-zero exit fails the test.
+    """
+    folder = tmp_path / "peers"
+    folder.mkdir()
+    (folder / "containers.conf").write_text(f'{CONTAINERS_CONF}tmp_dir = "{folder}/tmp"\n')
+    (folder / "registries.conf").write_text("unqualified-search-registries = []\n")
+    (folder / "storage.conf").write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+    )
+    environment = {
+        **os.environ,
+        "CONTAINERS_CONF": str(folder / "containers.conf"),
+        "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
+        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+    }
+
+    def find(name: str) -> Callable[..., str]:
+        path = tool(name)
+
+        def call(*args: str | os.PathLike[str]) -> str:
+            done = subprocess.run(
+                [*IN_OWN_MOUNTS, path, *map(os.fspath, args)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                pytest.fail(f"{name} {args}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            return done.stdout
+
+        return call
+
+    yield find
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
