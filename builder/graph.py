@@ -51,7 +51,7 @@ def build_graph(vertices: Mapping[VertexID, Vertex], target: VertexID) -> BuildG
     for vertex in vertices.values():
         dag.add_edges_from((source, vertex.id) for source in vertex.inputs)
     needed = nx.ancestors(dag, target) | {target}
-    pruned = nx.DiGraph(dag.subgraph(needed))
+    pruned: nx.DiGraph[VertexID] = nx.DiGraph(dag.subgraph(needed))
     height: dict[VertexID, int] = {}
     for vertex_id in reversed(list(nx.topological_sort(pruned))):
         height[vertex_id] = 1 + max(

@@ -8,7 +8,6 @@ from builder.cache import Key, look_up, make_key
 from builder.errors import Canceled, ContextChanged
 from builder.ops import files, run  # noqa: F401  importing registers them
 from builder.ops.registry import Made, describe, perform
-from builder.ops.remote import fetch
 from builder.site import Result, Site, Step
 from builder.tree import FileChanged
 from builder.vertex import BaseOp, CopyOp, DownloadOp, MakeDirOp, RunOp, Vertex
@@ -24,19 +23,25 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
         raise Canceled
     match vertex.op:
         case BaseOp(chain, created):
-            with site.step(vertex) as step:
-                step.cached()
+            if chain:
+                with site.step(vertex) as step:
+                    step.cached()
             return Result(chain, created)
         case DownloadOp():
+            # requests takes 100 ms to import.
+            from builder.ops.remote import fetch
+
             return fetch(vertex.op, vertex, site)
-    for _ in range(_ATTEMPTS):
+    attempt = 1
+    while True:
         try:
             return solve_layer(vertex, inputs, site, platform)
         except FileChanged as error:
             # The key was made of bytes that are gone: make it again of those that are there.
             site.context.forget_selections()
-            changed = error.path
-    raise ContextChanged(changed)
+            if attempt == _ATTEMPTS:
+                raise ContextChanged(error.path) from error
+            attempt += 1
 
 
 def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -> Result:

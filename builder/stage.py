@@ -132,22 +132,33 @@ class Stage:
         return replace(self, root=vertex, step=step).record(created_by, vertex)
 
     def add_vertex(
-        self, node: ast.Instruction, op: Op, inputs: tuple[VertexID, ...], step: int
+        self,
+        node: ast.Instruction,
+        op: Op,
+        inputs: tuple[VertexID, ...],
+        step: int,
+        name: str | None = None,
     ) -> VertexID:
-        """Put a vertex into the plan, unless an equal one is there, and return its id."""
+        """Put a vertex into the plan, unless an equal one is there, and return its id.
+
+        name: what progress shows instead of the instruction.
+        """
         identity = vertex_id(op, inputs)
-        if identity not in self.plan.vertices:
-            self.plan.vertices[identity] = Vertex(
+        label = step_label(self.text.display, step, self.steps)
+        self.plan.vertices.setdefault(
+            identity,
+            Vertex(
                 identity,
                 op,
                 inputs,
-                name=f"{step_label(self.text.display, step, self.steps)} {node.text}",
+                name=name or f"{label} {node.text}",
                 title=node.text,
                 stage=self.text.display,
                 step=step,
                 place=self.place(node),
                 no_cache=self.plan.request.no_cache,
-            )
+            ),
+        )
         return identity
 
     def absolute(self, path: str) -> str:

@@ -66,14 +66,17 @@ class StageList:
                 raise UnknownStage(
                     self.place(node),
                     f'invalid --from={name}: stage "{user.display}" is number {user.index}, '
-                    f"so only earlier ones can be copied from",
-                    hint=self._known_names_hint(user.index),
+                    "so only earlier ones can be copied from",
                 )
             return self.stages[int(name)]
         for stage in reversed(self.stages):
             if stage.name != name.lower():
                 continue
-            if stage.index >= user.index:
+            if stage.index == user.index:
+                raise UnknownStage(
+                    self.place(node), f'stage "{user.display}" can not copy from itself'
+                )
+            if stage.index > user.index:
                 raise UnknownStage(
                     self.place(node),
                     f'stage "{name}" needs to be defined before current stage "{user.display}"',
@@ -81,12 +84,12 @@ class StageList:
             return stage
         return None
 
-    def names(self, before: int | None = None) -> tuple[str, ...]:
-        """Return the names of the stages, of those before stage `before` if given."""
-        return tuple(stage.name for stage in self.stages[:before] if stage.name)
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the stages that have one."""
+        return tuple(stage.name for stage in self.stages if stage.name)
 
-    def _known_names_hint(self, before: int | None = None) -> str:
-        names = self.names(before)
+    def _known_names_hint(self) -> str:
+        names = self.names()
         return f"stages: {', '.join(names)}" if names else "no stage has a name"
 
 

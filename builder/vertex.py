@@ -28,8 +28,8 @@ class BaseOp:
 class RunOp:
     """A process in a container on the first input's root file system.
 
-    env: the variables that are part of the key, in order; secret_env: those that are not (the
-    predefined proxy arguments). declared: the names of the ARGs in effect, for `explain`.
+    env: the variables that are part of the key, in order. proxy_env: those that are not, the
+    predefined proxy arguments.
     """
 
     args: tuple[str, ...]
@@ -40,7 +40,6 @@ class RunOp:
     hostname: str
     platform: str
     proxy_env: tuple[tuple[str, str], ...] = ()
-    stdin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """COPY, ADD and WORKDIR: instructions that put files into the stage's root file system."""
 
 import posixpath
+import re
 from dataclasses import replace
 
 from builder.errors import InstructionError
@@ -19,7 +20,6 @@ from builder.vertex import (
     VertexID,
 )
 from grammar import ast
-from grammar.expand import expand
 
 _URL_SCHEMES = ("http://", "https://")
 _GIT_SCHEMES = ("git://", "ssh://", "git@")
@@ -65,7 +65,7 @@ def add(node: ast.Add, stage: Stage) -> Stage:
             raise InstructionError(stage.place(node), "ADD of a git repository: not supported yet")
         if path.startswith(_URL_SCHEMES):
             download = DownloadOp(path, checksum)
-            inputs.append(stage.add_vertex(node, download, (), stage.step + 1))
+            inputs.append(stage.add_vertex(node, download, (), stage.step + 1, name=path))
             sources.append(DownloadedFile(len(inputs)))
         else:
             sources.append(ContextPath(path))
@@ -133,16 +133,16 @@ def shown_source(source: CopySource, node: ast.Copy | ast.Add, stage: Stage) -> 
 def inline_files(node: ast.Copy | ast.Add, stage: Stage) -> tuple[InlineFile, ...]:
     """Return the heredocs of COPY or ADD as files, expanded unless the delimiter was quoted."""
     return tuple(
-        InlineFile(doc.name, expand_body(doc.body, stage) if doc.expand else doc.body)
+        InlineFile(doc.name, expand_body(doc.body, node, stage) if doc.expand else doc.body)
         for doc in node.heredocs
     )
 
 
-def expand_body(body: str, stage: Stage) -> str:
+def expand_body(body: str, node: ast.Copy | ast.Add, stage: Stage) -> str:
     """Return a heredoc's body with variables replaced; quotes are text, `\\$` gives `$`."""
     escape = stage.plan.stages.dockerfile.directives.escape
-    quoted = body.replace("'", f"{escape}'").replace('"', f'{escape}"')
-    return expand(quoted, dict(stage.env), escape).value
+    quoted = re.sub(rf"({re.escape(escape)}(?!\$)|['\"])", lambda found: escape + found[1], body)
+    return stage.expand(quoted, node)
 
 
 def is_git(path: str) -> bool:

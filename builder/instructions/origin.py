@@ -164,7 +164,7 @@ def root_of_copy_source(node: ast.Copy, stage: Stage) -> VertexID:
             hint=f"stages: {', '.join(stage.plan.stages.names())}",
         ) from error
     op = BaseOp(image.config.diff_ids, image.config.created)
-    return stage.add_vertex(node, op, (), stage.step + 1)
+    return stage.add_vertex(node, op, (), stage.step + 1, name=f"[internal] {reference.familiar()}")
 
 
 def without_triggers(stage: Stage) -> tuple[Stage, tuple[str, ...]]:

@@ -1,36 +1,93 @@
-"""ADD of a URL as a step: the file is asked for in every build, and fetched when it changed."""
+"""ADD of a URL as a step: the server is asked in every build, the bytes come when they changed.
+
+Source: Dockerfile reference, "Adding files from URLs".
+"""
 
 import json
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import BinaryIO
 
 from builder.errors import InstructionError
 from builder.site import FetchedFile, Result, Site
 from builder.vertex import DownloadOp, Vertex
-from store.digest import Digest
+from registry_client.download import Downloaded, download
+from registry_client.errors import RegistryError
+from store.digest import Digest, is_digest
+from store.root import Store
+from store.tarreader import chunks_of
+
+_UNNAMED = "__unnamed__"
 
 
 def fetch(op: DownloadOp, vertex: Vertex, site: Site) -> Result:
-    """Return the downloaded file; a server's 304 answer keeps the one that is here."""
-    from registry_client.download import download
-    from registry_client.errors import RegistryError
+    """Return the file; a server that answers "not modified" leaves the one that is here.
 
-    known = json.loads(site.store.records.recall("download", op.url) or "{}")
-    if not site.store.content.has(Digest(known.get("digest", ""))):
-        known = {}
-    with site.step(vertex) as step, site.store.content.writer() as writer:
+    Raises InstructionError.
+    """
+    with (
+        site.step(vertex) as step,
+        tempfile.TemporaryFile(dir=os.path.join(site.store.root, "tmp")) as file,
+    ):
+        known = {} if vertex.no_cache else remembered(op, site.store)
         try:
-            answer = download(
-                op.url,
-                writer,
-                etag=known.get("etag"),
-                last_modified=known.get("last_modified"),
-                expected=op.checksum if not known else None,
-            )
+            answer = ask(op, known, file)
         except RegistryError as error:
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
         if answer.not_modified:
             step.cached()
         else:
-            digest, size_bytes = writer.commit()
-            known = {"digest": digest, "size": size_bytes, "etag": answer.etag}
+            known = take(op, answer, file, site.store)
             step.done()
-    return Result(fetched=FetchedFile(Digest(known["digest"]), known["size"], "", 0))
+    fetched = FetchedFile(
+        digest=Digest(str(known["digest"])),
+        size_bytes=int(str(known["size_bytes"])),
+        name=str(known["name"]),
+        mtime_ns=mtime_ns(known.get("last_modified")),
+    )
+    return Result(fetched=fetched)
+
+
+def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:
+    """Return what is known of the last download of a URL, if its bytes are still here."""
+    known = json.loads(store.records.recall("download", op.url) or "{}")
+    digest = known.get("digest", "")
+    fits = op.checksum is None or op.checksum == digest
+    return known if fits and is_digest(digest) and store.content.has(Digest(digest)) else {}
+
+
+def ask(op: DownloadOp, known: Mapping[str, object], file: BinaryIO) -> Downloaded:
+    """Fetch the URL into `file` unless it is still what is known. Raises RegistryError."""
+    etag, modified = known.get("etag"), known.get("last_modified")
+    return download(
+        op.url,
+        file,
+        etag=str(etag) if etag else None,
+        last_modified=datetime.fromisoformat(str(modified)) if modified else None,
+        expected=op.checksum,
+    )
+
+
+def take(op: DownloadOp, answer: Downloaded, file: BinaryIO, store: Store) -> Mapping[str, object]:
+    """Put downloaded bytes into the store and remember what they are."""
+    file.seek(0)
+    digest, size_bytes = store.content.ingest(chunks_of(file), answer.digest)
+    modified = answer.last_modified
+    known = {
+        "digest": digest,
+        "size_bytes": size_bytes,
+        "name": answer.file_name or _UNNAMED,
+        "etag": answer.etag,
+        "last_modified": modified.astimezone(UTC).isoformat() if modified else None,
+    }
+    store.records.remember("download", op.url, json.dumps(known))
+    return known
+
+
+def mtime_ns(last_modified: object) -> int:
+    """Return the time a downloaded file gets: the server's, or 1970 where it gave none."""
+    if not last_modified:
+        return 0
+    return int(datetime.fromisoformat(str(last_modified)).timestamp()) * 1_000_000_000

@@ -1,0 +1,173 @@
+"""Bad input: one clear message, a non-zero exit, and a store that is as it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.kernel
+
+# Dockerfile -> what the message must hold: where, what, and what to do.
+CASES = {
+    "FROM {base}\nRUM echo\n": ["Dockerfile:2", 'unknown instruction "RUM"', "RUN"],
+    "FROM {base}\nCOPY\n": ["Dockerfile:2"],
+    "FROM {base}\nENV\n": ["Dockerfile:2"],
+    "FROM {base}\nCOPY --frm=x a b\n": ["Dockerfile:2", "--frm", "--from"],
+    "FROM {base}\nCOPY missing.txt /\n": ["Dockerfile:2", '"/missing.txt": not found'],
+    "FROM {base}\nCOPY hidden.txt /\n": [
+        "Dockerfile:2",
+        '"/hidden.txt": not found',
+        ".dockerignore",
+    ],
+    "FROM {base} AS a\nFROM a\nCOPY --from=b /x /\n": ["Dockerfile:3", '"b"', "stages: a"],
+    "FROM {base} AS build\nCOPY --from=build /x /\n": ["Dockerfile:2", "itself"],
+    "FROM no-such-image:9\n": ["Dockerfile:1", "no-such-image:9", "not found"],
+    "FROM {base}\nRUN --mount=type=cache,target=/c true\n": ["Dockerfile:2", "not supported yet"],
+    'FROM {base}\nRUN ["/no/such/program"]\n': ["Dockerfile:2", "/no/such/program"],
+    "FROM {base}\nUSER nosuchuser\nRUN true\n": ["Dockerfile:3", "nosuchuser"],
+    "FROM {base}\nRUN mkdir /d\nCOPY file /d/\nRUN mkdir -p /e/file\nCOPY file /e/\n": [
+        "Dockerfile:5",
+        "file",
+    ],
+    "FROM {base}\nENV A=${{B:?is-needed}}\n": ["Dockerfile:2", "is-needed"],
+    "FROM {base}\nEXPOSE none\n": ["Dockerfile:2", "none"],
+    "FROM {base}\nADD broken.tar /d/\n": ["Dockerfile:2", "broken.tar"],
+    "FROM {base}\nCOPY <<EOF /x\nno end\n": ["Dockerfile:2", "heredoc"],
+    "": ["empty"],
+    "# nothing\n": ["Dockerfile"],
+    "RUN true\n": ["Dockerfile:1", "FROM"],
+}
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
+    """Return what is in a store's folders of images, layers and blobs."""
+    kept = ("blobs", "layers", "images", "chains", "l", "snapshots", "tmp", "trash")
+    return {
+        str(path.relative_to(root)): (path.lstat().st_size, path.lstat().st_mode)
+        for name in kept
+        for path in sorted((root / name).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("text", CASES, ids=lambda text: text.replace("\n", " / ")[:60] or "empty")
+def test_dockerfile(pybuild, busybox_image, context, store_root, text: str) -> None:
+    (context / "Dockerfile").write_text(text.format(base=busybox_image))
+    (context / "hidden.txt").write_text("")
+    (context / "file").write_text("")
+    (context / "broken.tar").write_bytes(valid_tar()[:700])
+    (context / ".dockerignore").write_text("hidden.txt\n")
+    made_before_it = "mkdir /d" in text
+    before = snapshot(store_root)
+    result = pybuild("-t", "never:1", context, check=False)
+    assert result.returncode == 1
+    message = result.stderr[result.stderr.rindex("error: ") :]
+    whole = result.stderr
+    for part in CASES[text]:
+        assert part in whole
+    assert message.count("error: ") == 1
+    assert "Traceback" not in whole
+    assert "never:1" not in pybuild.image_names()
+    assert pybuild("system", "check", "--deep").returncode == 0
+    if not made_before_it:
+        assert snapshot(store_root) == before
+
+
+def valid_tar() -> bytes:
+    import io
+    import tarfile
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("big")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(b"x" * 5000))
+    return buffer.getvalue()
+
+
+def test_a_syntax_error_shows_the_line_and_a_caret(pybuild, context) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\n  RUM echo hi\n")
+    result = pybuild(context, check=False)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.strip() == "RUM echo hi")
+    assert lines[at + 1].index("^") == lines[at].index("RUM")
+
+
+def test_a_failing_run_shows_code_last_lines_and_log(
+    pybuild, busybox_image, context, store_root
+) -> None:
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image}\nRUN for i in $(seq 1 50); do echo line $i; done; exit 7\n"
+    )
+    result = pybuild("-t", "x", context, check=False)
+    assert result.returncode == 1
+    tail = result.stderr[result.stderr.rindex("------\n > ") - 400 :]
+    assert "exit code: 7" in tail
+    assert "line 50" in tail
+    assert "line 30\n" not in tail[tail.index(" > ") :]
+    path = Path(tail.split("the whole log is in ")[1].split("\n")[0])
+    assert path.is_relative_to(store_root)
+    assert path.read_text() == "".join(f"line {i}\n" for i in range(1, 51))
+    assert ">>> RUN" in tail
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["nosuchfolder"], 1, "no such directory"),
+        (["-f", "nosuchfile", "."], 1, "nosuchfile"),
+        (["-t", "UPPER:x", "."], 1, "UPPER"),
+        (["--target", "none", "."], 1, "none"),
+        (["--platform", "linux/s390x", "."], 1, "not supported yet"),
+        (["--output", "type=oci", "."], 1, "dest"),
+        (["--output", "type=nosuch,dest=x", "."], 1, "type=nosuch"),
+        (["--secret", "id=x", "."], 1, "not supported yet"),
+        (["--nosuchflag", "."], 2, "--nosuchflag"),
+        ([], 2, ""),
+        ([".", "."], 2, ""),
+    ],
+)
+def test_command_line(pybuild, context, arguments: list[str], code: int, part: str) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+    result = pybuild("build", *arguments, cwd=context, check=False)
+    assert (result.returncode, "Traceback" in result.stderr) == (code, False)
+    assert part in result.stderr
+
+
+def test_an_output_that_cannot_be_written_leaves_nothing(pybuild, context, tmp_path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+    result = pybuild("-o", f"type=oci,dest={tmp_path}/none/x.tar", context, check=False)
+    assert result.returncode == 1
+    assert f"{tmp_path}/none/x.tar" in result.stderr
+
+
+def test_not_enough_privilege_says_what_is_needed(context, tmp_path, project) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+    os.chmod(tmp_path, 0o755)
+    result = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+        + [sys.executable, "-m", "pybuild", "--root", str(tmp_path / "s"), "build", str(context)],
+        env={**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+    )
+    if "Permission denied" in result.stderr and "python" in result.stderr:
+        # The interpreter lies where an ordinary user may not read: drop capabilities only.
+        result = subprocess.run(
+            ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable]
+            + ["-m", "pybuild", "--root", str(tmp_path / "s"), "build", str(context)],
+            env={**os.environ, "PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+    assert result.returncode == 1
+    assert "privilege" in result.stderr
+    assert "root" in result.stderr
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,109 @@
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from builder.errors import BuildError, Canceled, Place, StepsFailed
+from builder.graph import BuildGraph, build_graph
+from builder.schedule import run_graph
+from builder.site import Result
+from builder.vertex import RunOp, Vertex, VertexID
+from runtime.executor import Cancel
+from store.digest import DiffID
+
+
+def vertex(name: str, *inputs: str) -> Vertex:
+    op = RunOp((name,), (), "/", "", "host", "h", "linux/amd64")
+    names = tuple(VertexID(source) for source in inputs)
+    return Vertex(VertexID(name), op, names, name, name, "", 1, Place("Dockerfile", 1, 1))
+
+
+def graph(target: str, *vertices: Vertex) -> BuildGraph:
+    return build_graph({item.id: item for item in vertices}, VertexID(target))
+
+
+DIAMOND = (vertex("a"), vertex("b", "a"), vertex("c", "a"), vertex("d", "b", "c"), vertex("x", "a"))
+
+
+def test_what_the_target_does_not_need_is_pruned() -> None:
+    assert set(graph("d", *DIAMOND).vertices) == {"a", "b", "c", "d"}
+    assert set(graph("a", *DIAMOND).vertices) == {"a"}
+
+
+def test_the_longest_way_comes_first() -> None:
+    pruned = graph(
+        "z", vertex("short"), vertex("l1"), vertex("l2", "l1"), vertex("z", "short", "l2")
+    )
+    assert pruned.order() == ["l1", "short", "l2", "z"]
+
+
+def test_inputs_come_before_their_users_and_in_their_order() -> None:
+    seen: dict[str, list[str]] = {}
+
+    def solve(item: Vertex, inputs: Sequence[Result]) -> Result:
+        seen[item.id] = [result.chain[-1] for result in inputs]
+        return Result((DiffID(item.id),))
+
+    results = run_graph(graph("d", *DIAMOND), solve, Cancel(), 2)
+    assert seen["d"] == ["b", "c"]
+    assert set(results) == {"a", "b", "c", "d"}
+
+
+def test_independent_vertices_run_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def solve(item: Vertex, _inputs: Sequence[Result]) -> Result:
+        if item.id in ("b", "c"):
+            together.wait()
+        return Result()
+
+    run_graph(graph("d", *DIAMOND), solve, Cancel(), 2)
+
+
+def test_a_failure_stops_the_rest_and_is_raised() -> None:
+    cancel = Cancel()
+    ran = []
+
+    def solve(item: Vertex, _inputs: Sequence[Result]) -> Result:
+        ran.append(item.id)
+        if item.id == "b":
+            raise BuildError("b broke")
+        return Result()
+
+    with pytest.raises(BuildError, match="b broke"):
+        run_graph(graph("d", *DIAMOND), solve, cancel, 1)
+    assert cancel.is_set()
+    assert "d" not in ran
+
+
+def test_all_failures_are_reported_and_cancelled_steps_are_not() -> None:
+    together = threading.Barrier(3, timeout=30)
+    flat = graph("z", vertex("a"), vertex("b"), vertex("c"), vertex("z", "a", "b", "c"))
+
+    def solve(item: Vertex, _inputs: Sequence[Result]) -> Result:
+        together.wait()
+        raise Canceled if item.id == "c" else BuildError(f"{item.id} broke")
+
+    with pytest.raises(StepsFailed) as caught:
+        run_graph(flat, solve, Cancel(), 3)
+    assert sorted(str(error) for error in caught.value.errors) == ["a broke", "b broke"]
+
+
+def test_a_bug_is_not_hidden_by_a_failure() -> None:
+    def solve(_item: Vertex, _inputs: Sequence[Result]) -> Result:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_graph(graph("a", *DIAMOND), solve, Cancel(), 1)
+
+
+def test_an_interrupt_in_the_main_thread_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = Cancel()
+
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builder.schedule.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_graph(graph("a", *DIAMOND), lambda _v, _i: Result(), cancel, 1)
+    assert cancel.is_set()

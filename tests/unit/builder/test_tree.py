@@ -1,0 +1,133 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.contenthash import Selection
+from builder.tree import PathNotFound, Tree
+from grammar import ignorefile
+
+
+def open_tree(path: Path, ignore: str | None = None) -> Tree:
+    rules = None if ignore is None else ignorefile.parse(ignore.encode())
+    return Tree(os.open(path, os.O_RDONLY | os.O_DIRECTORY), rules)
+
+
+def paths(selection: Selection) -> list[str]:
+    return [
+        os.path.join(match.path, entry.path).rstrip("/")
+        for match in selection.matches
+        for entry in match.entries
+    ]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    for name in ("a.txt", "b.txt", "src/app.py", "src/lib/x.py", "build/out.o", "build/keep"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+@pytest.fixture
+def tree(context: Path) -> Iterator[Tree]:
+    with open_tree(context) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a.txt", ["a.txt"]),
+        ("/a.txt", ["a.txt"]),
+        ("../../a.txt", ["a.txt"]),
+        ("*.txt", ["a.txt", "b.txt"]),
+        ("src", ["src", "src/app.py", "src/lib", "src/lib/x.py"]),
+        ("src/*.py", ["src/app.py"]),
+        ("*/lib", ["src/lib", "src/lib/x.py"]),
+        ("nothing*", []),
+    ],
+)
+def test_select(tree: Tree, pattern: str, expected: list[str]) -> None:
+    assert paths(tree.select(pattern)) == expected
+
+
+def test_a_missing_path_is_an_error(tree: Tree) -> None:
+    with pytest.raises(PathNotFound, match=r"src/none\.py"):
+        tree.select("src/none.py")
+
+
+@pytest.mark.parametrize(
+    ("ignore", "expected"),
+    [
+        ("build", ["", "a.txt", "b.txt", "src", "src/app.py", "src/lib", "src/lib/x.py"]),
+        (
+            "build/*\n!build/keep\nsrc\n*.txt",
+            ["", "build", "build/keep"],
+        ),
+        ("*\n!src/lib", ["", "src", "src/lib", "src/lib/x.py"]),
+        ("**/*.py\n*.txt\nbuild", ["", "src", "src/lib"]),
+    ],
+)
+def test_ignore_rules(context: Path, ignore: str, expected: list[str]) -> None:
+    with open_tree(context, ignore) as tree:
+        assert paths(tree.select(".")) == expected
+
+
+def test_a_hidden_path_is_not_found_and_its_rule_is_named(context: Path) -> None:
+    with open_tree(context, "# comment\n*.txt\n") as tree:
+        with pytest.raises(PathNotFound) as caught:
+            tree.select("a.txt")
+        assert caught.value.rule == "line 2: *.txt"
+        assert tree.select("*.txt").matches == ()
+
+
+def test_a_source_link_is_followed_but_not_out_of_the_tree(context: Path) -> None:
+    (context / "in").symlink_to("src")
+    (context / "out").symlink_to("/etc/passwd")
+    with open_tree(context) as tree:
+        assert paths(tree.select("in"))[0] == "src"
+        with pytest.raises(PathNotFound):
+            tree.select("out")
+
+
+def digest(context: Path, pattern: str = ".") -> str:
+    with open_tree(context) as tree:
+        return tree.select(pattern).digest(with_owner=False)
+
+
+def test_times_do_not_count(context: Path) -> None:
+    before = digest(context)
+    os.utime(context / "a.txt", (1, 1))
+    os.utime(context / "src", (1, 1))
+    assert digest(context) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: (p / "a.txt").write_text("A.txt"),
+        lambda p: (p / "a.txt").chmod(0o600),
+        lambda p: (p / "a.txt").rename(p / "c.txt"),
+        lambda p: (p / "new").mkdir(),
+        lambda p: (p / "src").chmod(0o700),
+        lambda p: ((p / "a.txt").unlink(), (p / "a.txt").symlink_to("b.txt")),
+        lambda p: os.setxattr(p / "a.txt", "user.x", b"1"),
+    ],
+)
+def test_what_counts(context: Path, change: object) -> None:
+    before = digest(context)
+    change(context)  # type: ignore[operator]
+    assert digest(context) != before
+
+
+def test_a_swapped_file_of_same_name_size_and_mtime_is_noticed(context: Path) -> None:
+    before = digest(context)
+    status = (context / "a.txt").stat()
+    other = context / "other"
+    other.write_text("z.txt")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.rename(context / "a.txt")
+    assert digest(context) != before
