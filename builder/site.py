@@ -5,6 +5,7 @@ may be called from any of them.
 """
 
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from dataclasses import dataclass, field
 
 from builder import events
 from builder.context import LocalContext
+from builder.errors import Canceled
 from builder.vertex import Vertex
 from runtime.executor import Cancel
 from store.digest import DiffID, Digest
+from store.keylocks import held_key
 from store.root import Store
 
 
@@ -121,8 +124,6 @@ class Step:
 
     def failed(self, error: BaseException) -> None:
         """End the step with an error, or as canceled where that is what it is."""
-        from builder.errors import Canceled
-
         if isinstance(error, Canceled | KeyboardInterrupt):
             self.end(events.StepCanceled(self.number))
         else:
@@ -155,6 +156,17 @@ class Site:
         except BaseException as error:
             step.failed(error)
             raise
+
+    @contextmanager
+    def key_lock(self, key: Digest) -> Iterator[None]:
+        """Be the only one, over all processes, that makes the layer of a key. Raises Canceled."""
+
+        def wait(seconds: float) -> None:
+            if select.select([self.cancel.fd], [], [], seconds)[0]:
+                raise Canceled
+
+        with held_key(os.path.join(self.store.root, "locks/keys"), key, wait):
+            yield
 
 
 class WarnFunction:

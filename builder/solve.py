@@ -52,7 +52,7 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
         key = make_key(_KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
         record = None if vertex.no_cache else look_up(site.store, key)
         if record is None:
-            with site.store.lock(f"key-{key.digest}"):
+            with site.key_lock(key.digest):
                 # Another process may have run it while this one waited. With --no-cache only
                 # a run that began after this build asked counts.
                 since_ns = began_ns if vertex.no_cache else 0
