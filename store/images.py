@@ -9,7 +9,6 @@ is added and last when one is removed, so a kill in between leaves nothing wrong
 Changes are made under the lock `images`, which garbage collection takes too.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -17,17 +16,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from store import jsonrecords, mediatypes
-from store.digest import Digest, hex_of, is_digest
+from store import mediatypes
+from store.digest import DiffID, Digest, hex_of, is_digest
 from store.errors import Ambiguous, Corrupt, InUse, InvalidReference, NotFound
+from store.imagerecords import ImageRecord, ImageRecords
 from store.oci import Descriptor, ImageConfig, Index, Manifest, Platform
+from store.platforms import fits
 from store.reference import Reference
 from store.references import ReferenceRecord, ReferenceRecords
 
 if TYPE_CHECKING:
     from store.root import Store
 
-_VERSION = 1
 _SHORT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{2,64})\Z")
 
 
@@ -56,19 +56,10 @@ class Image:
         return sum(layers.info(diff_id).content_bytes for diff_id in present)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """What `images/ids/<hex>.json` says; `references` may hold some that lead elsewhere by now."""
-
-    id: Digest
-    manifest: Descriptor | None = None
-    references: tuple[str, ...] = ()
-    tagged_ns: int = 0
-
-
 _Images = list[Image]
 _Lines = list[str]
 _Digests = list[Digest]
+_DiffIDs = list[DiffID]
 
 
 class ImageStore:
@@ -76,8 +67,8 @@ class ImageStore:
 
     def __init__(self, store: "Store") -> None:
         self._store = store
-        self._ids = store.folder.path("images", "ids")
-        self._records = ReferenceRecords(store.folder)
+        self._images = ImageRecords(store.folder)
+        self._references = ReferenceRecords(store.folder)
 
     @contextmanager
     def lock(self) -> Iterator[int]:
@@ -106,10 +97,10 @@ class ImageStore:
         parsed = ImageConfig.from_json(data)
         with self.lock():
             image_id = self._store.content.put(data)
-            old = self._record(image_id) or ImageRecord(image_id)
+            old = self._images.read(image_id) or ImageRecord(image_id)
             record = replace(old, manifest=old.manifest or manifest)
             if record != old or old.tagged_ns == 0:
-                self._write(replace(record, tagged_ns=time.time_ns()))
+                self._images.write(replace(record, tagged_ns=time.time_ns()))
             if target is None:
                 target = manifest or self._config_descriptor(image_id)
             for reference in references:
@@ -139,22 +130,27 @@ class ImageStore:
                 )
             reference = replace(reference, tag=None)
         wanted = ReferenceRecord(reference, target, image_id)
-        before = self._records.read(reference)
+        before = self._references.read(reference)
         if before == wanted:
             return
         record = self._known(image_id)
         names = tuple(sorted({*record.references, str(reference)}))
-        self._write(replace(record, references=names, tagged_ns=time.time_ns()))
-        self._records.write(wanted)
+        self._images.write(replace(record, references=names, tagged_ns=time.time_ns()))
+        self._references.write(wanted)
         if before is not None and before.image_id != image_id:
             self._unlist(reference, before.image_id)
 
-    def record_manifest(self, image_id: Digest, manifest: Descriptor) -> Descriptor:
-        """Record the manifest of an image unless it has one; return the one it has then."""
+    def record_manifest(
+        self, image_id: Digest, manifest: Descriptor, *, replacing: Descriptor | None = None
+    ) -> Descriptor:
+        """Record the manifest of an image unless it has one; return the one it has then.
+
+        replacing: the recorded one when its blobs are lost; it gives way.
+        """
         with self.lock():
             record = self._known(image_id)
-            if record.manifest is None:
-                self._write(replace(record, manifest=manifest))
+            if record.manifest is None or record.manifest == replacing:
+                self._images.write(replace(record, manifest=manifest))
                 return manifest
             return record.manifest
 
@@ -176,10 +172,10 @@ class ImageStore:
         """
         image_id, reference = self.resolve(name)
         image = self.get(image_id)
-        if platform is None or _fits(image.config.platform, platform):
+        if platform is None or fits(image.config.platform, platform):
             return image
         for other in self._siblings(reference):
-            if _fits(other.config.platform, platform):
+            if fits(other.config.platform, platform):
                 return other
         raise NotFound(f"no such image: {name} for platform {platform}")
 
@@ -190,7 +186,7 @@ class ImageStore:
         """
         if is_digest(name) or is_digest(f"sha256:{name}"):
             image_id = Digest(name if is_digest(name) else f"sha256:{name}")
-            if self._record(image_id) is not None:
+            if self._images.read(image_id) is not None:
                 return image_id, None
             raise NotFound(f"no such image: {name}")
         record = self._named(name)
@@ -209,12 +205,7 @@ class ImageStore:
 
     def ids(self) -> _Digests:
         """Return the IDs of all images, sorted."""
-        try:
-            names = os.listdir(self._ids)
-        except FileNotFoundError:
-            return []
-        digests = (f"sha256:{name.removesuffix('.json')}" for name in sorted(names))
-        return [Digest(digest) for digest in digests if is_digest(digest)]
+        return self._images.ids()
 
     def list(self) -> _Images:
         """Return all images, those stored or tagged last first.
@@ -237,27 +228,40 @@ class ImageStore:
         """Return the image's record, without reading its config. Raises NotFound, Corrupt."""
         return self._known(image_id)
 
+    def reference_paths(self) -> Iterator[str]:
+        """Yield the path of every reference record."""
+        return self._references.paths()
+
+    def reference_at(self, path: str) -> ReferenceRecord | None:
+        """Return the reference record at `path`, or None. Raises Corrupt, NewerFormat."""
+        return self._references.read_path(path)
+
+    def reference_records(self) -> Iterator[ReferenceRecord]:
+        """Yield every reference record. Raises Corrupt, NewerFormat."""
+        records = map(self._references.read_path, self._references.paths())
+        return (record for record in records if record is not None)
+
     def _named(self, name: str) -> ReferenceRecord | None:
         try:
             reference = Reference.parse(name)
         except InvalidReference:
             return None
-        record, digest = self._records.read(reference), reference.digest
+        record, digest = self._references.read(reference), reference.digest
         if record is None and digest:
             # A tag of the same repository that points to this digest will do.
-            fitting = (r for r in self._records.tagged(reference) if r.target.digest == digest)
+            fitting = (r for r in self._references.tagged(reference) if r.target.digest == digest)
             return next(fitting, None)
         return record
 
     def _siblings(self, reference: Reference | None) -> Iterator[Image]:
         """Yield the stored images of the index that `reference` points to."""
-        record = self._records.read(reference) if reference else None
+        record = self._references.read(reference) if reference else None
         if record is None or record.target.media_type not in mediatypes.INDEXES:
             return
         for manifest in Index.from_json(self._store.content.get(record.target.digest)).manifests:
             if self._store.content.has(manifest.digest):
                 config = Manifest.from_json(self._store.content.get(manifest.digest)).config
-                if self._record(config.digest) is not None:
+                if self._images.read(config.digest) is not None:
                     yield self.get(config.digest)
 
     # -- removing
@@ -268,7 +272,7 @@ class ImageStore:
         Returns whether there was one.
         """
         with self.lock():
-            record = self._records.read(reference)
+            record = self._references.read(reference)
             if record is None:
                 return False
             self._untag(record.reference, record.image_id)
@@ -278,72 +282,61 @@ class ImageStore:
         """Remove what `name` means, as `docker rmi`; return its lines "Untagged: …", "Deleted: …".
 
         By reference: the reference goes, and with the last one the image. By ID: image and
-        references; more than one tag or repository needs `force`. Layers are left to garbage
-        collection. Raises NotFound, Ambiguous, InUse.
+        references; more than one tag or repository needs `force`. Layers that nothing else uses
+        go with the image, unless a build is running; the next garbage collection takes those.
+        Raises NotFound, Ambiguous, InUse.
         """
+        from store import gc
+
         with self.lock():
             image_id, reference = self.resolve(name)
             references = self._leading_to(self._known(image_id))
-            if reference is None:
-                if not force and not _is_single(references):
-                    raise InUse(
-                        f"remove image {name}: {len(references)} references lead to it",
-                        hint="remove the references one by one, or force it",
-                    )
-                going = references
-            else:
-                going = _with_last_digests(reference, references)
+            if reference is None and not force and not _is_single(references):
+                raise InUse(
+                    f"remove image {name}: {len(references)} references lead to it",
+                    hint="remove the references one by one, or force it",
+                )
+            going = references if reference is None else _with_digests(reference, references)
             for gone in going:
                 self._untag(gone, image_id)
             lines = [f"Untagged: {gone.familiar()}" for gone in going]
-            if len(going) == len(references):
-                jsonrecords.remove(self._path(image_id), up_to=self._ids)
-                lines.append(f"Deleted: {image_id}")
-            return lines
+            if len(going) < len(references):
+                return lines
+            layers, blobs = self._parts(image_id)
+            self._images.remove(image_id)
+        freed = gc.discard(self._store, layers=layers, blobs=blobs)
+        return [*lines, f"Deleted: {image_id}", *(f"Deleted: {diff_id}" for diff_id in freed)]
+
+    def _parts(self, image_id: Digest) -> tuple[_DiffIDs, _Digests]:
+        """Return the layers and blobs of an image, as far as they can be told."""
+        blobs = [image_id]
+        diff_ids: _DiffIDs = []
+        with suppress(NotFound, Corrupt):
+            diff_ids = list(self.get(image_id).config.diff_ids)
+        manifest = self._known(image_id).manifest
+        if manifest is not None:
+            blobs.append(manifest.digest)
+            with suppress(NotFound, Corrupt):
+                document = Manifest.from_json(self._store.content.get(manifest.digest))
+                blobs += [layer.digest for layer in document.layers]
+        return diff_ids, blobs
 
     def _untag(self, reference: Reference, image_id: Digest) -> None:
-        self._records.remove(reference)
+        self._references.remove(reference)
         self._unlist(reference, image_id)
 
     def _unlist(self, reference: Reference, image_id: Digest) -> None:
         """Take a reference that leads elsewhere by now off an image's list."""
-        image = self._record(image_id)
+        image = self._images.read(image_id)
         if image is not None and str(reference) in image.references:
             names = tuple(name for name in image.references if name != str(reference))
-            self._write(replace(image, references=names))
-
-    # -- records
-
-    def _path(self, image_id: Digest) -> str:
-        return os.path.join(self._ids, f"{hex_of(image_id)}.json")
-
-    def _record(self, image_id: Digest) -> ImageRecord | None:
-        fields = jsonrecords.read(self._path(image_id), "image record", _VERSION)
-        if fields is None:
-            return None
-        manifest = fields.child("manifest")
-        return ImageRecord(
-            image_id,
-            Descriptor.from_fields(manifest) if manifest else None,
-            fields.texts("references"),
-            fields.integer("tagged_ns"),
-        )
+            self._images.write(replace(image, references=names))
 
     def _known(self, image_id: Digest) -> ImageRecord:
-        record = self._record(image_id)
+        record = self._images.read(image_id)
         if record is None:
             raise NotFound(f"no such image: {image_id}")
         return record
-
-    def _write(self, record: ImageRecord) -> None:
-        value = {
-            "version": _VERSION,
-            "image": record.id,
-            "manifest": record.manifest.to_fields() if record.manifest else None,
-            "tagged_ns": record.tagged_ns,
-            "references": list(record.references),
-        }
-        jsonrecords.write(self._store.folder, self._path(record.id), value)
 
     def _leading_to(self, record: ImageRecord) -> tuple[Reference, ...]:
         """Return those of the listed references that really lead to the image.
@@ -353,7 +346,7 @@ class ImageStore:
         leading = []
         for reference in map(Reference.parse, record.references):
             with suppress(Corrupt):
-                led = self._records.read(reference)
+                led = self._references.read(reference)
                 if led is not None and led.image_id == record.id:
                     leading.append(reference)
         return tuple(leading)
@@ -369,28 +362,13 @@ class ImageStore:
         )
 
 
-def _fits(actual: Platform, wanted: Platform) -> bool:
-    """Tell whether an image for `actual` is one for `wanted`; arm64 and arm64/v8 are the same."""
-
-    def variant(platform: Platform) -> str:
-        return "" if (platform.architecture, platform.variant) == _ARM64 else platform.variant
-
-    same = (actual.os, actual.architecture) == (wanted.os, wanted.architecture)
-    return same and (not wanted.variant or variant(actual) == variant(wanted))
-
-
-_ARM64 = ("arm64", "v8")
-
-
 def _is_single(references: Sequence[Reference]) -> bool:
     """Tell whether at most one tag names an image, as docker counts when it removes by ID."""
     tags = [reference for reference in references if reference.tag]
     return len(tags) <= 1 and len({reference.name for reference in references}) <= 1
 
 
-def _with_last_digests(
-    reference: Reference, references: Sequence[Reference]
-) -> tuple[Reference, ...]:
+def _with_digests(reference: Reference, references: Sequence[Reference]) -> tuple[Reference, ...]:
     """Return what goes with `reference`: after a repository's last tag, its digests too."""
     here = [other for other in references if other.name == reference.name and other != reference]
     if reference.tag and not any(other.tag for other in here):

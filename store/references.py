@@ -31,9 +31,6 @@ class ReferenceRecord:
     image_id: Digest
 
 
-_Records = list[ReferenceRecord]
-
-
 class ReferenceRecords:
     """The reference records of one store."""
 
@@ -103,8 +100,3 @@ class ReferenceRecords:
             record = self.read_path(f"{folder}/{name}")
             if record is not None:
                 yield record
-
-    def list(self) -> _Records:
-        """Return every record. Raises Corrupt, NewerFormat."""
-        records = map(self.read_path, self.paths())
-        return [record for record in records if record is not None]

@@ -1,5 +1,6 @@
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -170,22 +171,22 @@ def test_threads_share_one_object(records: BuildRecords) -> None:
     assert len(records.list()) == 100
 
 
-def _insert_many(path: str, start: int) -> None:
-    with BuildRecords(path) as records:
-        for number in range(start, start + 25):
-            records.insert(replace(RECORD, key=digest_of(b"%d" % number)))
+INSERT_MANY = """
+import sys
+from store.buildrecords import BuildRecord, BuildRecords
+from store.digest import digest_of
+
+start = int(sys.argv[2])
+with BuildRecords(sys.argv[1]) as records:
+    for number in range(start, start + 25):
+        records.insert(BuildRecord(digest_of(b"%d" % number), ()))
+"""
 
 
 def test_processes_write_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "records.db")
-    context = multiprocessing.get_context("spawn")
-    workers = [
-        context.Process(target=_insert_many, args=(path, start)) for start in range(0, 100, 25)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 4
+    command = [sys.executable, "-c", INSERT_MANY, path]
+    workers = [subprocess.Popen([*command, str(start)]) for start in range(0, 100, 25)]
+    assert [worker.wait() for worker in workers] == [0] * 4
     with BuildRecords(path) as records:
         assert len(records.list()) == 100

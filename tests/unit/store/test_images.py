@@ -1,6 +1,7 @@
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -234,24 +235,27 @@ def test_list_leaves_out_what_cannot_be_read(store: Store) -> None:
     assert store.images.remove(broken.id) == [f"Deleted: {broken.id}"]
 
 
-def _tag_many(root: str, start: int) -> None:
-    with Store.open(root) as store:
-        for number in range(start, start + 10):
-            config = replace(CONFIG, author=str(number % 3))
-            store.images.add(config, references=[ref(f"x:{number}"), ref("x:shared")])
-            store.images.list()
+TAG_MANY = """
+import sys
+from dataclasses import replace
+from store.oci import ImageConfig
+from store.reference import Reference
+from store.root import Store
+
+start = int(sys.argv[2])
+with Store.open(sys.argv[1]) as store:
+    for number in range(start, start + 10):
+        config = ImageConfig("amd64", "linux", author=str(number % 3))
+        names = [Reference.parse(f"x:{number}"), Reference.parse("x:shared")]
+        store.images.add(config, references=names)
+        store.images.list()
+"""
 
 
 def test_processes_tag_at_once(store: Store) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [
-        context.Process(target=_tag_many, args=(store.root, start)) for start in range(0, 40, 10)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 4
+    command = [sys.executable, "-c", TAG_MANY, store.root]
+    workers = [subprocess.Popen([*command, str(start)]) for start in range(0, 40, 10)]
+    assert [worker.wait() for worker in workers] == [0] * 4
     images = store.images.list()
     assert len(images) == 3
     tags = [reference.tag for image in images for reference in image.references]

@@ -1,0 +1,162 @@
+"""Checking a store: does everything hold what its name and its record say?
+
+Reads all, changes nothing. Each problem is one plain sentence that names what is affected and
+what to do; a store that only suffered a kill has none.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from store import mediatypes
+from store.digest import DiffID, Digest, hex_of
+from store.errors import Corrupt, NotFound, StoreError
+from store.oci import Descriptor, ImageConfig, Manifest
+from store.root import Store
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. what: the object. cause: what is wrong. hint: what to do."""
+
+    what: str
+    cause: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.what}: {self.cause}"
+        return f"{text} (hint: {self.hint})" if self.hint else text
+
+
+def check(store: Store, deep: bool = False) -> list[Problem]:
+    """Return what is wrong with the store, empty when it is sound.
+
+    deep: recompute every blob's and every layer's digest, which reads everything; without it only
+    the records are read, and whether what they name is there.
+    """
+    with store.lease():
+        problems = [
+            *_check_images(store),
+            *_check_references(store),
+            *_check_layers(store, deep),
+            *_check_aliases(store),
+            *_check_records(store),
+        ]
+        return problems + list(_check_blobs(store)) if deep else problems
+
+
+def _check_images(store: Store) -> Iterator[Problem]:
+    for image_id in store.images.ids():
+        what = f"image {image_id}"
+        try:
+            record = store.images.record(image_id)
+            config = ImageConfig.from_json(store.content.get(image_id))
+        except StoreError as error:
+            yield Problem(what, str(error), "remove the image and pull, load or build it again")
+            continue
+        missing = [diff_id for diff_id in config.diff_ids if not store.layers.has(diff_id)]
+        for diff_id in dict.fromkeys(missing):
+            yield Problem(what, f"layer {diff_id} is not in the store", "pull or build it again")
+        if record.manifest is not None:
+            yield from _check_manifest(store, what, record.manifest)
+
+
+def _check_manifest(store: Store, what: str, manifest: Descriptor) -> Iterator[Problem]:
+    try:
+        document = Manifest.from_json(store.content.get(manifest.digest))
+    except StoreError as error:
+        yield Problem(what, f"its manifest cannot be read: {error}")
+        return
+    for layer in document.layers:
+        if not store.content.has(layer.digest):
+            yield Problem(what, f"blob {layer.digest}, named by its manifest, is not in the store")
+        elif store.content.size(layer.digest) != layer.size_bytes:
+            yield Problem(what, f"blob {layer.digest} has not the size that its manifest says")
+
+
+def _check_references(store: Store) -> Iterator[Problem]:
+    known = set(store.images.ids())
+    for path in store.images.reference_paths():
+        try:
+            record = store.images.reference_at(path)
+        except StoreError as error:
+            yield Problem(f"reference record {path}", str(error), "remove the file and tag again")
+            continue
+        if record is None:
+            continue  # removed meanwhile
+        what = f"reference {record.reference.familiar()}"
+        if record.image_id not in known and record.image_id not in store.images.ids():
+            yield Problem(what, f"image {record.image_id} is not in the store", "remove the tag")
+        is_document = record.target.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS
+        if is_document and not store.content.has(record.target.digest):
+            yield Problem(what, f"it points to {record.target.digest}, which is not in the store")
+
+
+def _check_layers(store: Store, deep: bool) -> Iterator[Problem]:
+    for diff_id in list(store.layers.iter()):
+        try:
+            info = store.layers.info(diff_id)
+            if info.blob is not None and not store.content.has(info.blob.digest):
+                yield Problem(
+                    f"layer {diff_id}", f"its blob {info.blob.digest} is not in the store"
+                )
+            if deep:
+                _read_layer(store, diff_id)
+        except NotFound:
+            continue  # removed meanwhile
+        except (StoreError, OSError) as error:
+            yield Problem(f"layer {diff_id}", str(error), "remove what uses it and get it again")
+
+
+def _read_layer(store: Store, diff_id: DiffID) -> None:
+    digest = hashlib.sha256()
+    for chunk in store.layers.stream_tar(diff_id):
+        digest.update(chunk)
+    if f"sha256:{digest.hexdigest()}" != diff_id:
+        raise Corrupt(f"its files give the digest sha256:{digest.hexdigest()}")
+
+
+def _check_aliases(store: Store) -> Iterator[Problem]:
+    """Check the short names in l/, each a symlink to a layer's tree."""
+    folder = store.folder.path("l")
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if os.path.islink(path) and not os.path.exists(path):
+            yield Problem(f"alias l/{name}", f"it leads to {os.readlink(path)}, which is not there")
+
+
+def _check_records(store: Store) -> Iterator[Problem]:
+    if not os.path.exists(store.folder.path("records.db")):
+        return
+    hint = "remove records.db and its -wal and -shm files; only the build cache is lost"
+    try:
+        for cause in store.records.problems():
+            yield Problem("build records", cause, hint)
+    except StoreError as error:
+        yield Problem("build records", str(error), hint)
+
+
+def _check_blobs(store: Store) -> Iterator[Problem]:
+    for digest in list(store.content.iter()):
+        try:
+            actual = _digest_of_blob(store, digest)
+        except NotFound:
+            continue  # removed meanwhile
+        except OSError as error:
+            yield Problem(f"blob {digest}", str(error))
+            continue
+        if actual != digest:
+            path = f"blobs/sha256/{hex_of(digest)}"
+            hint = f"remove {path} and pull, load or build what uses it again"
+            yield Problem(f"blob {digest}", f"its bytes have digest {actual}", hint)
+
+
+def _digest_of_blob(store: Store, digest: Digest) -> Digest:
+    state = hashlib.sha256()
+    with store.content.open(digest) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            state.update(chunk)
+    return Digest(f"sha256:{state.hexdigest()}")

@@ -1,0 +1,94 @@
+"""Writing an archive's files: as a tar to a stream, or into a folder.
+
+The tar depends on the files alone: entries sorted by name, times and owners zero.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from store import tarwriter
+from store.content import ContentStore
+from store.digest import Digest
+from store.errors import Corrupt, StoreError, disk_errors
+from store.layout import Blob, Files
+
+_CHUNK_BYTES = 1 << 20
+
+
+def write_tar(content: ContentStore, files: Files, dest: BinaryIO) -> None:
+    """Write `files` to `dest` as a tar, front to back; `dest` may be a pipe.
+
+    Raises Corrupt when a blob is not what its name says, StoreError when writing fails.
+    """
+    with _writing(dest):
+        for folder in sorted({parent for name in files for parent in _parents(name)}):
+            dest.write(_header(f"{folder}/", tarwriter.DIRECTORY, 0o755, 0))
+        for name, body in sorted(files.items()):
+            size = body.size_bytes if isinstance(body, Blob) else len(body)
+            dest.write(_header(name, tarwriter.REGULAR, 0o644, size))
+            for chunk in _chunks(content, body):
+                dest.write(chunk)
+            dest.write(tarwriter.padding(size))
+        dest.write(tarwriter.END)
+        dest.flush()
+
+
+def write_folder(content: ContentStore, files: Files, folder: str) -> None:
+    """Write `files` below `folder`, which is made when absent; each appears whole.
+
+    Raises Corrupt when a blob is not what its name says, StoreError when writing fails.
+    """
+    with disk_errors(f"write layout {folder}", folder):
+        # The index comes last: until it names them, the blobs are nobody's.
+        for name, body in sorted(files.items(), key=lambda item: (item[0] == "index.json", item)):
+            path = os.path.join(folder, name)
+            if isinstance(body, Blob) and os.path.exists(path):
+                continue
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            temporary = f"{path}.{os.getpid()}.part"
+            try:
+                with open(temporary, "wb") as file:
+                    file.writelines(_chunks(content, body))
+                os.rename(temporary, path)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _header(name: str, kind: bytes, mode: int, size_bytes: int) -> bytes:
+    return tarwriter.encode(tarwriter.Header(name.encode(), kind, mode, size_bytes=size_bytes))
+
+
+def _chunks(content: ContentStore, body: bytes | Blob) -> Iterator[bytes]:
+    if isinstance(body, bytes):
+        yield body
+        return
+    digest, size = hashlib.sha256(), 0
+    with content.open(body.digest) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+            if size > body.size_bytes:
+                break
+            yield chunk
+    if size != body.size_bytes or Digest(f"sha256:{digest.hexdigest()}") != body.digest:
+        raise Corrupt(f"blob {body.digest}: the stored bytes are damaged")
+
+
+@contextmanager
+def _writing(dest: BinaryIO) -> Iterator[None]:
+    name = getattr(dest, "name", "")
+    what = f"write archive {name}" if isinstance(name, str) and name else "write archive"
+    try:
+        with disk_errors(what, name if isinstance(name, str) and name else "/"):
+            yield
+    except ValueError as error:  # a closed file
+        raise StoreError(f"{what}: {error}") from error
