@@ -11,16 +11,20 @@ from grammar.leaves import Misread, refuse_array, shown
 
 _WORD = re.compile(r"[^\t\v\f\r ]*")
 _ONBUILD = re.compile(r"ONBUILD[\t\v\f\r ]+(?:--[\t\v\f\r ]+)?(?=\S)", re.IGNORECASE)
+_CLOSED = re.compile(r"""[\\`].|'[^']*'|"[^"]*\"""", re.DOTALL)
 _ONE_WORD = ("MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR")
 
 
-def explain(text: str, offset: int) -> Misread:
-    """Return the fault of a logical line that the parser could not read beyond `offset`."""
+def explain(text: str, offset: int, last: int) -> Misread:
+    """Return the fault of a logical line that the parser could not read beyond `offset`.
+
+    last: where the parser's last terminal begins, if `offset` is the end of the line.
+    """
     keyword, begin = _instruction(text)
     if offset <= begin:
         return _bad_keyword(text, offset)
     if offset >= len(text):
-        return _incomplete(keyword, text)
+        return _bad_flag(keyword, text, last) or _incomplete(keyword, text)
     return _bad_argument(keyword, text, offset)
 
 
@@ -53,26 +57,41 @@ def _bad_keyword(text: str, offset: int) -> Misread:
             return Misread("ONBUILD ONBUILD is not allowed", offset)
         return Misread(f"{known} is not allowed as an ONBUILD trigger", offset)
     hint = flags.did_you_mean(known, flags.INSTRUCTIONS)
+    letters = re.match("[A-Z]*", known)
+    if letters and letters[0] in flags.INSTRUCTIONS and known[letters.end()].isspace():
+        hint = f"the blank behind {letters[0]} is U+{ord(known[letters.end()]):04X}, not a space"
     return Misread(f"unknown instruction {shown(word)}", offset, hint)
+
+
+def _bad_flag(keyword: str, text: str, last: int) -> Misread | None:
+    """Return the fault of a flag that ends the line, or None if there is nothing else wrong."""
+    if text.startswith("--", last):
+        name = text[last + 2 :]
+        if name and name not in flags.FLAGS.get(keyword, ()):
+            return unknown_flag(text, name.partition("=")[0], last)
+        if name and name not in flags.SWITCHES:
+            return Misread(f"flag --{name} needs a value", last, f"write --{name}=…")
+    elif text.startswith("=", last) and re.search("['\"]", _CLOSED.sub("", text[last:])):
+        name = text[:last].rpartition("--")[2]
+        return Misread(f"unterminated quote in the value of --{name}", last + 1)
+    return None
 
 
 def _incomplete(keyword: str, text: str) -> Misread:
     words = text.split()
     last = words[-1]
-    flag = last[2:].partition("=")[0] if last.startswith("--") else ""
-    if flag and flag not in flags.FLAGS.get(keyword, ()):
-        return unknown_flag(text, flag, text.rfind(last))
     if keyword == "FROM":
         return _from_arguments(0)
-    if keyword in ("ENV", "LABEL") and not last.startswith("--") and len(words) > 1:
+    if keyword in ("ENV", "LABEL") and len(words) > 1 and last.upper() != keyword:
         return Misread(f"{keyword} must have two arguments", text.rfind(last), "write name=value")
-    if keyword == "HEALTHCHECK" and last.upper() == "CMD" and len(words) > 1:
+    if keyword == "HEALTHCHECK" and last.upper() == "CMD":
         return Misread("missing command after HEALTHCHECK CMD", text.rfind(last))
+    begin = _instruction(text)[1]
     if keyword in ("ADD", "COPY"):
         hint = f"{keyword} source… destination"
-        return Misread(f"{keyword} requires at least two arguments", 0, hint)
+        return Misread(f"{keyword} requires at least two arguments", begin, hint)
     count = "exactly" if keyword in _ONE_WORD else "at least"
-    return Misread(f"{keyword} requires {count} one argument", 0)
+    return Misread(f"{keyword} requires {count} one argument", begin)
 
 
 def _bad_argument(keyword: str, text: str, offset: int) -> Misread:

@@ -22,6 +22,9 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "RUN": ("mount", "network", "security", "device"),
 }  # fmt: skip
 
+# Flags that need no value.
+SWITCHES = frozenset({"link", "parents", "keep-git-dir", "unpack"})
+
 REPEATABLE = frozenset({"mount", "device", "exclude"})
 
 _TARGET = ("target", "dst", "destination")

@@ -11,7 +11,6 @@ from functools import lru_cache
 
 from grammar.errors import PatternError
 
-
 _WILDCARD = re.compile(r"(?:\\.|[^\\*?\[])*+[*?\[]", re.DOTALL)
 
 

@@ -15,7 +15,6 @@ from grammar import glob
 from grammar.errors import PatternError
 from grammar.lines import SPACE
 
-
 _BELOW = "(?:/.*)?"
 
 

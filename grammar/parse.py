@@ -74,7 +74,7 @@ def _instruction(line: LogicalLine, source: Source) -> ast.Instruction:
     except Misread as misread:
         raise _located(misread, line, source) from None
     except UnexpectedInput as error:
-        fault = diagnose.explain(line.text, _where(error, line.text))
+        fault = diagnose.explain(line.text, _where(error, line.text), _begin(error) or 0)
         raise _located(fault, line, source) from error
     assert isinstance(node, ast.Instruction), f"the grammar gave {node!r} for an instruction"
     return _placed(node, line, source)
@@ -135,5 +135,11 @@ def _mount_fields(value: str) -> Sequence[str]:
 def _where(error: UnexpectedInput, text: str) -> int:
     """Return the offset in `text` at which the parser gave up."""
     ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    at: int | None = getattr(error, "pos_in_stream", None)  # Lark declares it as None only
-    return len(text) if ended or at is None else at
+    begin = _begin(error)
+    return len(text) if ended or begin is None else begin
+
+
+def _begin(error: UnexpectedInput) -> int | None:
+    """Return where the error's terminal begins; the end of the text has its last one's place."""
+    begin: int | None = getattr(error, "pos_in_stream", None)  # Lark declares it as None only
+    return begin
