@@ -1,0 +1,86 @@
+"""What can go wrong between us and a server.
+
+RegistryError
+├── InvalidURL        not an address that can be asked
+├── Unreachable       no answer: name, connection, TLS, time; or too many redirects
+├── BadStatus         an answer that is no success
+│   ├── NotFound      404, 410
+│   ├── Unauthorized  401, 403, 407
+│   └── RateLimited   429, after the last retry
+├── Truncated         the body ended before its announced length
+├── TooLarge          the body is larger than the caller allows
+└── DigestMismatch    the bytes are not the expected ones
+
+Addresses in messages and attributes are without credentials: see `registry_client.download.shown`.
+"""
+
+
+class RegistryError(Exception):
+    """A transfer from or to a server failed.
+
+    hint: what to do about it, or None.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidURL(RegistryError):
+    """The address is not one that can be asked."""
+
+
+class Unreachable(RegistryError):
+    """The server gave no answer."""
+
+
+class BadStatus(RegistryError):
+    """The server answered with something else than success.
+
+    status: the HTTP status.
+    """
+
+    def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class NotFound(BadStatus):
+    """The server has no such thing."""
+
+
+class Unauthorized(BadStatus):
+    """The server wants credentials, or others than it got."""
+
+
+class RateLimited(BadStatus):
+    """The server wants fewer requests."""
+
+
+class Truncated(RegistryError):
+    """The body ended before its announced length."""
+
+
+class TooLarge(RegistryError):
+    """The body is larger than the caller allows.
+
+    limit_bytes: the caller's limit.
+    """
+
+    def __init__(self, message: str, limit_bytes: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.limit_bytes = limit_bytes
+
+
+class DigestMismatch(RegistryError):
+    """The bytes that came are not the expected ones.
+
+    expected, actual: digests.
+    """
+
+    def __init__(
+        self, message: str, expected: str, actual: str, *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.expected = expected
+        self.actual = actual
