@@ -14,6 +14,8 @@ import json
 import os
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -756,3 +758,11 @@ def test_the_compilers_version_names_its_programs() -> None:
         rules += [(name, ALLOW, []) for name in sorted(syscalls.numbers(abi))[::2]]
         digest.update(filter_for(profile_of(rules), [], machine, kernel="6.1"))
     assert (seccomp.COMPILER_VERSION, digest.hexdigest()[:16]) == (1, "444c568951ef771f")
+
+
+def test_the_module_imports_nothing_heavy(project: Path) -> None:
+    probe = "import sys; import runtime.linux.seccomp; print(*sys.modules)"
+    command = [sys.executable, "-S", "-c", probe]
+    loaded = subprocess.run(command, capture_output=True, text=True, cwd=project, check=True)
+    heavy = {"argparse", "ctypes", "dataclasses", "inspect", "logging", "pathlib", "random"}
+    assert not heavy & set(loaded.stdout.split())
