@@ -7,7 +7,8 @@ terminals, which helps nobody.
 import re
 
 from grammar import flags
-from grammar.leaves import Misread, refuse_array, shown
+from grammar.errors import shown
+from grammar.leaves import Misread, refuse_array
 
 _WORD = re.compile(r"[^\t\v\f\r ]*")
 _ONBUILD = re.compile(r"ONBUILD[\t\v\f\r ]+(?:--[\t\v\f\r ]+)?(?=\S)", re.IGNORECASE)

@@ -6,16 +6,29 @@ GrammarError
 └── PatternError            a wildcard pattern, alone or in an ignore file
 """
 
+import json
+
 _WINDOW = 100
+
+
+def shown(text: str) -> str:
+    """Return text in double quotes for a one-line message, its end left out if it is long."""
+    short = text if len(text) <= 60 else text[:57] + "…"
+    return json.dumps(short, ensure_ascii=False)
+
+
+def _printable(text: str) -> str:
+    """Return text without the surrogates that stand for bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class GrammarError(Exception):
     """Some text is not what its grammar allows. `hint` says what to do, where that is known."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _printable(message)
+        self.hint = None if hint is None else _printable(hint)
+        super().__init__(self.message)
 
 
 class DockerfileSyntaxError(GrammarError):
@@ -35,10 +48,9 @@ class DockerfileSyntaxError(GrammarError):
         source_line: str = "",
         hint: str | None = None,
     ) -> None:
+        super().__init__(message, hint=hint)
         where = f"{name}:{line}" if column is None else f"{name}:{line}:{column}"
-        Exception.__init__(self, f"{where}: {message}")
-        self.message = message
-        self.hint = hint
+        self.args = (_printable(f"{where}: {message}"),)
         self.name = name
         self.line = line
         self.column = column

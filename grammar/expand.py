@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from grammar.errors import ExpansionError
+from grammar.errors import ExpansionError, shown
 from grammar.lines import SPACE
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ def _expand(word: str, scope: _Scope, escape: str) -> _Pieces:
     try:
         return _parse(word, escape)(scope, False)
     except ExpansionError as error:
-        raise ExpansionError(f"failed to expand {_shown(word)}: {error.message}") from error
+        raise ExpansionError(f"failed to expand {shown(word)}: {error.message}") from error
     except RecursionError as error:
-        raise ExpansionError(f"failed to expand {_shown(word)}: nested too deeply") from error
+        raise ExpansionError(f"failed to expand {shown(word)}: nested too deeply") from error
 
 
 @lru_cache(maxsize=1024)
@@ -252,7 +252,7 @@ def _regex(pattern: str, greedy: bool) -> str:
         elif escaped and escaped in "*?\\}/":
             out.append(re.escape(escaped))
         else:
-            raise ExpansionError(f"invalid escape \\{escaped} in pattern {_shown(pattern)}")
+            raise ExpansionError(f"invalid escape \\{escaped} in pattern {shown(pattern)}")
     return "".join(out)
 
 
@@ -275,7 +275,3 @@ def _fault(word: str, error: "UnexpectedInput") -> ExpansionError:
     if "BODY_TEXT" in expected:
         return ExpansionError("missing }")
     return ExpansionError("unterminated double quote")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from grammar.errors import PatternError
+from grammar.errors import PatternError, shown
 
 _WILDCARD = re.compile(r"(?:\\.|[^\\*?\[])*+[*?\[]", re.DOTALL)
 
@@ -97,4 +97,4 @@ def _member(pattern: str, at: int) -> tuple[str, int]:
 
 
 def _bad(pattern: str, cause: str) -> PatternError:
-    return PatternError(f"bad pattern {pattern!r}: {cause}")
+    return PatternError(f"bad pattern {shown(pattern)}: {cause}")

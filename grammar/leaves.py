@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from grammar import ast
+from grammar.errors import shown
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _SURROGATES = re.compile(
@@ -226,9 +227,3 @@ def _json_strings(array: str) -> tuple[str, ...]:
 
 def _offset(token: Token) -> int:
     return token.start_pos or 0
-
-
-def shown(text: str) -> str:
-    """Return text quoted for a one-line message."""
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return json.dumps(short, ensure_ascii=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from grammar import ast
-from grammar.errors import DockerfileSyntaxError
+from grammar.errors import DockerfileSyntaxError, shown
 
 # What Go's unicode.IsSpace calls a space; str.isspace() adds the separators U+001C to U+001F.
 SPACE = (
@@ -29,6 +29,7 @@ _SHELL_WORD = re.compile(
 )
 _HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]+)\Z")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.?)""", re.DOTALL)
+_QUOTES = re.compile("['\"]")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
@@ -107,7 +108,8 @@ def heredoc_of(word: str) -> ast.Heredoc | None:
     name = _QUOTED.sub(_unquote, delimiter)
     if not name or len(_words(delimiter)) != 1:
         return None
-    quoted = name != delimiter
+    # As BuildKit has it, a backslash in the delimiter quotes nothing.
+    quoted = len(_QUOTES.findall(name)) != len(_QUOTES.findall(delimiter))
     return ast.Heredoc(name, "", not quoted, bool(dash), int(fd) if fd else None)
 
 
@@ -195,7 +197,7 @@ class _Reader:
                 raise self._error(index, f"only one {key} parser directive can be used")
             if key == "escape" and match[2] not in ("\\", "`"):
                 raise self._error(
-                    index, f"invalid escape directive {match[2]!r}", "it must be \\ or `"
+                    index, f"invalid escape directive {shown(match[2])}", "it must be \\ or `"
                 )
             found[key] = match[2]
             self.at = index + 1

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from grammar import ast, flags
-from grammar.leaves import Flag, Leaves, Misread, Pair, Word, shown
+from grammar.errors import shown
+from grammar.leaves import Flag, Leaves, Misread, Pair, Word
 from grammar.lines import SPACE, heredoc_of
 
 _T = TypeVar("_T")

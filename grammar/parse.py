@@ -14,7 +14,7 @@ from lark import Lark, UnexpectedInput, UnexpectedToken
 from lark.lexer import PatternRE, TerminalDef
 
 from grammar import ast, diagnose, style
-from grammar.errors import DockerfileSyntaxError
+from grammar.errors import DockerfileSyntaxError, shown
 from grammar.leaves import Misread, UnknownFlag
 from grammar.lines import LogicalLine, Source, read, read_one
 from grammar.nodes import callbacks
@@ -61,7 +61,7 @@ def parse_instruction(text: str, escape: str = "\\") -> ast.Instruction:
     source = read_one(text, escape, "trigger")
     if len(source.logical) != 1:
         count = "no" if not source.logical else "more than one"
-        raise source.error(f"{count} instruction in {text[:60]!r}", 1)
+        raise source.error(f"{count} instruction in {shown(text)}", 1)
     return _instruction(source.logical[0], source)
 
 
@@ -126,7 +126,7 @@ def _mount_fields(value: str) -> Sequence[str]:
         fields: object = _reader("\\").parse(value, start="mount")
     except UnexpectedInput as error:
         at = _where(error, value)
-        cause = f"unexpected {value[at : at + 10]!r}" if value[at:] else "it ends early"
+        cause = f"unexpected {shown(value[at : at + 10])}" if value[at:] else "it ends early"
         raise ValueError(cause) from error
     assert isinstance(fields, list)
     return fields

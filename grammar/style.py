@@ -35,7 +35,7 @@ def _stages(tree: ast.Dockerfile) -> Iterator[ast.Warning_]:
                 message = f"stage name {name!r} should be lowercase"
                 yield ast.Warning_("StageNameCasing", line, message)
             if first.isupper() != keyword.isupper() or first.islower() != keyword.islower():
-                message = f"casing of {keyword!r} and {first!r} does not match"
+                message = f"{keyword!r} and {first!r} keywords' casing do not match"
                 yield ast.Warning_("FromAsCasing", line, message)
 
 
