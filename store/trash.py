@@ -15,13 +15,17 @@ def delete_tree(path: str) -> None:
     """
     parent_fd = os.open(os.path.dirname(path) or ".", _DIRECTORY)
     try:
-        name = os.path.basename(path)
-        if not _unlinked(parent_fd, name):
-            _delete_below(parent_fd, name)
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(name, dir_fd=parent_fd)
+        delete_at(parent_fd, os.path.basename(path))
     finally:
         os.close(parent_fd)
+
+
+def delete_at(dir_fd: int, name: str) -> None:
+    """Delete `name` in an open directory, as delete_tree does."""
+    if not _unlinked(dir_fd, name):
+        _delete_below(dir_fd, name)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(name, dir_fd=dir_fd)
 
 
 def _unlinked(dir_fd: int, name: str) -> bool:

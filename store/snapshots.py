@@ -1,0 +1,327 @@
+"""Snapshots: writable trees on top of a chain of layers, and what becomes of them.
+
+A snapshot is thrown away, kept (a container's) or committed into a layer. Describes mounts, never
+performs one.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from store.checkpoint import checkpoint
+from store.diff import Summary, write_layer
+from store.digest import DiffID, is_digest
+from store.errors import Corrupt, InUse, NewerFormat, NotFound, StoreError, disk_errors
+from store.folder import Folder, claim_abandoned, write_durably
+from store.headers import HeaderWriter
+from store.layerinfo import LayerInfo, LayerRecord
+from store.layers import LayerStore, write_whiteouts
+from store.locks import acquire
+from store.mount import OverlayMount
+from store.stubs import EMPTY, STUBS, ensure
+from store.tarstream import TarSink
+
+VERSION = 1
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_SURVIVOR_S = 2.0
+_POLL_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a snapshot was made with."""
+
+    chain: tuple[DiffID, ...]
+    stubs: bool = False
+    volatile: bool = False
+
+
+class Snapshots:
+    """The writable trees of one store."""
+
+    def __init__(self, folder: Folder, layers: LayerStore) -> None:
+        self._folder = folder
+        self._layers = layers
+
+    def prepare(
+        self, chain: Sequence[DiffID], *, stubs: bool = False, volatile: bool = False
+    ) -> "Active":
+        """Make an empty writable tree on top of `chain` (base first, may be empty).
+
+        stubs: with mount points below it all, for what runs processes. volatile: the mount may
+        skip fsync; a commit makes everything durable anyway. Raises NotFound, DiskFull.
+        """
+        name = self._folder.unique()
+        path = self._folder.path("snapshots", name)
+        with disk_errors("prepare snapshot", path), contextlib.ExitStack() as undo:
+            lease_fd = acquire(self._folder.path("locks", "lease"), shared=True)
+            undo.callback(os.close, lease_fd)
+            plan = Plan(tuple(chain), stubs, volatile)
+            mount = self._mount(name, plan)
+            os.mkdir(path, 0o700)
+            undo.callback(self._folder.remove_tree, path)
+            lock_fd = acquire(f"{path}/lock")
+            undo.callback(os.close, lock_fd)
+            for part, mode in (("fs", 0o755), ("work", 0o700)):
+                os.mkdir(f"{path}/{part}", mode)
+                os.chmod(f"{path}/{part}", mode)
+            held = _Held(lock_fd, lease_fd, os.open(path, _DIRECTORY))
+            undo.pop_all()
+        return Active(self._folder, self._layers, mount, plan, held)
+
+    def view(self, chain: Sequence[DiffID], *, stubs: bool = False) -> OverlayMount:
+        """Describe what `chain` shows, read-only. Raises NotFound.
+
+        The layers stay only as long as the caller holds a lease.
+        """
+        lowers = self._layers.lower_path(chain)
+        if stubs or not lowers:
+            ensure(self._folder)
+        return OverlayMount(self._folder.root, lowers or (EMPTY,), stubs=STUBS if stubs else None)
+
+    def reopen(self, name: str) -> "Active":
+        """Open a kept snapshot again. Raises NotFound, InUse while it is open elsewhere."""
+        path = self._folder.path("snapshots", name)
+        plan = self._kept_plan(name)
+        with disk_errors(f"open snapshot {name}", path), contextlib.ExitStack() as undo:
+            lease_fd = acquire(self._folder.path("locks", "lease"), shared=True)
+            undo.callback(os.close, lease_fd)
+            lock_fd = acquire(f"{path}/lock", blocking=False)
+            undo.callback(os.close, lock_fd)
+            # Overlay refuses a work directory that a volatile mount did not leave in order.
+            self._folder.remove_tree(f"{path}/work/work/incompat")
+            self._folder.remove_tree(f"{path}/work/incompat")
+            held = _Held(lock_fd, lease_fd, os.open(path, _DIRECTORY))
+            undo.pop_all()
+        return Active(self._folder, self._layers, self._mount(name, plan), plan, held, kept=True)
+
+    def kept(self) -> list[str]:
+        """Return the ids of kept snapshots, sorted."""
+        root = self._folder.path("snapshots")
+        return sorted(name for name in os.listdir(root) if os.path.exists(f"{root}/{name}/kept"))
+
+    def chain_of(self, name: str) -> tuple[DiffID, ...]:
+        """Return the chain that a kept snapshot lies on. Raises NotFound, Corrupt."""
+        return self._kept_plan(name).chain
+
+    def remove(self, name: str) -> None:
+        """Delete a kept snapshot; absent is fine. Raises InUse while it is open."""
+        path = self._folder.path("snapshots", name)
+        if not os.path.exists(path):
+            return
+        fd = claim_abandoned(f"{path}/lock")
+        if fd is None and os.path.exists(f"{path}/lock"):
+            raise InUse(f"remove snapshot {name}: it is in use")
+        self._folder.remove_tree(path)
+        if fd is not None:
+            os.close(fd)
+
+    def recover(self) -> list[str]:
+        """Delete snapshots whose owners are gone and which are not kept; return their ids.
+
+        Only inside an exclusive lease: then nobody is in the middle of making one.
+        """
+        root = self._folder.path("snapshots")
+        removed = []
+        for name in sorted(os.listdir(root)):
+            if not os.path.exists(f"{root}/{name}/kept"):
+                with contextlib.suppress(InUse):
+                    self.remove(name)
+                    removed.append(name)
+        return removed
+
+    def _kept_plan(self, name: str) -> Plan:
+        try:
+            with open(self._folder.path("snapshots", name, "kept"), "rb", buffering=0) as file:
+                value = json.loads(file.read())
+            if value["version"] > VERSION:
+                raise NewerFormat(
+                    f"snapshot {name}: format {value['version']} is newer than {VERSION}"
+                )
+            chain = tuple(DiffID(diff_id) for diff_id in value["chain"])
+            if not all(is_digest(diff_id) for diff_id in chain):
+                raise Corrupt(f"snapshot {name}: its record names no layer")
+            return Plan(chain, value["stubs"], value["volatile"])
+        except FileNotFoundError as error:
+            raise NotFound(f"snapshot {name}: there is none") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"snapshot {name}: its record is damaged") from error
+
+    def _mount(self, name: str, plan: Plan) -> OverlayMount:
+        if plan.stubs:
+            ensure(self._folder)
+        return OverlayMount(
+            self._folder.root,
+            self._layers.lower_path(plan.chain),
+            upper=f"snapshots/{name}/fs",
+            work=f"snapshots/{name}/work",
+            stubs=STUBS if plan.stubs else None,
+            volatile=plan.volatile,
+        )
+
+
+@dataclass(slots=True)
+class _Held:
+    """Descriptors of an open snapshot; folder_fd was opened before the first write to it."""
+
+    lock_fd: int
+    lease_fd: int
+    folder_fd: int
+
+    def close(self) -> None:
+        for fd in (self.lock_fd, self.folder_fd, self.lease_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.lock_fd = self.folder_fd = self.lease_fd = -1
+
+
+class Active:
+    """One open writable tree; thrown away on exit unless committed or kept.
+
+    id: its name. mount: how to show it. upper: the absolute directory that takes the changes.
+    warnings: after a commit, what a layer cannot hold and was left out.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        layers: LayerStore,
+        mount: OverlayMount,
+        plan: Plan,
+        held: _Held,
+        *,
+        kept: bool = False,
+    ) -> None:
+        assert mount.upper is not None
+        self._folder = folder
+        self._layers = layers
+        self._plan = plan
+        self._held = held
+        self._kept = kept
+        self._path = os.path.dirname(os.path.join(folder.root, mount.upper))
+        self.id = os.path.basename(self._path)
+        self.mount = mount
+        self.upper = f"{self._path}/fs"
+        self.warnings: tuple[str, ...] = ()
+
+    @property
+    def lock_fd(self) -> int:
+        """The descriptor that holds the snapshot's lock.
+
+        Whatever may write to the tree inherits it and keeps it until it is gone.
+        """
+        return self._held.lock_fd
+
+    def __enter__(self) -> "Active":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._kept:
+            self._held.close()
+        else:
+            self.discard()
+
+    def keep(self) -> str:
+        """Let the snapshot outlive this object, durably; return its id."""
+        self._check_open("keep")
+        plan = self._plan
+        value = {
+            "version": VERSION,
+            "chain": list(plan.chain),
+            "stubs": plan.stubs,
+            "volatile": plan.volatile,
+        }
+        with disk_errors(f"keep snapshot {self.id}", self._path):
+            write_durably(self._folder, f"{self._path}/kept", json.dumps(value).encode())
+        self._kept = True
+        return self.id
+
+    def discard(self) -> None:
+        """Throw the snapshot away; the caller has unmounted it. Again is fine."""
+        if self._held.folder_fd < 0:
+            return
+        try:
+            self._folder.remove_tree(self._path)
+        finally:
+            self._held.close()
+
+    def commit(self) -> LayerInfo:
+        """Make the changes a layer, durably, and end the snapshot; the caller has unmounted it.
+
+        Raises InUse while another process can still write to it, StoreError for what no layer can
+        hold, DiskFull; then the snapshot is still there, to be discarded.
+        """
+        self._check_open("commit")
+        self._refuse_survivors()
+        with disk_errors("commit layer", self._path):
+            folder = f"{self._path}/layer"
+            os.mkdir(folder, 0o700)
+            record, summary = self._write(folder)
+            checkpoint("layer-hashed")
+            if not self._layers.has(record.info.diff_id):
+                write_whiteouts(folder, summary.whiteouts)
+                os.rename(self.upper, f"{folder}/fs")
+            record = self._layers.adopt(folder, self._held.folder_fd, record)
+        self.warnings = tuple(summary.warnings)
+        self._kept = False
+        self.discard()
+        return record.info
+
+    def _write(self, folder: str) -> tuple[LayerRecord, Summary]:
+        """Make the tree canonical, hash it, and write its header stream into `folder`."""
+        below = self._layers.merged(self._plan.chain)
+        upper_fd = os.open(self.upper, _DIRECTORY)
+        try:
+            with open(f"{folder}/headers", "xb", buffering=0) as file, TarSink() as sink:
+                headers = HeaderWriter(file)
+                summary = write_layer(upper_fd, below, sink, headers)
+                headers.finish(sink.size_bytes)
+                diff_id = sink.finish()
+        finally:
+            os.close(upper_fd)
+        info = LayerInfo(
+            diff_id=diff_id,
+            size_bytes=sink.size_bytes,
+            files=summary.files,
+            content_bytes=summary.content_bytes,
+            empty=summary.files == 0,
+            shareable=True,
+            created_ns=time.time_ns(),
+        )
+        return LayerRecord(info, "", len(summary.whiteouts)), summary
+
+    def _check_open(self, action: str) -> None:
+        if self._held.folder_fd < 0:
+            raise StoreError(f"{action} snapshot {self.id}: it has ended")
+
+    def _refuse_survivors(self) -> None:
+        """Raise InUse unless this process is the only one that holds the lock.
+
+        A lock cannot be asked who shares it; so it is let go and taken anew, which fails as long
+        as a child that inherited it lives. Our lease keeps recovery away meanwhile. The wait is
+        for children between fork and exec, which hold copies of everything for a moment.
+        """
+        os.close(self._held.lock_fd)
+        self._held.lock_fd = -1
+        deadline = time.monotonic() + _SURVIVOR_S
+        while True:
+            try:
+                self._held.lock_fd = acquire(f"{self._path}/lock", blocking=False)
+            except InUse as error:
+                if time.monotonic() > deadline:
+                    raise InUse(
+                        f"commit snapshot {self.id}: a process of the step is still there"
+                    ) from error
+                time.sleep(_POLL_S)
+            else:
+                return
