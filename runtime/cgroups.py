@@ -3,6 +3,8 @@
 Source: runtime-spec config-linux.md, "Control groups", and crun's table of conversions.
 """
 
+from collections.abc import Mapping
+
 from runtime.spec import Resources
 
 _NO_LIMIT = -1
@@ -27,7 +29,7 @@ def v2_writes(resources: Resources) -> list[tuple[str, str]]:
     limit = memory.get("limit", 0)
     if limit:
         writes.append(("memory.max", _limit(limit)))
-    if "swap" in memory and memory["swap"]:
+    if memory.get("swap"):
         # v1 counts memory and swap together, v2 swap alone.
         swap = memory["swap"]
         writes.append(("memory.swap.max", "max" if swap < 0 else str(max(swap - limit, 0))))
@@ -48,30 +50,30 @@ def v2_writes(resources: Resources) -> list[tuple[str, str]]:
     return writes + sorted(resources.get("unified", {}).items())
 
 
+_V1_MEMORY = (
+    ("limit", "memory.limit_in_bytes"),
+    ("swap", "memory.memsw.limit_in_bytes"),
+    ("reservation", "memory.soft_limit_in_bytes"),
+)
+_V1_CPU = (
+    ("shares", "cpu", "cpu.shares"),
+    ("period", "cpu", "cpu.cfs_period_us"),
+    ("quota", "cpu", "cpu.cfs_quota_us"),
+    ("cpus", "cpuset", "cpuset.cpus"),
+    ("mems", "cpuset", "cpuset.mems"),
+)
+
+
 def v1_writes(resources: Resources) -> list[tuple[str, str, str]]:
     """Return (controller, file, value) of v1 leaves, in the order to be written."""
-    memory, cpu = resources.get("memory", {}), resources.get("cpu", {})
-    writes: list[tuple[str, str, str]] = []
-    if memory.get("limit"):
-        writes.append(("memory", "memory.limit_in_bytes", str(memory["limit"])))
-    if memory.get("swap"):
-        writes.append(("memory", "memory.memsw.limit_in_bytes", str(memory["swap"])))
-    if memory.get("reservation"):
-        writes.append(("memory", "memory.soft_limit_in_bytes", str(memory["reservation"])))
+    memory: Mapping[str, object] = resources.get("memory", {})
+    cpu: Mapping[str, object] = resources.get("cpu", {})
+    writes = [("memory", file, str(memory[key])) for key, file in _V1_MEMORY if memory.get(key)]
     if "swappiness" in memory:
         writes.append(("memory", "memory.swappiness", str(memory["swappiness"])))
     if memory.get("disableOOMKiller"):
         writes.append(("memory", "memory.oom_control", "1"))
-    if cpu.get("shares"):
-        writes.append(("cpu", "cpu.shares", str(cpu["shares"])))
-    if cpu.get("period"):
-        writes.append(("cpu", "cpu.cfs_period_us", str(cpu["period"])))
-    if cpu.get("quota"):
-        writes.append(("cpu", "cpu.cfs_quota_us", str(cpu["quota"])))
-    if cpu.get("cpus"):
-        writes.append(("cpuset", "cpuset.cpus", cpu["cpus"]))
-    if cpu.get("mems"):
-        writes.append(("cpuset", "cpuset.mems", cpu["mems"]))
+    writes += [(tree, file, str(cpu[key])) for key, tree, file in _V1_CPU if cpu.get(key)]
     pids = resources.get("pids")
     if pids and pids["limit"] > 0:
         writes.append(("pids", "pids.max", str(pids["limit"])))

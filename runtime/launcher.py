@@ -5,6 +5,7 @@ exec. The interpreter runs from a read-only detached mount of its own file, so t
 container can write to the host's Python through /proc/<pid>/exe (CVE-2019-5736's class).
 """
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -96,10 +97,8 @@ class Launcher:
             for fd in temporary:
                 os.close(fd)
         self._reaped = False
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died; the end of its report says so
             send(self._orders, (plan,))
-        except BrokenPipeError:
-            pass  # it died; the report, which is at its end, says so
 
     def _spawn(self, image: int, actions: list[tuple[int, int, int]], channel: list[int]) -> int:
         argv = [interpreter(), "-I", "-S", "-X", "utf8", "-c", _CODE, _HOUSE, *map(str, channel)]
@@ -121,10 +120,8 @@ class Launcher:
     def forward(self, signal_number: int) -> None:
         """Have the container's first process signalled."""
         if self._orders >= 0:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it has just ended
                 os.write(self._orders, bytes([signal_number]))
-            except BrokenPipeError:
-                pass  # it has just ended
 
     def kill(self) -> None:
         """Have the container killed; its end is reported as any other."""
@@ -137,10 +134,8 @@ class Launcher:
         self.kill()
         if not self._reaped:
             self._reaped = True
-            try:
+            with contextlib.suppress(ChildProcessError):  # SIGCHLD ignored: the kernel reaped it
                 os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pass  # the caller ignores SIGCHLD: reaped by the kernel
 
     def __enter__(self) -> "Launcher":
         return self

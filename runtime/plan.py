@@ -9,11 +9,12 @@ import os
 import stat
 from typing import Literal, TypedDict
 
+from runtime import cgroups, defaults
 from runtime.errors import InvalidSpec
 from runtime.linux import capabilities as caps
 from runtime.linux import constants as c
 from runtime.linux import devicefilter
-from runtime.spec import CapabilitySets, Device, DeviceRule, Mount, Rlimit, Spec
+from runtime.spec import CapabilitySets, Device, DeviceRule, Mount, Namespace, Rlimit, Spec
 from store.mount import OverlayMount
 
 
@@ -86,6 +87,7 @@ class LaunchPlan(TypedDict):
 
     caller: int
     anchor: str
+    join: list[tuple[str, int]]
     root: RootPlan
     namespaces: int
     late_namespaces: int
@@ -267,8 +269,6 @@ def cgroup_plan(spec: Spec, name: str) -> CgroupPlan:
     rules = tuple(_rule(rule) for rule in resources.get("devices", []))
     if all(rule[4] for rule in rules):
         rules = ()
-    from runtime import cgroups
-
     v2, v1 = cgroups.v2_writes(resources), cgroups.v1_writes(resources)
     parent, _, leaf = (linux.get("cgroupsPath") or f"/pybuild/{name}").rpartition("/")
     return {
@@ -303,6 +303,23 @@ def _limit(limit: Rlimit) -> tuple[int, int, int]:
     return number, limit["soft"], limit["hard"]
 
 
+def _namespaces(wanted: list[Namespace]) -> tuple[int, list[tuple[str, int]]]:
+    """Return the clone flags of the namespaces to make, and (path, flag) of those to join."""
+    flags, join = 0, []
+    for namespace in wanted:
+        kind = namespace["type"]
+        if kind not in _NAMESPACES:
+            raise InvalidSpec(f"{kind} namespace: not supported yet")
+        path = namespace.get("path")
+        if path and kind in ("mount", "pid"):
+            raise InvalidSpec(f"{kind} namespace {path}: joining one is not supported yet")
+        if path:
+            join.append((path, _NAMESPACES[kind]))
+        else:
+            flags |= _NAMESPACES[kind]
+    return flags, join
+
+
 def launch_plan(spec: Spec, root: RootPlan, *, name: str, user: str = "") -> LaunchPlan:
     """Return the plan that runs `spec` on `root`.
 
@@ -315,18 +332,14 @@ def launch_plan(spec: Spec, root: RootPlan, *, name: str, user: str = "") -> Lau
         raise InvalidSpec("no command specified")
     if not process["cwd"].startswith("/"):
         raise InvalidSpec(f"working directory {process['cwd']!r}: not absolute")
-    namespaces = 0
-    for namespace in linux.get("namespaces", []):
-        kind = namespace["type"]
-        if kind not in _NAMESPACES or namespace.get("path"):
-            raise InvalidSpec(f"{kind} namespace: joining one, or this kind, is not supported")
-        namespaces |= _NAMESPACES[kind]
+    namespaces, join = _namespaces(linux.get("namespaces", []))
     identity = process["user"]
     window = process.get("consoleSize")
     late = c.CLONE_NEWCGROUP  # only after the move into the leaf is its root the leaf
     return {
         "caller": os.getpid(),
         "anchor": root["base"],
+        "join": join,
         "root": root,
         "namespaces": (namespaces | c.CLONE_NEWNS) & ~late,
         "late_namespaces": namespaces & late,
@@ -334,7 +347,7 @@ def launch_plan(spec: Spec, root: RootPlan, *, name: str, user: str = "") -> Lau
         "cgroup_view": [],
         "mounts": [mount_of(mount) for mount in spec.get("mounts", [])],
         "devices": [_device(device) for device in linux.get("devices", [])],
-        "links": [],
+        "links": list(defaults.DEV_LINKS),
         "masked": list(linux.get("maskedPaths", [])),
         "read_only_paths": list(linux.get("readonlyPaths", [])),
         "hostname": spec.get("hostname", ""),

@@ -13,12 +13,14 @@ import fcntl
 import os
 import time
 
+from runtime.launch.tolerate import tolerate
 from runtime.linux import devicefilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.plan import CgroupPlan
 
+PARENT = "/pybuild"  # of all leaves, in each tree
 _REMOVE_TRIES = 50
 
 
@@ -78,6 +80,7 @@ class Leaf:
         self._v2 = ""
         self._only_v2 = False
         self._to_attach = False
+        self._held: list[int] = []
         self.fd: int | None = None
         self.guards_devices = False
 
@@ -95,8 +98,10 @@ class Leaf:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.fd is not None:
-            os.close(self.fd)
+        for fd in (self.fd, *self._held):
+            if fd is not None:
+                os.close(fd)
+        self._held.clear()
         for path in (*self._v1.values(), self._v2):
             if path:
                 _remove(path)
@@ -109,21 +114,11 @@ class Leaf:
             raise error
 
     def _make_v2(self, parent: str, hybrid: bool) -> None:
-        _sweep(parent)
         path = f"{parent}/{self._plan['name']}"
-        for _ in range(8):
-            _mkdir(parent)
-            try:
-                os.mkdir(path)
-                self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(self.fd, fcntl.LOCK_EX)
-                os.stat(f"{path}/cgroup.procs")  # a sweep may have come before the lock
-                break
-            except FileNotFoundError:
-                continue  # another launcher removed the parent, the last one in it
+        if self._plan["parent"] == PARENT:
+            sweep(parent)
+        self.fd = _make_held(parent, path)
         self._v2 = path
-        if self.fd is None:
-            raise FileNotFoundError(errno.ENOENT, "cgroup removed again and again", path)
         if not hybrid and self._plan["v2"]:
             for controller in {name.partition(".")[0] for name, _ in self._plan["v2"]}:
                 _write(os.path.dirname(parent), "cgroup.subtree_control", f"+{controller}")
@@ -145,13 +140,11 @@ class Leaf:
             if controller not in mounted:
                 raise OSError(errno.ENOENT, f"no {controller} controller is mounted", controller)
             parent = mounted[controller] + self._plan["parent"]
-            _mkdir(parent)
             path = f"{parent}/{self._plan['name']}"
-            if controller == "cpuset":
-                _copy_cpuset(mounted[controller], parent)
-            _mkdir(path)
+            self._held.append(_make_held(parent, path))
             self._v1[controller] = path
             if controller == "cpuset":
+                _copy_cpuset(mounted[controller], parent)
                 _copy_cpuset(parent, path)
         for controller, name, value in self._plan["v1"]:
             _write(self._v1[controller], name, value)
@@ -185,10 +178,8 @@ class Leaf:
     def kill(self) -> None:
         """Kill whatever is left in the v2 leaf: processes that entered it from outside."""
         if self._v2 and "populated 1" in _read(self._v2, "cgroup.events"):
-            try:
+            with tolerate(OSError):  # before Linux 5.14
                 _write(self._v2, "cgroup.kill", "1")
-            except OSError:
-                pass  # before Linux 5.14
 
     def usage(self) -> "tuple[int | None, float | None, bool]":
         """Return (peak memory in bytes, CPU seconds, killed for memory), None where not counted."""
@@ -206,10 +197,23 @@ class Leaf:
 
 
 def _mkdir(path: str) -> None:
-    try:
+    with tolerate(FileExistsError):
         os.mkdir(path, 0o755)
-    except FileExistsError:
-        pass
+
+
+def _make_held(parent: str, path: str) -> int:
+    """Make the leaf `path` and its parent; return a descriptor that holds it against a sweep."""
+    for _ in range(8):
+        _mkdir(parent)
+        try:
+            _mkdir(path)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            os.stat(f"{path}/cgroup.procs")  # a sweep may have come before the lock
+        except FileNotFoundError:
+            continue  # another launcher removed the parent, as the last one in it
+        return fd
+    raise FileNotFoundError(errno.ENOENT, "cgroup removed again and again", path)
 
 
 def _copy_cpuset(parent: str, child: str) -> None:
@@ -232,13 +236,23 @@ def _remove(path: str) -> None:
             if error.errno != errno.EBUSY or attempt == _REMOVE_TRIES - 1:
                 return
             time.sleep(0.002)
-    try:
-        os.rmdir(os.path.dirname(path))
-    except OSError:
-        pass  # other containers live there
+    parent = os.path.dirname(path)
+    if parent.endswith(PARENT):
+        with tolerate(OSError):  # other containers live there
+            os.rmdir(parent)
 
 
-def _sweep(parent: str) -> None:
+def sweep_all() -> None:
+    """Remove what killed launchers left in any tree."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounted = hierarchies(file.read())
+    for mountpoint in mounted.values():
+        sweep(mountpoint + PARENT)
+        with tolerate(OSError):  # other containers live there, or it never was
+            os.rmdir(mountpoint + PARENT)
+
+
+def sweep(parent: str) -> None:
     """Remove leaves that no launcher holds."""
     try:
         names = os.listdir(parent)

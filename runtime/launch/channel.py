@@ -4,11 +4,15 @@ import marshal
 import os
 import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _LENGTH = struct.Struct("<I")
 _LIMIT = 64 << 20
 
 
-def send(fd: int, message: object) -> None:
+def send(fd: int, message: "tuple[Any, ...]") -> None:
     """Write one message; marshal takes plain values only (no dataclasses)."""
     body = marshal.dumps(message)
     data = memoryview(_LENGTH.pack(len(body)) + body)

@@ -10,6 +10,7 @@ import stat
 
 from runtime.launch.resolve import open_in_root
 from runtime.launch.stubs import open_target
+from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 from runtime.linux import mount as m
 from runtime.linux import overlay
@@ -119,6 +120,8 @@ class Filesystem:
         name = f"view{self._files}"
         os.mkdir(name, dir_fd=self.scratch)
         root = plan["overlay"]
+        if root is None:
+            raise OSError(errno.EINVAL, "no snapshot to mount from", plan["target"])
         tree = open_root(root)
         try:
             target = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=self.scratch)
@@ -183,10 +186,8 @@ class Filesystem:
                 os.close(parent)
         dev = open_in_root(self.root, "dev", os.O_RDONLY | os.O_DIRECTORY)
         for name, target in links:
-            try:
+            with tolerate(FileExistsError):  # the plan's own device of that name
                 os.symlink(target, name, dir_fd=dev)
-            except FileExistsError:
-                pass  # the plan's own device of that name
         os.close(dev)
 
     def mask(self, paths: "list[str]") -> None:

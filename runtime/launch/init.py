@@ -19,7 +19,7 @@ from runtime.launch.stubs import Stub
 from runtime.linux import constants as c
 from runtime.linux import mount as m
 from runtime.linux.libc import libc, oserror
-from runtime.linux.namespaces import sethostname, setdomainname, unshare
+from runtime.linux.namespaces import setdomainname, sethostname, setns, unshare
 from runtime.linux.process import close_range, prctl
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ def run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
     except OSError as error:
         subject = f" {error.filename}" if error.filename else ""
         send(report, ("failed", "launch", f"{error.strerror}{subject}", error.errno or 0))
-    except BaseException as error:  # noqa: BLE001 - the last frame of the process
+    except BaseException as error:
         send(report, ("failed", "launch", f"{type(error).__name__}: {error}", 0))
     os._exit(125)
 
@@ -79,6 +79,10 @@ def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
     if os.read(go, 1) != b"g":
         os._exit(125)
     os.setsid()
+    for path, kind in plan["join"]:
+        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        setns(namespace, kind)
+        os.close(namespace)
     unshare(plan["late_namespaces"])
     _new_keyring()
     made = _Made(report)

@@ -9,12 +9,12 @@ import errno
 import os
 import select
 import signal
-import sys
 
 from runtime.launch import cgroup, init
 from runtime.launch.channel import receive, send
 from runtime.launch.filesystem import open_root
 from runtime.launch.stubs import Stub, remove_stubs
+from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 from runtime.linux.capabilities import NUMBERS
 from runtime.linux.namespaces import clone3, unshare
@@ -60,8 +60,7 @@ class Launch:
             status = self._container(plan, root, caller, leaf)
             remove_stubs(root, self.stubs)
             os.close(root)
-            if status is not None and self.failure is None:
-                usage = leaf.usage()
+            usage = leaf.usage()
         if self.failure is not None:
             send(self.report, self.failure)
         elif status is not None:
@@ -162,20 +161,16 @@ class Launch:
         return True
 
     def _tell_started(self, pid: int) -> None:
-        try:
+        with tolerate(BrokenPipeError):  # the caller is gone; the watch finds out
             send(self.report, ("started", pid))
-        except BrokenPipeError:
-            pass  # the caller is gone; the watch finds out
 
     def _forward(self, pidfd: int) -> bool:
         """Pass one signal on; False when the caller closed the pipe."""
         data = os.read(self.orders, 1)
         if not data:
             return False
-        try:
+        with tolerate(ProcessLookupError):  # it has just ended
             pidfd_send_signal(pidfd, data[0])
-        except ProcessLookupError:
-            pass  # it has just ended
         return True
 
 
@@ -191,14 +186,11 @@ def main(orders: int, report: int) -> None:
     code = 0
     try:
         Launch(orders, report).run()
-    except BaseException as error:  # noqa: BLE001 - nobody else is there to report it
+    except BaseException as error:
         code = 1
         subject = getattr(error, "filename", None)
         text = f"{type(error).__name__}: {error}" + (f" ({subject})" if subject else "")
-        try:
+        with tolerate(OSError):  # the caller is gone
             send(report, ("failed", "launch", text, getattr(error, "errno", None) or 0))
-        except OSError:
-            pass  # the caller is gone
-    sys.stderr = sys.stdout = None  # type: ignore[assignment]
     # Without the interpreter's own farewell: it takes as long as the container's.
     os._exit(code)

@@ -39,9 +39,9 @@ def _rule(rule: Rule) -> bytes:
     if bits != 7:
         # Asked for more than the rule speaks of: r1 = r3 & ~bits; if r1 != 0 next rule. A deny
         # rule speaks as soon as one of its letters is asked for.
-        mask, jump = (~bits & 7, 0x55) if allow else (bits, 0x15)
-        prepare = _insn(0xBC, 1, 3) + _insn(0x54, 1, value=mask)
-        tests.append((prepare, struct.pack("<BB", jump, 1) + struct.pack("<i", 0)))
+        mask, unless = (~bits & 7, 0x55) if allow else (bits, 0x15)
+        masked = _insn(0xBC, 1, 3) + _insn(0x54, 1, value=mask)
+        tests.append((masked, struct.pack("<BB", unless, 1) + struct.pack("<i", 0)))
     if major >= 0:
         tests.append((b"", struct.pack("<BB", 0x55, 4) + struct.pack("<i", major)))
     if minor >= 0:

@@ -1,0 +1,298 @@
+"""A container while it runs, seen from the caller: output, terminal, signals, its end."""
+
+import array
+import contextlib
+import errno
+import os
+import select
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from runtime.cancel import Cancel
+from runtime.errors import (
+    Cancelled,
+    CommandNotExecutable,
+    CommandNotFound,
+    LaunchFailed,
+    MountFailed,
+    NotPrivileged,
+    RuntimeFailure,
+    UserNotFound,
+    WorkingDirectoryFailed,
+)
+from runtime.launch import cgroup
+from runtime.launch.channel import receive
+from runtime.launcher import Launcher
+from runtime.linux.process import pidfd_open, pidfd_send_signal
+from runtime.plan import LaunchPlan
+from runtime.terminal import Terminal
+
+OnOutput = Callable[[int, bytes], None]
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the process ended.
+
+    code: 0 to 255, 128 + n when signal n killed it. signal: that n, or None.
+    peak_memory_bytes: of the cgroup, where one counts it, else of the biggest process.
+    """
+
+    code: int
+    signal: int | None
+    peak_memory_bytes: int | None
+    cpu_seconds: float
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Where the container reads and writes.
+
+    stdin: None is an empty input. stdout, stderr: the container gets these descriptors, unless
+    `on_output` is given: then it gets pipes, and what it writes is passed to that function.
+    """
+
+    stdin: int | None = None
+    stdout: int = 1
+    stderr: int = 2
+    on_output: OnOutput | None = None
+
+
+class Running:
+    """A container and its launcher; a context manager that leaves nothing of either."""
+
+    def __init__(self, plan: LaunchPlan, stdio: Stdio, lock_fds: tuple[int, ...] = ()) -> None:
+        """Start the container described by `plan`."""
+        self._stdio = stdio
+        self._poller = select.poll()
+        self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
+        self._end: tuple[object, ...] | None = None
+        self._pidfd = -1
+        self._cancelled = False
+        self._terminal: Terminal | None = None
+        keep: tuple[int, ...] = ()
+        with contextlib.ExitStack() as stack:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, null)
+            try:
+                if plan["tty"]:
+                    descriptors, keep = (null, null, null), self._make_terminal(plan, stack)
+                else:
+                    stdin = null if stdio.stdin is None else stdio.stdin
+                    descriptors = (stdin, *self._outputs(stack))
+                self._launcher = Launcher(plan, descriptors, (*lock_fds, *keep))
+            except BaseException:
+                self._close()
+                raise
+        self._watch(self._launcher.report, self._hear)
+
+    def _watch(self, fd: int, take: Callable[[], bool]) -> None:
+        self._readers[fd] = take
+        self._poller.register(fd, select.POLLIN)
+
+    def _outputs(self, stack: contextlib.ExitStack) -> tuple[int, int]:
+        if self._stdio.on_output is None:
+            return self._stdio.stdout, self._stdio.stderr
+        ends = []
+        for number in (1, 2):
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, write_end)
+            self._watch(read_end, self._output_reader(read_end, number))
+            ends.append(write_end)
+        return ends[0], ends[1]
+
+    def _output_reader(self, fd: int, number: int) -> Callable[[], bool]:
+        def take() -> bool:
+            data = os.read(fd, _CHUNK)
+            if data:
+                self._emit(number, data)
+            else:
+                os.close(fd)
+            return bool(data)
+
+        return take
+
+    def _emit(self, number: int, data: bytes) -> None:
+        if self._stdio.on_output is not None:
+            self._stdio.on_output(number, data)
+            return
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._stdio.stdout, left) :]
+
+    def _make_terminal(self, plan: LaunchPlan, stack: contextlib.ExitStack) -> tuple[int]:
+        import socket  # 5 ms, and only a terminal needs it
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        stack.callback(theirs.close)
+        plan["tty_socket"] = theirs.fileno()
+        fd = ours.detach()
+
+        def take() -> bool:
+            with socket.socket(fileno=fd) as sock:
+                received = array.array("i")
+                _, extra, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(received.itemsize))
+                for level, kind, data in extra:
+                    if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                        received.frombytes(data)
+            if received:
+                self._attach_terminal(received[0])
+            return False
+
+        self._watch(fd, take)
+        return (plan["tty_socket"],)
+
+    def _attach_terminal(self, master: int) -> None:
+        self._terminal = terminal = Terminal(master, self._poller)
+
+        def to_output() -> bool:
+            data = terminal.read()
+            if data:
+                self._emit(1, data)
+            return data is not None
+
+        self._watch(master, to_output)
+        stdin = self._stdio.stdin
+        if stdin is not None:
+            self._watch(stdin, lambda: terminal.feed_from(stdin))
+
+    def forward(self, signal_number: int) -> None:
+        """Signal the command; safe in a signal handler."""
+        self._launcher.forward(signal_number)
+
+    def kill(self) -> None:
+        """Kill the container; `wait` then returns soon."""
+        self._launcher.kill()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the container's terminal its new size."""
+        if self._terminal is not None:
+            self._terminal.resize(rows, columns)
+
+    def wait(self, cancel: Cancel | None = None) -> ExitStatus:
+        """Pass data on until the container is gone; return how its process ended.
+
+        Raises a RuntimeFailure when the command was never started.
+        """
+        if cancel is not None:
+            self._watch(cancel.fd, self._cancel)
+        while self._unfinished(cancel):
+            for fd, event in self._poller.poll():
+                if self._terminal is not None and fd == self._terminal.master:
+                    self._terminal.flush()
+                    if event == select.POLLOUT:
+                        continue
+                if fd in self._readers and not self._readers[fd]():
+                    del self._readers[fd]
+                    with contextlib.suppress(OSError, KeyError):
+                        self._poller.unregister(fd)
+        self._launcher.wait()
+        return self._conclude()
+
+    def _unfinished(self, cancel: Cancel | None) -> bool:
+        """Tell whether something may still come; our own stdin and the switch do not count."""
+        idle = {self._stdio.stdin, cancel.fd if cancel else None}
+        return any(fd not in idle for fd in self._readers)
+
+    def _cancel(self) -> bool:
+        self._cancelled = True
+        self._launcher.kill()
+        return False
+
+    def _hear(self) -> bool:
+        """Take one message of the launcher; False at the end of them."""
+        try:
+            message = receive(self._launcher.report)
+        except EOFError:
+            message = None  # killed in the middle of a word
+        if message is None:
+            return False
+        if message[0] == "started":
+            with contextlib.suppress(OSError):  # it has ended already
+                self._pidfd = pidfd_open(cast(int, message[1]))
+        else:
+            self._end = message
+        return True
+
+    def _conclude(self) -> ExitStatus:
+        if self._end is None:
+            self._bury()
+            if self._cancelled:
+                raise Cancelled("run: cancelled before the command started")
+            raise LaunchFailed(
+                "run: the launcher died", hint="it was killed, maybe for want of memory"
+            )
+        if self._end[0] == "failed":
+            _, kind, text, code = self._end
+            if self._cancelled:
+                raise Cancelled("run: cancelled before the command started")
+            raise failure(cast(str, kind), cast(str, text), cast(int, code))
+        return exit_status(self._end)
+
+    def _bury(self) -> None:
+        """Do what the launcher should have done, had it not been killed."""
+        if self._pidfd >= 0:
+            # A command that changed its identity by a set-user-ID file has lost the signal that
+            # ties it to its launcher.
+            with contextlib.suppress(OSError):
+                pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                select.select([self._pidfd], [], [])
+        cgroup.sweep_all()
+
+    def _close(self) -> None:
+        for fd in self._readers:
+            if fd not in (self._stdio.stdin, self._terminal and self._terminal.master):
+                os.close(fd)
+        self._readers.clear()
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        report = self._launcher.report
+        for fd in [fd for fd in self._readers if fd == report]:
+            del self._readers[fd]
+        self._launcher.__exit__()
+        self._close()
+        if self._terminal is not None:
+            self._terminal.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+
+
+def exit_status(message: tuple[object, ...]) -> ExitStatus:
+    """Return the launcher's `exited` message as a value."""
+    _, status, cpu_seconds, biggest, peak, counted, out_of_memory = message
+    code = os.waitstatus_to_exitcode(cast(int, status))
+    return ExitStatus(
+        code=code if code >= 0 else 128 - code,
+        signal=-code if code < 0 else None,
+        peak_memory_bytes=cast("int | None", peak) or cast(int, biggest),
+        cpu_seconds=cast("float | None", counted) or cast(float, cpu_seconds),
+        out_of_memory=bool(out_of_memory),
+    )
+
+
+_FAILURES: dict[str, type[RuntimeFailure]] = {
+    "mount": MountFailed,
+    "user": UserNotFound,
+    "workdir": WorkingDirectoryFailed,
+    "not-found": CommandNotFound,
+    "not-executable": CommandNotExecutable,
+}
+_HINTS = {
+    "user": "the name must be in the image's /etc/passwd or /etc/group; numbers always work",
+    "workdir": "WORKDIR makes the directory; or name another one",
+    "cgroup": "limits need a writable cgroup tree of their controller",
+}
+
+
+def failure(kind: str, text: str, code: int) -> RuntimeFailure:
+    """Return the exception for a `failed` message: its kind, its line and its errno."""
+    if code in (errno.EPERM, errno.EACCES) and kind == "clone":
+        return NotPrivileged(text, hint="containers need root (CAP_SYS_ADMIN) on this host")
+    return _FAILURES.get(kind, LaunchFailed)(text, hint=_HINTS.get(kind))
