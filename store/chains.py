@@ -6,18 +6,20 @@ deletion. So each of its chains is looked at once, under its chain_id, and where
 layer is unpacked anew for that chain, with what it needs from below.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from store import aliases
 from store.checkpoint import checkpoint
+from store.contents import Policy
 from store.digest import DiffID, chain_id, hex_of
 from store.errors import Corrupt, NewerFormat, disk_errors
 from store.folder import Folder, durable_rename
 from store.tarreader import TarReader
-from store.unpack import Policy, Unpacker
+from store.unpack import Unpacker
 
 if TYPE_CHECKING:
     from store.layers import LayerStore
@@ -96,17 +98,35 @@ def _compose(folder: Folder, layers: "LayerStore", chain: Sequence[DiffID], path
 
 def remove_with(folder: Folder, diff_id: DiffID) -> None:
     """Delete every chain that `diff_id` is part of."""
+    for path, value in _all(folder):
+        if diff_id in value.get("diff_ids", ()):
+            _remove(folder, path, value)
+
+
+def sweep(folder: Folder) -> None:
+    """Delete chains that cannot be read or lack a layer; they are made again when needed."""
+    for path, value in _all(folder):
+        diff_ids = value.get("diff_ids", ())
+        present = (
+            os.path.exists(folder.path("layers", "sha256", str(diff_id)[7:]))
+            for diff_id in diff_ids
+        )
+        if not diff_ids or not all(present):
+            _remove(folder, path, value)
+
+
+def _all(folder: Folder) -> Iterator[tuple[str, dict[str, Any]]]:
     root = folder.path("chains", "sha256")
     for name in os.listdir(root):
-        path = f"{root}/{name}"
-        try:
-            with open(f"{path}/chain.json", "rb", buffering=0) as file:
-                value = json.loads(file.read())
-            part_of_it = diff_id in value["diff_ids"]
-        except (OSError, ValueError, KeyError, TypeError):
-            part_of_it = True  # damaged: it is made again when needed
-            value = {}
-        if part_of_it:
-            folder.remove_tree(path)
-            if alias := value.get("alias"):
-                aliases.remove(folder, alias)
+        value: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"{root}/{name}/chain.json", "rb", buffering=0) as file:
+                read = json.loads(file.read())
+            value = read if isinstance(read, dict) else {}
+        yield f"{root}/{name}", value
+
+
+def _remove(folder: Folder, path: str, value: dict[str, Any]) -> None:
+    folder.remove_tree(path)
+    if alias := value.get("alias"):
+        aliases.remove(folder, str(alias))

@@ -45,7 +45,7 @@ class LayerRecord:
     """A layer.json: the public part and what only the layer store needs.
 
     alias: name in l/ of the tree. whiteouts: how many there are. opaque_root: it hides all below.
-    displaced: data of replaced entries, see store.unpack. fidelity: how well the tree holds what
+    displaced: data of replaced entries, see store.contents. fidelity: how well the tree holds what
     the tar says.
     """
 

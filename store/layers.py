@@ -15,6 +15,7 @@ from store import aliases
 from store.checkpoint import checkpoint
 from store.compression import decompressed
 from store.content import ContentStore
+from store.contents import Contents, Policy
 from store.digest import DiffID, Digest, hex_of, is_digest
 from store.errors import Corrupt, NotFound, disk_errors
 from store.folder import Folder, Scratch, durable_rename, write_durably
@@ -24,7 +25,7 @@ from store.overlay import Merged
 from store.restream import Source, stream
 from store.tarreader import TarReader, chunks_of
 from store.tarstream import TarSink
-from store.unpack import Contents, Policy, Unpacker
+from store.unpack import Unpacker
 
 __all__ = ["BlobRef", "LayerInfo", "LayerStore"]
 

@@ -17,7 +17,7 @@ _FILE = os.O_RDONLY | os.O_NOATIME | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A layer's folder. name: for errors. displaced: see store.unpack.Contents."""
+    """A layer's folder. name: for errors. displaced: see store.contents.Contents."""
 
     path: str
     name: str

@@ -122,6 +122,19 @@ class Store:
         """Be the only user of the store, for garbage collection. Raises InUse at once if not."""
         return self.folder.exclusive_lease()
 
+    def recover(self) -> list[str]:
+        """Clear away what killed processes left; return the ids of the snapshots removed.
+
+        Only inside an exclusive lease. A store is sound without it: this frees space.
+        """
+        from store import aliases, chains
+
+        removed = self.snapshots.recover()
+        chains.sweep(self.folder)
+        aliases.sweep(self.folder)
+        self.folder.sweep()
+        return removed
+
     def remove_tree(self, path: str | os.PathLike[str]) -> None:
         """Take `path` out of the store at once, then delete it; absent is fine."""
         self.folder.remove_tree(os.fspath(path))

@@ -10,61 +10,19 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from store.contents import Contents, Policy
 from store.diff import OPAQUE_NAME, WHITEOUT
+from store.entries import CREATE, copy_attributes, copy_up, refused, set_xattrs, split
 from store.errors import BadArchive
 from store.folder import write_all
-from store.headers import HeaderWriter
-from store.linux import copy_file
-from store.overlay import OPAQUE, PREFIXES, Merged, is_whiteout
+from store.overlay import OPAQUE, is_whiteout
 from store.tarreader import Member, TarReader
 from store.tree import Place, Tree, shown
 
 _META = b".wh..wh."
 _NO_ID = 0xFFFFFFFF
 _NANO = 1_000_000_000
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DROPPED = ("security.selinux", "security.ima", "security.evm", "trusted.")
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
-
-
-@dataclass(slots=True)
-class Contents:
-    """What an unpacked tar turned out to hold.
-
-    missing: parent directories without an entry of their own; external: hard links (path, target)
-    whose target is not inside. A layer with any of these depends on what lies below it.
-    displaced: (number of data references before, path, number in the folder of lost files), for
-    entries that a later one of the same tar replaced.
-    """
-
-    entries: int = 0
-    content_bytes: int = 0
-    newest_s: int = 0
-    root: Member | None = None
-    opaque_root: bool = False
-    whiteouts: dict[bytes, None] = field(default_factory=dict)
-    opaques: set[bytes] = field(default_factory=set)
-    missing: set[bytes] = field(default_factory=set)
-    external: list[tuple[bytes, bytes]] = field(default_factory=list)
-    displaced: list[tuple[int, bytes, int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How a tar is taken.
-
-    headers: where the bytes that are no file's go, for a layer; None drops them.
-    lost: a folder for data that a later entry replaces, so that the tar can be made again.
-    below: what lies below the tree; None when it is not known.
-    whiteouts: whether `.wh.` names mean deletion; a plain archive (ADD) has plain names.
-    """
-
-    headers: HeaderWriter | None = None
-    lost: str | None = None
-    below: Merged | None = None
-    whiteouts: bool = True
 
 
 class Unpacker:
@@ -108,17 +66,17 @@ class Unpacker:
     def _entry(self, member: Member, reader: TarReader) -> None:
         self._tree.settle()
         self.contents.entries += 1
-        parent, name = _split(member)
+        parent, name = split(member)
         make = self._makers.get(member.kind)
         if not name:
             self._root(member)
         elif self._policy.whiteouts and b".wh." in member.name and self._mark(parent, name):
             pass
         elif make is None:
-            raise _refused(member, f"entries of type {member.kind!r} are not supported")
+            raise refused(member, f"entries of type {member.kind!r} are not supported")
         else:
             if not 0 <= member.uid < _NO_ID or not 0 <= member.gid < _NO_ID:
-                raise _refused(member, f"owner {member.uid}:{member.gid} is out of range")
+                raise refused(member, f"owner {member.uid}:{member.gid} is out of range")
             make(self._tree.place(parent, name), member, reader)
             if not parent:
                 newest = max(self.contents.newest_s, member.mtime_ns // _NANO)
@@ -199,12 +157,12 @@ class Unpacker:
 
     def _root(self, member: Member) -> None:
         if member.kind != b"5":
-            raise _refused(member, "the root can only be a directory")
+            raise refused(member, "the root can only be a directory")
         root_fd = self._tree.root_fd
         self.contents.root = member
         os.fchown(root_fd, member.uid, member.gid)
         os.fchmod(root_fd, member.mode)
-        self._set_xattrs(member, root_fd)
+        set_xattrs(member, root_fd)
 
     def _file(self, place: Place, member: Member, reader: TarReader) -> None:
         fd = self._create(place)
@@ -225,19 +183,19 @@ class Unpacker:
                 os.fchown(fd, member.uid, member.gid)
             os.fchmod(fd, member.mode)
             if member.xattrs:
-                self._set_xattrs(member, fd)
+                set_xattrs(member, fd)
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         except OverflowError as error:
-            raise _refused(member, f"time {member.mtime_ns} ns is out of range") from error
+            raise refused(member, f"time {member.mtime_ns} ns is out of range") from error
         finally:
             os.close(fd)
 
     def _create(self, place: Place) -> int:
         try:
-            return os.open(place.name, _CREATE, 0o600, dir_fd=place.fd)
+            return os.open(place.name, CREATE, 0o600, dir_fd=place.fd)
         except FileExistsError:
             self._clear(place)
-            return os.open(place.name, _CREATE, 0o600, dir_fd=place.fd)
+            return os.open(place.name, CREATE, 0o600, dir_fd=place.fd)
 
     def _refer(self, place: Place, offset: int, size_bytes: int, reader: TarReader) -> None:
         self._record(reader)
@@ -251,7 +209,7 @@ class Unpacker:
         except OSError as error:
             if error.errno not in (errno.EFBIG, errno.EINVAL):
                 raise
-            raise _refused(member, f"a file of {member.size_bytes} bytes cannot be made") from error
+            raise refused(member, f"a file of {member.size_bytes} bytes cannot be made") from error
         assert member.segments is not None
         for offset, size_bytes in member.segments:
             if size_bytes:
@@ -281,13 +239,13 @@ class Unpacker:
             os.chown(place.name, member.uid, member.gid, dir_fd=place.fd, follow_symlinks=False)
         os.chmod(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
-            self._set_xattrs(member, place.proc_path())
+            set_xattrs(member, place.proc_path())
         self.contents.missing.discard(place.path)
         self._directory_times[place.path] = member.mtime_ns
 
     def _symlink(self, place: Place, member: Member, reader: TarReader) -> None:
         if not member.target or b"\0" in member.target:
-            raise _refused(member, "a symlink without a proper target")
+            raise refused(member, "a symlink without a proper target")
         self._free(place)
         os.symlink(member.target, place.name, dir_fd=place.fd)
         self._finish_special(place, member)
@@ -296,9 +254,9 @@ class Unpacker:
         kind = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}[member.kind]
         # The kernel cuts wider numbers, and 0:0 is overlay's own mark for a deletion.
         if member.major > 0xFFF or member.minor > 0xFFFFF:
-            raise _refused(member, f"device {member.major}:{member.minor} is out of range")
+            raise refused(member, f"device {member.major}:{member.minor} is out of range")
         if member.kind == b"3" and member.major == member.minor == 0:
-            raise _refused(member, "a character device 0:0 would be a whiteout")
+            raise refused(member, "a character device 0:0 would be a whiteout")
         self._free(place)
         device = os.makedev(member.major, member.minor)
         os.mknod(place.name, kind | 0o600, device, dir_fd=place.fd)
@@ -310,15 +268,15 @@ class Unpacker:
         if member.kind != b"2":
             os.chmod(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
-            self._set_xattrs(member, place.proc_path())
+            set_xattrs(member, place.proc_path())
         times = member.mtime_ns, member.mtime_ns
         try:
             os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
         except OverflowError as error:
-            raise _refused(member, f"time {member.mtime_ns} ns is out of range") from error
+            raise refused(member, f"time {member.mtime_ns} ns is out of range") from error
 
     def _link(self, place: Place, member: Member, reader: TarReader) -> None:
-        parent, name = _split(member, member.target)
+        parent, name = split(member, member.target)
         source = self._tree.look(parent, name) if name else None
         status = source.status() if source else None
         if source is None or status is None:
@@ -326,9 +284,9 @@ class Unpacker:
             if source is None:
                 return
         elif stat.S_ISDIR(status.st_mode) or is_whiteout(status):
-            raise _refused(member, f"hard link to {shown(member.target)}, which is no file")
+            raise refused(member, f"hard link to {shown(member.target)}, which is no file")
         if source.path == place.path:
-            raise _refused(member, "hard link to itself")
+            raise refused(member, "hard link to itself")
         self._free(place)
         os.link(
             source.name,
@@ -353,7 +311,7 @@ class Unpacker:
                 "this layer or those below"
             )
         source = self._tree.place(parent, name)
-        _copy_up(found[1], found[0], source)
+        copy_up(found[1], found[0], source)
         return source
 
     def _make_missing(self, place: Place) -> None:
@@ -373,7 +331,7 @@ class Unpacker:
         elif self._policy.below is not None:
             found = self._policy.below.find(place.path)
             if found is not None and stat.S_ISDIR(found[0].st_mode):
-                _copy_attributes(found[1], found[0], place)
+                copy_attributes(found[1], found[0], place)
                 self._directory_times[place.path] = found[0].st_mtime_ns
 
     # -- replacing ---------------------------------------------------------------------------
@@ -415,25 +373,6 @@ class Unpacker:
 
     # -- attributes --------------------------------------------------------------------------
 
-    def _set_xattrs(self, member: Member, target: int | str) -> None:
-        for key, value in member.xattrs:
-            name = os.fsdecode(key)
-            if name.startswith(PREFIXES):
-                raise _refused(member, f"xattr {name} is overlay's own")
-            if name.startswith(_DROPPED):
-                continue
-            try:
-                if isinstance(target, int):
-                    os.setxattr(target, name, value)
-                else:
-                    os.setxattr(target, name, value, follow_symlinks=False)
-            except OSError as error:
-                # The header stream keeps what this file system cannot, as containerd forgives it.
-                if error.errno not in _UNSUPPORTED:
-                    raise
-            except ValueError as error:
-                raise _refused(member, "an xattr's name holds a zero byte") from error
-
     def _set_times(self) -> None:
         """Set directories' times last: every entry made in one changed it."""
         for path, mtime_ns in self._directory_times.items():
@@ -450,59 +389,3 @@ class Unpacker:
         if root or self._policy.whiteouts:
             mtime_ns = root.mtime_ns if root else self.contents.newest_s * _NANO
             os.utime(self._tree.root_fd, ns=(mtime_ns, mtime_ns))
-
-
-def _split(member: Member, name: bytes | None = None) -> tuple[bytes, bytes]:
-    """Return a name's parent and last part, both clean; ("", "") for the root itself.
-
-    name: another name of the entry, its hard link's target. Raises BadArchive.
-    """
-    path = member.name if name is None else name
-    if b"\0" in path:
-        raise _refused(member, "a name with a zero byte")
-    if path.startswith(b"/") and path.strip(b"/"):
-        raise _refused(member, f"absolute name {shown(path)}")
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise _refused(member, f"{shown(path)} leads out with `..`")
-    if not path:
-        raise _refused(member, "an empty name")
-    if any(len(part) > 255 for part in parts):
-        raise _refused(member, "a name longer than 255 bytes")
-    return (b"/".join(parts[:-1]), parts[-1]) if parts else (b"", b"")
-
-
-def _refused(member: Member, cause: str) -> BadArchive:
-    return BadArchive(f"unpack {shown(member.name)}: {cause}")
-
-
-def _copy_up(source: bytes, status: os.stat_result, place: Place) -> None:
-    """Make a file from below anew, as overlay does before it links to it."""
-    kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFREG:
-        source_fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fd = os.open(place.name, _CREATE, 0o600, dir_fd=place.fd)
-            try:
-                copy_file(source_fd, fd, status.st_size)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(source_fd)
-    elif kind == stat.S_IFLNK:
-        os.symlink(os.readlink(source), place.name, dir_fd=place.fd)
-    else:
-        os.mknod(place.name, kind | 0o600, status.st_rdev, dir_fd=place.fd)
-    _copy_attributes(source, status, place)
-    times = status.st_atime_ns, status.st_mtime_ns
-    os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
-
-
-def _copy_attributes(source: bytes, status: os.stat_result, place: Place) -> None:
-    os.chown(place.name, status.st_uid, status.st_gid, dir_fd=place.fd, follow_symlinks=False)
-    if not stat.S_ISLNK(status.st_mode):
-        os.chmod(place.name, status.st_mode & 0o7777, dir_fd=place.fd)
-    for name in os.listxattr(source, follow_symlinks=False):
-        if not name.startswith(PREFIXES) and not name.startswith(_DROPPED):
-            value = os.getxattr(source, name, follow_symlinks=False)
-            os.setxattr(place.proc_path(), name, value, follow_symlinks=False)
