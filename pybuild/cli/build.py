@@ -59,7 +59,7 @@ def build(parsed: Parsed, session: Session) -> int:
     request = request_of(parsed)
     quiet = _progress_kind(parsed) == "quiet"
     with session.engine() as engine:
-        from runtime.executor import Cancel
+        from runtime.cancel import Cancel
 
         cancel = Cancel()
         on_event, finish = _progress(quiet)

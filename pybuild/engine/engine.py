@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pybuild.engine.records import ContainerRecord
     from pybuild.engine.runrequest import RunRequest
     from pybuild.engine.upkeep import CacheEntry
+    from runtime.cancel import Cancel
     from store.images import Image
     from store.reference import Reference
     from store.root import Store
@@ -93,7 +94,7 @@ class Engine:
         return self._store
 
     def build(
-        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: object = None
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel | None = None
     ) -> BuildResult:
         """Build `request`, reporting every event as it happens, and return what was made."""
         from pybuild.engine.builds import build

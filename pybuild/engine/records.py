@@ -90,13 +90,28 @@ def delete(root: str, container_id: str) -> None:
         os.unlink(_path(root, container_id))
 
 
+def load(root: str, container_id: str) -> ContainerRecord | None:
+    """Return one record, None when it has gone meanwhile."""
+    path = _path(root, container_id)
+    try:
+        with open(path, encoding="utf-8") as file:
+            read = json.load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ContainerError(f"read {path}: {error}") from error
+    if not isinstance(read, dict) or read.get("version") != VERSION:
+        raise ContainerError(f"read {path}: not a record of version {VERSION}")
+    return _record(read)
+
+
 def load_all(root: str) -> list[ContainerRecord]:
     """Return every record, the newest first."""
     try:
         names = os.listdir(os.path.join(root, "containers"))
     except FileNotFoundError:
         return []
-    found = [_load(root, name.removesuffix(".json")) for name in names if name.endswith(".json")]
+    found = [load(root, name.removesuffix(".json")) for name in names if name.endswith(".json")]
     records = [record for record in found if record is not None]
     return sorted(records, key=lambda record: (record.created, record.id), reverse=True)
 
@@ -151,21 +166,6 @@ def new_name(taken: set[str]) -> str:
 
 def _path(root: str, container_id: str) -> str:
     return os.path.join(root, "containers", f"{container_id}.json")
-
-
-def _load(root: str, container_id: str) -> ContainerRecord | None:
-    """Return one record, None when it has gone meanwhile."""
-    path = _path(root, container_id)
-    try:
-        with open(path, encoding="utf-8") as file:
-            read = json.load(file)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ContainerError(f"read {path}: {error}") from error
-    if not isinstance(read, dict) or read.get("version") != VERSION:
-        raise ContainerError(f"read {path}: not a record of version {VERSION}")
-    return _record(read)
 
 
 def _record(read: Mapping[str, object]) -> ContainerRecord:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.changes import config_of
 from pybuild.engine.info import host_platform
+from pybuild.errors import UsageError
 
 if TYPE_CHECKING:
     from store.images import Image
@@ -30,16 +31,21 @@ def import_rootfs(
     changes: Dockerfile instructions for its config. Raises BadArchive, UsageError, ….
     """
     from store import archive
+    from store.oci import Platform
     from store.reference import Reference
 
     name = Reference.parse(reference) if reference else None
     platform = platform or host_platform()
+    os_name, architecture, variant, *rest = (*platform.split("/"), "", "")
+    if not (os_name and architecture) or len(rest) > 1:
+        raise UsageError(f'platform "{platform}" is not os/architecture[/variant]')
     return archive.import_rootfs(
         store,
         source,
         reference=name,
         changes=config_of(store, changes, platform),
         message=message,
+        platform=Platform(os_name, architecture, variant),
     )
 
 
@@ -61,7 +67,11 @@ def save(store: Store, names: Sequence[str], target: BinaryIO) -> None:
     from store import archive
 
     with store.lease():
-        archive.export_docker(store, [store.images.find(name) for name in names], target)
+        images = []
+        for name in names:
+            image_id, reference = store.images.resolve(name)
+            images.append((store.images.get(image_id), (reference,) if reference else ()))
+        archive.export_docker(store, images, target)
 
 
 def save_file(store: Store, names: Sequence[str], path: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pybuild.engine.containers import listed
+
 if TYPE_CHECKING:
     from store.buildrecords import BuildRecord
     from store.root import Store
@@ -34,15 +36,16 @@ def cache_entries(store: Store) -> list[CacheEntry]:
 
 def check(store: Store, *, deep: bool) -> list[str]:
     """Return a line for each damage in the store."""
-    from store import check as checking
+    from store.check import check as problems_of
 
-    return [str(problem) for problem in checking.check(store, deep)]
+    return [str(problem) for problem in problems_of(store, deep)]
 
 
 def prune(store: Store, *, forget_cache: bool) -> int:
     """Remove what nothing refers to and return the bytes that freed."""
-    from store import gc
+    from store.gc import collect
 
+    listed(store, everything=True)  # what killed supervisors have left goes first
     if forget_cache:
         store.records.forget()
-    return gc.collect(store)
+    return collect(store)

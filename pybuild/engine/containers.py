@@ -1,0 +1,364 @@
+"""Containers: made, run to their end, listed and removed.
+
+Owns what docker's `run` decides: which command, which environment, what is kept afterwards. The
+image's VOLUMEs are plain folders of the container here. Refuses to know how a process gets into
+its namespaces.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pybuild.engine import records
+from pybuild.engine.records import ContainerRecord
+from pybuild.errors import ContainerError, ImageMissing
+
+if TYPE_CHECKING:
+    from pybuild.engine.runrequest import RunRequest
+    from runtime.execution import Bind, Execution
+    from store.digest import DiffID
+    from store.images import Image
+    from store.oci import ContainerConfig
+    from store.root import Store
+    from store.snapshots import Active
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KILLED = 137
+_STOP_S = 10.0
+_POLL_S = 0.05
+
+
+def run(store: Store, request: RunRequest, on_created: Callable[[str], None] | None = None) -> int:
+    """Make a container, run it to its end with our stdio, and return its exit code.
+
+    Raises ImageMissing, ContainerError, and RuntimeFailure when the command could not be started;
+    nothing is kept of the container then.
+    """
+    folders = _host_folders(request)
+    with store.lease():
+        record = _created(store, request)
+        try:
+            active = store.snapshots.prepare(_chain(record), stubs=True)
+        except BaseException:
+            records.delete(store.root, record.id)
+            raise
+    with active:
+        try:
+            record = replace(record, snapshot=active.id, state=records.RUNNING, started=_now())
+            records.save(store.root, record)
+            if not request.remove:
+                active.keep()  # now, so that it is there even if we are killed meanwhile
+            if on_created is not None:
+                on_created(record.id)
+            code = _execute(_execution(record, request, active, folders))
+        except BaseException:
+            # A command that never started leaves nothing to look at.
+            active.discard()
+            records.delete(store.root, record.id)
+            raise
+        if request.remove:
+            active.discard()
+            records.delete(store.root, record.id)
+        else:
+            # Before the snapshot's lock goes: a free lock under `running` means a lost supervisor.
+            ended = replace(record, state=records.EXITED, exit_code=code, finished=_now())
+            records.save(store.root, ended)
+    return code
+
+
+def command_of(config: ContainerConfig, request: RunRequest) -> tuple[str, ...]:
+    """Return what is to be executed. Raises ContainerError when that is nothing.
+
+    A command replaces the image's CMD; another entry point drops the image's CMD too.
+    """
+    if request.entrypoint is not None:
+        args = (*request.entrypoint, *(request.command or ()))
+    else:
+        args = (*(config.entrypoint or ()), *(request.command or config.cmd or ()))
+    if not args:
+        raise ContainerError(
+            f"run {request.image}: no command specified",
+            hint="the image has none: name one after the image",
+        )
+    return args
+
+
+def environment_of(config: ContainerConfig, request: RunRequest, hostname: str) -> tuple[str, ...]:
+    """Return the environment as `K=V`: docker's defaults, the image's, then the request's."""
+    merged = {"PATH": _DEFAULT_PATH, "HOSTNAME": hostname}
+    if request.tty:
+        merged["TERM"] = "xterm"
+    for word in (*config.env, *request.env):
+        name, equals, text = word.partition("=")
+        if equals:
+            merged[name] = text
+        else:
+            merged.pop(name, None)
+    return tuple(f"{name}={text}" for name, text in merged.items())
+
+
+def listed(store: Store, *, everything: bool) -> list[ContainerRecord]:
+    """Return the containers that run, or all, newest first, each in its true state."""
+    found = [settled(store, record) for record in records.load_all(store.root)]
+    return [r for r in found if r is not None and (everything or r.state == records.RUNNING)]
+
+
+def settled(store: Store, record: ContainerRecord) -> ContainerRecord | None:
+    """Return the record of a container whose supervisor may have been killed.
+
+    Its container died with it: the record says so from now on, or goes when nothing of the
+    container was to be kept (None).
+    """
+    if record.state == records.EXITED or _is_alive(store, record):
+        return record
+    # A supervisor writes how it ended before it lets go of the lock: only now is that certain.
+    current = records.load(store.root, record.id)
+    if current is None or current.state == records.EXITED:
+        return current
+    if current.remove or current.state == records.CREATED:
+        _forget(store, current)
+        return None
+    lost = replace(
+        current,
+        state=records.EXITED,
+        exit_code=_KILLED,
+        finished=_now(),
+        error="supervisor lost",
+    )
+    records.save(store.root, lost)
+    return lost
+
+
+def remove(store: Store, name: str, *, force: bool) -> None:
+    """Remove a container. Raises ContainerError when there is none, and when it runs.
+
+    force: kill it first; one that does not exist is an error still.
+    """
+    record = records.find(store.root, name)
+    if _is_alive(store, record):
+        if not force:
+            raise ContainerError(
+                f"remove container {name}: it is running", hint="stop it first, or use --force"
+            )
+        _stop(store, record)
+    _forget(store, record)
+
+
+def inspected(store: Store, name: str) -> dict[str, object] | None:
+    """Return what docker's `inspect` says about the container `name`, None when there is none."""
+    try:
+        record = settled(store, records.find(store.root, name))
+    except ContainerError:
+        return None
+    if record is None:
+        return None
+    running = record.state == records.RUNNING
+    return {
+        "Id": record.id,
+        "Created": record.created,
+        "Path": record.args[0],
+        "Args": list(record.args[1:]),
+        "State": {
+            "Status": record.state,
+            "Running": running,
+            "Pid": record.supervisor_pid if running else 0,
+            "ExitCode": record.exit_code,
+            "Error": record.error,
+            "StartedAt": record.started,
+            "FinishedAt": record.finished,
+        },
+        "Image": record.image_id,
+        "Name": f"/{record.name}",
+        "HostConfig": {
+            "Binds": [f"{s}:{t}{':ro' if ro else ''}" for s, t, ro in record.folders],
+            "NetworkMode": record.network,
+            "AutoRemove": record.remove,
+            "ReadonlyRootfs": record.read_only,
+        },
+        "Config": {
+            "Hostname": record.hostname,
+            "User": record.user,
+            "Tty": record.tty,
+            "OpenStdin": record.interactive,
+            "Env": list(record.env),
+            "Image": record.image_name,
+            "WorkingDir": record.working_dir,
+            "Labels": dict(record.labels),
+        },
+    }
+
+
+def _created(store: Store, request: RunRequest) -> ContainerRecord:
+    """Write the record of a new container and return it. The caller holds a lease."""
+    image = _image(store, request.image)
+    container_id = secrets.token_hex(32)
+    hostname = _hostname(request, container_id)
+    config = image.config.config
+    record = ContainerRecord(
+        id=container_id,
+        name="",
+        image_id=image.id,
+        image_name=request.image,
+        args=command_of(config, request),
+        layers=image.config.diff_ids,
+        created=_now(),
+        supervisor_pid=os.getpid(),
+        supervisor_start=_start_time(os.getpid()),
+        env=environment_of(config, request, hostname),
+        working_dir=request.working_dir or config.working_dir or "/",
+        user=request.user if request.user is not None else config.user,
+        hostname=hostname,
+        network=request.network or "host",
+        labels=tuple({**dict(config.labels), **dict(request.labels)}.items()),
+        folders=tuple((f.source, f.target, f.read_only) for f in request.folders),
+        tty=request.tty,
+        interactive=request.interactive,
+        read_only=request.read_only,
+        remove=request.remove,
+    )
+    with store.lock("containers"):
+        record = replace(record, name=_free_name(store, request.name))
+        records.save(store.root, record)
+    return record
+
+
+def _image(store: Store, name: str) -> Image:
+    from store.errors import NotFound
+
+    try:
+        return store.images.find(name)
+    except NotFound as error:
+        raise ImageMissing(
+            f"unable to find image {name!r} locally, and pulling is not supported yet",
+            hint="pybuild images lists what is there; build, load or import takes images in",
+        ) from error
+
+
+def _free_name(store: Store, wanted: str | None) -> str:
+    taken = {record.name: record for record in records.load_all(store.root)}
+    if wanted is None:
+        return records.new_name(set(taken))
+    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", wanted):
+        raise ContainerError(
+            f"container name {wanted!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    if wanted in taken:
+        raise ContainerError(
+            f"container name {wanted}: container {taken[wanted].id[:12]} has it",
+            hint=f"remove it with pybuild rm {wanted}, or choose another name",
+        )
+    return wanted
+
+
+def _hostname(request: RunRequest, container_id: str) -> str:
+    if request.hostname:
+        return request.hostname
+    return os.uname().nodename if request.network == "host" else container_id[:12]
+
+
+def _chain(record: ContainerRecord) -> tuple[DiffID, ...]:
+    from store.digest import DiffID
+
+    return tuple(map(DiffID, record.layers))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _host_folders(request: RunRequest) -> tuple[Bind, ...]:
+    """Return the binds of the request, whose sources are there then."""
+    from runtime.execution import Bind
+
+    for folder in request.folders:
+        if os.path.exists(folder.source):
+            continue
+        if folder.must_exist:
+            raise ContainerError(f"bind source path does not exist: {folder.source}")
+        os.makedirs(folder.source)
+    return tuple(Bind(f.source, f.target, f.read_only) for f in request.folders)
+
+
+def _execution(
+    record: ContainerRecord, request: RunRequest, active: Active, folders: tuple[Bind, ...]
+) -> Execution:
+    from runtime.execution import Execution
+
+    return Execution(
+        mount=active.mount,
+        args=record.args,
+        env=record.env,
+        cwd=record.working_dir,
+        create_cwd=True,
+        user=record.user,
+        hostname=record.hostname,
+        network="none" if record.network == "none" else "host",
+        tty=record.tty,
+        stdin=0 if record.interactive else None,
+        read_only=record.read_only,
+        binds=folders,
+        extra_hosts=request.extra_hosts,
+        lock_fds=(active.lock_fd,),
+    )
+
+
+def _execute(execution: Execution) -> int:
+    from runtime.executor import execute, execute_in_foreground
+
+    # Signals reach the main thread only; in another one there are none to pass on.
+    is_main = threading.current_thread() is threading.main_thread()
+    return (execute_in_foreground if is_main else execute)(execution).code
+
+
+def _is_alive(store: Store, record: ContainerRecord) -> bool:
+    if record.snapshot:
+        return records.is_alive(store.root, record)
+    # Between its record and its snapshot there is only the process that makes it.
+    return _start_time(record.supervisor_pid) == record.supervisor_start
+
+
+def _stop(store: Store, record: ContainerRecord) -> None:
+    """End a running container through its supervisor, and wait until nothing of it runs.
+
+    The supervisor passes the first signals on and kills at the third. One that does not answer
+    is killed itself, and its container with it. Raises ContainerError when that takes too long.
+    """
+    pid = record.supervisor_pid
+    for number in (*(signal.SIGTERM,) * 3, signal.SIGKILL):
+        if _start_time(pid) == record.supervisor_start and pid != os.getpid():
+            os.kill(pid, number)
+        deadline = time.monotonic() + (_STOP_S if number == signal.SIGKILL else _STOP_S / 20)
+        while time.monotonic() < deadline:
+            if not _is_alive(store, record):
+                return
+            time.sleep(_POLL_S)
+    raise ContainerError(f"remove container {record.name}: it does not end")
+
+
+def _forget(store: Store, record: ContainerRecord) -> None:
+    """Delete all of a container that is dead. Raises InUse when it is not."""
+    if record.snapshot:
+        store.snapshots.remove(record.snapshot)
+    records.delete(store.root, record.id)
+
+
+def _start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 when there is none.
+
+    With it a pid names one process for good.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[19])  # starttime, field 22 of proc_pid_stat(5)
