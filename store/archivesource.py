@@ -118,9 +118,14 @@ class _FolderArchive(Archive):
             return linux.open_beneath(self._folder_fd, name, os.O_RDONLY | os.O_NONBLOCK)
 
         try:
+            if b"\0" in name.encode():
+                return None
             fd = opened()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, UnicodeEncodeError):
             return None
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise BadArchive(f"{name} cannot be opened: {cause}") from error
         try:
             status = os.fstat(fd)
         finally:
@@ -201,6 +206,7 @@ def _index(archive: Archive, fd: int, start: int) -> None:
         reader = TarReader(chunks(at))
         member = reader.next()
         if member is None:
+            _expect_end_mark(reader)
             return
         body = at + reader.offset
         if body + member.size_bytes > end:
@@ -221,8 +227,16 @@ def _spool(archive: Archive, source: BinaryIO, scratch: str) -> None:
             path = os.path.join(scratch, str(next(numbers)))
             _add(archive, member, _copy(reader, path))
         _add_link(archive, member)
+        reader.take_raw()
+    _expect_end_mark(reader)
     for _ in reader.drain():
         pass  # what compressed the stream checks its end
+
+
+def _expect_end_mark(reader: TarReader) -> None:
+    """Raise BadArchive when the tar just ends: what was to follow may have been cut off."""
+    if not reader.take_raw().endswith(bytes(512)):
+        raise BadArchive("it ends without the mark of a tar's end, so it may be cut off")
 
 
 def _read(source: BinaryIO) -> Iterator[bytes]:

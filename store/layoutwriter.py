@@ -25,14 +25,14 @@ def write_tar(content: ContentStore, files: Files, dest: BinaryIO) -> None:
     """
     with _writing(dest):
         for folder in sorted({parent for name in files for parent in _parents(name)}):
-            dest.write(_header(f"{folder}/", tarwriter.DIRECTORY, 0o755, 0))
+            _write(dest, _header(f"{folder}/", tarwriter.DIRECTORY, 0o755, 0))
         for name, body in sorted(files.items()):
             size = body.size_bytes if isinstance(body, Blob) else len(body)
-            dest.write(_header(name, tarwriter.REGULAR, 0o644, size))
+            _write(dest, _header(name, tarwriter.REGULAR, 0o644, size))
             for chunk in _chunks(content, body):
-                dest.write(chunk)
-            dest.write(tarwriter.padding(size))
-        dest.write(tarwriter.END)
+                _write(dest, chunk)
+            _write(dest, tarwriter.padding(size))
+        _write(dest, tarwriter.END)
         dest.flush()
 
 
@@ -56,6 +56,13 @@ def write_folder(content: ContentStore, files: Files, folder: str) -> None:
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(temporary)
+
+
+def _write(dest: BinaryIO, data: bytes) -> None:
+    """Write all of `data`: a raw file or pipe may take less at once."""
+    written = dest.write(data)
+    while written < len(data):
+        written += dest.write(data[written:])
 
 
 def _parents(name: str) -> list[str]:
