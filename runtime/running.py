@@ -72,6 +72,7 @@ class Running:
         self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
         self._end: tuple[object, ...] | None = None
         self._pidfd = -1
+        self._switch = -1  # the caller's, not ours to close
         self._cancelled = False
         self._terminal: Terminal | None = None
         keep: tuple[int, ...] = ()
@@ -179,6 +180,7 @@ class Running:
         Raises a RuntimeFailure when the command was never started.
         """
         if cancel is not None:
+            self._switch = cancel.fd
             self._watch(cancel.fd, self._cancel)
         while self._unfinished(cancel):
             for fd, event in self._poller.poll():
@@ -245,7 +247,11 @@ class Running:
 
     def _close(self) -> None:
         for fd in self._readers:
-            if fd not in (self._stdio.stdin, self._terminal and self._terminal.master):
+            if fd not in (
+                self._stdio.stdin,
+                self._switch,
+                self._terminal and self._terminal.master,
+            ):
                 os.close(fd)
         self._readers.clear()
 
