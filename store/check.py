@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from store import mediatypes
 from store.digest import DiffID, Digest, hex_of
 from store.errors import Corrupt, NotFound, StoreError
+from store.layerinfo import LayerRecord
 from store.oci import Descriptor, ImageConfig, Manifest
+from store.restream import Source, stream
 from store.root import Store
 
 _CHUNK_BYTES = 1 << 20
@@ -42,7 +44,7 @@ def check(store: Store, deep: bool = False) -> list[Problem]:
             *_check_images(store),
             *_check_references(store),
             *_check_layers(store, deep),
-            *_check_aliases(store),
+            *_check_users(store),
             *_check_records(store),
         ]
         return problems + list(_check_blobs(store)) if deep else problems
@@ -97,35 +99,63 @@ def _check_references(store: Store) -> Iterator[Problem]:
 
 def _check_layers(store: Store, deep: bool) -> Iterator[Problem]:
     for diff_id in list(store.layers.iter()):
+        what = f"layer {diff_id}"
         try:
-            info = store.layers.info(diff_id)
-            if info.blob is not None and not store.content.has(info.blob.digest):
-                yield Problem(
-                    f"layer {diff_id}", f"its blob {info.blob.digest} is not in the store"
-                )
+            record = store.layers.record(diff_id, fresh=True)
+            blob = record.info.blob
+            if blob is not None and not store.content.has(blob.digest):
+                yield Problem(what, f"its blob {blob.digest} is not in the store")
+            yield from _check_alias(store, diff_id, record.alias)
             if deep:
-                _read_layer(store, diff_id)
+                _read_layer(store, diff_id, record)
         except NotFound:
             continue  # removed meanwhile
         except (StoreError, OSError) as error:
-            yield Problem(f"layer {diff_id}", str(error), "remove what uses it and get it again")
+            if store.layers.has(diff_id):
+                yield Problem(what, str(error), "remove what uses it and get it again")
 
 
-def _read_layer(store: Store, diff_id: DiffID) -> None:
+def _read_layer(store: Store, diff_id: DiffID, record: LayerRecord) -> None:
+    """Make the layer's tar from its tree, even where a blob is kept. Raises Corrupt."""
+    source = Source(store.layers.path(diff_id), "its files", record.displaced)
     digest = hashlib.sha256()
-    for chunk in store.layers.stream_tar(diff_id):
+    for chunk in stream(source):
         digest.update(chunk)
     if f"sha256:{digest.hexdigest()}" != diff_id:
         raise Corrupt(f"its files give the digest sha256:{digest.hexdigest()}")
 
 
-def _check_aliases(store: Store) -> Iterator[Problem]:
-    """Check the short names in l/, each a symlink to a layer's tree."""
-    folder = store.folder.path("l")
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if os.path.islink(path) and not os.path.exists(path):
-            yield Problem(f"alias l/{name}", f"it leads to {os.readlink(path)}, which is not there")
+def _check_alias(store: Store, diff_id: DiffID, alias: str) -> Iterator[Problem]:
+    """Check the layer's short name in l/, which mounts use.
+
+    An alias that leads nowhere is no problem: its maker was killed, or its layer removed.
+    """
+    target = f"../layers/sha256/{hex_of(diff_id)}/fs"
+    try:
+        actual = os.readlink(store.folder.path("l", alias))
+    except OSError:
+        actual = ""
+    if actual != target and store.layers.has(diff_id):
+        cause = (
+            f"its alias l/{alias} leads to {actual}" if actual else f"its alias l/{alias} is gone"
+        )
+        yield Problem(f"layer {diff_id}", cause, "remove what uses it and get it again")
+
+
+def _check_users(store: Store) -> Iterator[Problem]:
+    """Check that the layers of containers are there."""
+    for name in store.snapshots.kept():
+        what = f"snapshot {name}"
+        try:
+            chain = store.snapshots.chain_of(name)
+        except NotFound:
+            continue  # removed meanwhile
+        except StoreError as error:
+            yield Problem(what, str(error), "remove its container")
+            continue
+        for diff_id in dict.fromkeys(chain):
+            if not store.layers.has(diff_id):
+                yield Problem(what, f"layer {diff_id} is not in the store", "remove its container")
 
 
 def _check_records(store: Store) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """Garbage collection: layers and blobs that nothing in the store refers to any more.
 
-Roots are image records, reference records, build records and container records. Everything they
-lead to is marked; the rest goes. A builder or loader has layers that nothing names yet, so it
+Roots are image, reference, build and container records, and kept snapshots. Everything they lead
+to is marked; the rest goes. A builder or loader has layers that nothing names yet, so it
 holds the store's lease; the collector runs only while nobody does, and holds the images still.
 What the collector cannot read it does not guess at: a broken record stops it.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from store import jsonrecords, mediatypes
+from store import aliases, jsonrecords, mediatypes
 from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt, InUse, NotFound
 from store.oci import Descriptor, ImageConfig, Index, Manifest
@@ -38,6 +38,8 @@ def collect(store: Store) -> int:
         marked = mark(store)
         freed = _remove_layers(store, set(store.layers.iter()) - marked.layers)
         freed += _remove_blobs(store, set(store.content.iter()) - marked.blobs)
+        store.snapshots.recover()
+        aliases.sweep(store.folder)
         store.folder.sweep()
     return freed
 
@@ -77,6 +79,8 @@ def mark(store: Store) -> Marked:
     if os.path.exists(store.folder.path("records.db")):
         marked.layers |= store.records.diff_ids()
     marked.layers |= _layers_of_containers(store)
+    for name in store.snapshots.kept():
+        marked.layers.update(store.snapshots.chain_of(name))
     for diff_id in marked.layers:
         with suppress(NotFound):
             blob = store.layers.info(diff_id).blob
