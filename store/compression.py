@@ -21,7 +21,7 @@ Algorithm = Literal["none", "gzip", "zstd"]
 
 _BLOCK_BYTES = 1 << 20  # compressed on its own; never depends on the number of processors
 _OUTPUT_BYTES = 1 << 19
-_ZSTD_PIECE = 1 << 12
+_ZSTD_PIECE = 1 << 10
 _THREADS = 4
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
 _GZIP_END = b"\x03\x00"  # an empty last block
