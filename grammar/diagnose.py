@@ -11,7 +11,7 @@ from grammar.errors import shown
 from grammar.leaves import Misread, refuse_array
 
 _WORD = re.compile(r"[^\t\v\f\r ]*")
-_ONBUILD = re.compile(r"ONBUILD[\t\v\f\r ]+(?:--[\t\v\f\r ]+)?(?=\S)", re.IGNORECASE)
+_ONBUILD = re.compile(r"ONBUILD[\t\v\f\r ]+(?:--[\t\v\f\r ]+)?(?=\S)(?!--)", re.IGNORECASE)
 _CLOSED = re.compile(r"""[\\`].|'[^']*'|"[^"]*\"""", re.DOTALL)
 _ONE_WORD = ("MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR")
 

@@ -170,11 +170,12 @@ class _Parts:
             value = scope.env.get(name)
             given = value is not None and (value != "" or operator[0] != ":")
             if operator[-1] == "+":
-                return word(scope, False) if given else []
+                return [(_flat(word, scope, False) if given else "", True)]
             if given:
                 return [(value or "", True)]
             if operator[-1] == "-":
-                return word(scope, False)
+                # As BuildKit has it, what stands for a variable splits, quotes within or not.
+                return [(_flat(word, scope, False), True)]
             cause = "is not allowed to be unset" if value is None else "is not allowed to be empty"
             raise ExpansionError(f"{name}: {_flat(word, scope, False) or cause}")
 

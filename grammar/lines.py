@@ -27,7 +27,7 @@ _TAKES_HEREDOCS = re.compile(r"(?:ONBUILD[\t\v\f\r ]+)*(?:RUN|COPY|ADD)[\t\v\f\r
 _SHELL_WORD = re.compile(
     r"""(?:[^\s'"\\]|'[^']*+'|"(?:[^"\\]|\\.)*+"|\\.?+)++|(?P<open>['"])""", re.DOTALL
 )
-_HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]+)\Z")
+_HEREDOC = re.compile(r"(\d*)<<(-?+)\s*+([^<]+)\Z")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.?)""", re.DOTALL)
 _QUOTES = re.compile("['\"]")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
