@@ -397,7 +397,7 @@ RUN rm -r /d && echo file > /d
         },
     )
     pybuild("-t", "x", context)
-    assert output(pybuild, "x", "sh", "-c", "cat /d; ls /g 2>/dev/null") == "file\n"
+    assert output(pybuild, "x", "sh", "-c", "cat /d; test ! -e /g") == "file\n"
     history = pybuild("history", "--no-trunc", "x").stdout
     assert "rm -r /d && rm /g" in history
 
