@@ -19,7 +19,6 @@ from builder.context import (
 )
 from builder.errors import BuildError, Canceled, NotSupportedYet
 from builder.events import OnEvent
-from builder.export.archive import write_archive
 from builder.export.image import write_image
 from builder.graph import build_graph
 from builder.imageconfig import image_config
@@ -29,8 +28,8 @@ from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
 from builder.solve import solve
 from builder.stages import StageList, stages_of
+from builder.treecache import Parse, parse_cached
 from builder.vertex import VertexID
-from grammar import parse
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
 from runtime.executor import Cancel
@@ -72,7 +71,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     references = tuple(parse_tag(tag) for tag in request.tags)
     progress = Progress(on_event)
     dockerfile = read_dockerfile(request)
-    stages = parse_dockerfile(dockerfile, progress)
+    stages = parse_dockerfile(store, dockerfile, progress)
     ignore_file, rules = load_ignore_rules(request, dockerfile, progress)
     with store.lease(), journaled(store, request, dockerfile) as row:
         warn = WarnFunction(progress)
@@ -123,11 +122,12 @@ def parse_tag(tag: str) -> Reference:
     return reference
 
 
-def parse_dockerfile(dockerfile: DockerfileText, progress: Progress) -> StageList:
+def parse_dockerfile(store: Store, dockerfile: DockerfileText, progress: Progress) -> StageList:
     """Parse the Dockerfile as a step of its own. Raises GrammarError with line and caret."""
     step = progress.begin(f"[internal] load build definition from {dockerfile.name}")
     try:
-        tree = parse.parse(dockerfile.data, dockerfile.name)
+        folder = os.path.join(store.root, "trees")
+        tree = parse_cached(dockerfile.data, dockerfile.name, folder, parser)
         stages = stages_of(tree, dockerfile.data)
     except (GrammarError, BuildError) as error:
         step.failed(error)
@@ -135,6 +135,13 @@ def parse_dockerfile(dockerfile: DockerfileText, progress: Progress) -> StageLis
     step.message(f"transferring dockerfile: {len(dockerfile.data)}B")
     step.done()
     return stages
+
+
+def parser() -> Parse:
+    """Return the parser; it takes 100 ms to import and make ready."""
+    from grammar.parse import parse
+
+    return parse
 
 
 def load_ignore_rules(
@@ -213,6 +220,9 @@ def export(
         image = write_image(site.store, config, references, step)
         for output in outputs:
             if output.type in ("oci", "docker"):
+                # The archive formats take 40 ms to import.
+                from builder.export.archive import write_archive
+
                 write_archive(site.store, image, references, output, step)
     except BaseException as error:
         step.failed(error)

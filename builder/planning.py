@@ -15,7 +15,7 @@ from builder.request import BuildRequest
 from builder.stage import HistoryStep, Plan, Stage
 from builder.stages import StageList, StageText, platform_args
 from builder.vertex import Vertex, VertexID
-from grammar import ast, parse
+from grammar import ast
 from grammar.errors import GrammarError
 from store.errors import NotFound
 from store.images import Image
@@ -96,9 +96,11 @@ class Planner:
 
     def trigger(self, trigger: str, text: StageText, place: Place) -> ast.Instruction:
         """Return the instruction of an ONBUILD trigger, as standing where the FROM stands."""
+        from grammar.parse import parse_instruction
+
         escape = self.plan.stages.dockerfile.directives.escape
         try:
-            node = parse.parse_instruction(trigger, escape)
+            node = parse_instruction(trigger, escape)
         except GrammarError as error:
             raise InstructionError(
                 place, f"ONBUILD trigger {trigger!r} of the base: {error}", hint=error.hint

@@ -1,0 +1,80 @@
+"""Parsed Dockerfiles, remembered by the digest of their text: an unchanged file loads no Lark.
+
+A derived cache: it may be lost or dropped at any time, and one of another version of pybuild or
+Python is not read. It lies in the store, whose owner alone may write there.
+"""
+
+import os
+import pickle
+import sys
+from collections.abc import Callable
+
+from grammar import ast
+from store.digest import digest_of, hex_of
+
+_KEPT = 256
+_MAX_BYTES = 1 << 20
+
+Parse = Callable[[bytes, str], ast.Dockerfile]
+
+
+def parse_cached(data: bytes, name: str, folder: str, parse: Callable[[], Parse]) -> ast.Dockerfile:
+    """Return the tree of a Dockerfile called `name`, from `folder` where it is known.
+
+    parse: gives the parser; called only when it is needed. What the parser raises passes through.
+    """
+    path = os.path.join(folder, hex_of(digest_of(fingerprint() + name.encode() + b"\0" + data)))
+    known = load(path)
+    if known is not None:
+        return known
+    tree = parse()(data, name)
+    save(path, tree)
+    return tree
+
+
+def fingerprint() -> bytes:
+    """Return what tells trees of different programs apart: the grammar's files, Python's version.
+
+    The files count by name, size and time; asking the installed version takes ten times as long.
+    """
+    with os.scandir(os.path.dirname(ast.__file__)) as entries:
+        found = sorted(
+            (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns)
+            for entry in entries
+            if entry.name.endswith((".py", ".lark"))
+        )
+    return repr((found, sys.version_info[:3])).encode()
+
+
+def load(path: str) -> ast.Dockerfile | None:
+    """Return a remembered tree, None where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            tree = pickle.load(file)
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError, AttributeError, ImportError):
+        return None
+    return tree if isinstance(tree, ast.Dockerfile) else None
+
+
+def save(path: str, tree: ast.Dockerfile) -> None:
+    """Remember a tree; losing it is no error. The oldest go when there are many."""
+    data = pickle.dumps(tree, protocol=pickle.HIGHEST_PROTOCOL)
+    if len(data) > _MAX_BYTES:
+        return
+    folder, temporary = os.path.dirname(path), f"{path}.{os.getpid()}.tmp"
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+        drop_oldest(folder)
+    except OSError:
+        return
+
+
+def drop_oldest(folder: str) -> None:
+    """Keep the newest trees only."""
+    with os.scandir(folder) as entries:
+        found = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
+    for _, path in found[: -_KEPT or None]:
+        os.unlink(path)

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from builder.treecache import Parse, parse_cached
+from grammar import ast
+from grammar.errors import DockerfileSyntaxError
+from grammar.parse import parse
+
+TEXT = b"FROM scratch\nENV A=$B\n"
+
+
+def never() -> Parse:
+    raise AssertionError("the parser was loaded")
+
+
+def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path) -> None:
+    first = parse_cached(TEXT, "Dockerfile", str(tmp_path), lambda: parse)
+    assert parse_cached(TEXT, "Dockerfile", str(tmp_path), never) == first
+
+
+@pytest.mark.parametrize(("data", "name"), [(TEXT + b"\n", "Dockerfile"), (TEXT, "Other")])
+def test_another_text_or_name_is(tmp_path: Path, data: bytes, name: str) -> None:
+    parse_cached(TEXT, "Dockerfile", str(tmp_path), lambda: parse)
+    with pytest.raises(AssertionError, match="was loaded"):
+        parse_cached(data, name, str(tmp_path), never)
+
+
+def test_a_damaged_cache_is_ignored(tmp_path: Path) -> None:
+    first = parse_cached(TEXT, "Dockerfile", str(tmp_path), lambda: parse)
+    (stored,) = tmp_path.iterdir()
+    for damage in (b"", b"garbage", stored.read_bytes()[:-5]):
+        stored.write_bytes(damage)
+        assert parse_cached(TEXT, "Dockerfile", str(tmp_path), lambda: parse) == first
+
+
+def test_an_error_is_not_remembered(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(DockerfileSyntaxError):
+            parse_cached(b"FROM scratch\nRUM x\n", "Dockerfile", str(tmp_path), lambda: parse)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_trees_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builder.treecache._KEPT", 3)
+    tree = ast.Dockerfile("Dockerfile", ast.Directives(), ())
+    for number in range(6):
+        parse_cached(b"%d" % number, "Dockerfile", str(tmp_path), lambda: lambda *_: tree)
+    assert len(list(tmp_path.iterdir())) == 3
