@@ -169,7 +169,7 @@ def test_umoci_unpacks_our_tree(
         image,
         layout,
         references=image.references,
-        compression=Compression.parse(compression),
+        compression=compression,
     )
     run(tool("umoci"), "unpack", "--image", f"{layout}:1", bundle)
     theirs = tree(str(bundle / "rootfs"))
