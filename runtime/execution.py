@@ -132,7 +132,7 @@ def spec_of(execution: Execution) -> Spec:
         "mounts": defaults.mounts(shm_bytes=execution.shm_bytes, privileged=privileged),
         "linux": {
             "namespaces": _namespaces(execution),
-            "devices": host_devices() if privileged else defaults.devices(),
+            "devices": host_devices() if privileged else [],
             "resources": resources,
             "maskedPaths": [] if privileged else list(defaults.MASKED_PATHS),
             "readonlyPaths": [] if privileged else list(defaults.READ_ONLY_PATHS),

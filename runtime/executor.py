@@ -14,8 +14,18 @@ from runtime.cancel import Cancel
 from runtime.errors import InvalidSpec
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.linux import constants as c
-from runtime.plan import LaunchPlan, MountPlan, launch_plan, mount_of, mount_plan, root_plan
+from runtime.linux.seccomp import filter_for
+from runtime.plan import (
+    LaunchPlan,
+    MountPlan,
+    directory_plan,
+    launch_plan,
+    mount_of,
+    mount_plan,
+    root_plan,
+)
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
+from runtime.spec import from_json
 from store.mount import OverlayMount
 
 __all__ = [
@@ -26,6 +36,7 @@ __all__ = [
     "FileMount",
     "Tmpfs",
     "execute",
+    "execute_bundle",
     "execute_in_foreground",
     "plan_of",
 ]
@@ -39,8 +50,6 @@ def container_name() -> str:
 
 @functools.cache
 def _default_filter(capabilities: tuple[str, ...]) -> bytes:
-    from runtime.linux.seccomp import filter_for
-
     return filter_for(defaults.seccomp_profile(), capabilities)
 
 
@@ -49,8 +58,6 @@ def _seccomp(execution: Execution) -> bytes:
         return b""
     if execution.seccomp is True:
         return _default_filter(execution.capabilities)
-    from runtime.linux.seccomp import filter_for
-
     return filter_for(execution.seccomp, execution.capabilities)
 
 
@@ -140,6 +147,36 @@ def execute(
         on_output,
     )
     with Running(plan_of(execution), stdio, execution.lock_fds) as running:
+        return running.wait(cancel)
+
+
+def execute_bundle(
+    bundle: str, *, stdio: Stdio | None = None, cancel: Cancel | None = None
+) -> ExitStatus:
+    """Run the OCI bundle in folder `bundle` to its end, writing to its root directory itself.
+
+    Raises InvalidSpec, or what `execute` raises.
+    """
+    folder = os.path.abspath(bundle)
+    try:
+        with open(os.path.join(folder, "config.json"), "rb") as file:
+            spec = from_json(file.read())
+        root = os.path.join(folder, spec["root"]["path"])
+        plan = launch_plan(
+            spec,
+            directory_plan(root, read_only=spec["root"].get("readonly", False)),
+            name=container_name(),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidSpec(f"bundle {bundle}: {error}") from error
+    for mount in plan["mounts"]:
+        if mount["kind"] == "bind":
+            mount["source"] = os.path.join(folder, mount["source"])
+    profile = spec.get("linux", {}).get("seccomp")
+    if profile:
+        bounding = spec["process"].get("capabilities", {}).get("bounding", [])
+        plan["seccomp"] = filter_for(profile, bounding)
+    with Running(plan, stdio or Stdio()) as running:
         return running.wait(cancel)
 
 

@@ -171,6 +171,19 @@ _RLIMITS = (
 _DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
+def directory_plan(path: str, *, read_only: bool = False) -> RootPlan:
+    """Return how to take the directory `path` itself, written to in place, as a root."""
+    return {
+        "base": path,
+        "lowers": [],
+        "upper": ".",
+        "work": None,
+        "volatile": False,
+        "read_only": read_only,
+        "no_devices": False,
+    }
+
+
 def root_plan(mount: OverlayMount, *, read_only: bool = False) -> RootPlan:
     """Return how to mount `mount`; its stubs come as the lowest lower directory."""
     lowers = [*mount.lowers, *([mount.stubs] if mount.stubs is not None else [])]
@@ -243,6 +256,11 @@ def _device(device: Device) -> DevicePlan:
     number = os.makedev(device.get("major", 0), device.get("minor", 0))
     mode = device.get("fileMode", 0o666)
     return device["path"], kind, number, mode, device.get("uid", 0), device.get("gid", 0)
+
+
+def _devices(own: list[Device]) -> list[DevicePlan]:
+    """Return the nodes to make; a device of the spec replaces the usual one of its path."""
+    return list({d["path"]: _device(d) for d in (*defaults.devices(), *own)}.values())
 
 
 def _rule(rule: DeviceRule) -> devicefilter.Rule:
@@ -346,7 +364,7 @@ def launch_plan(spec: Spec, root: RootPlan, *, name: str, user: str = "") -> Lau
         "cgroup": cgroup_plan(spec, name),
         "cgroup_view": [],
         "mounts": [mount_of(mount) for mount in spec.get("mounts", [])],
-        "devices": [_device(device) for device in linux.get("devices", [])],
+        "devices": _devices(linux.get("devices", [])),
         "links": list(defaults.DEV_LINKS),
         "masked": list(linux.get("maskedPaths", [])),
         "read_only_paths": list(linux.get("readonlyPaths", [])),

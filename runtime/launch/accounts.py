@@ -85,4 +85,6 @@ def look_up(root: int, user: str, additional: "list[str] | list[int]") -> Accoun
         supplementary = _supplementary(root, login)
     for extra in additional:
         supplementary.append(_group(root, extra) if isinstance(extra, str) else extra)
-    return uid, gid, sorted(set(supplementary)), home or "/"
+    # The primary group is listed too, so that no rule against a group can be evaded by the lack
+    # of it (CVE-2022-36109).
+    return uid, gid, sorted({gid, *supplementary}), home or "/"

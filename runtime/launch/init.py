@@ -20,7 +20,7 @@ from runtime.linux import constants as c
 from runtime.linux import mount as m
 from runtime.linux.libc import libc, oserror
 from runtime.linux.namespaces import setdomainname, sethostname, setns, unshare
-from runtime.linux.process import close_range, prctl
+from runtime.linux.process import close_range, default_action, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -263,9 +263,10 @@ def _become_the_command(plan: "LaunchPlan", go: int) -> None:
     poller.register(go, 0)
     if poller.poll(0):
         os._exit(125)
-    # The interpreter ignores these; an ignored signal would stay ignored in the command.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    # Python ignores two signals, glibc's posix_spawn its internal two; an ignored signal would
+    # stay ignored in the command.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, 32, 33):
+        default_action(number)
     close_range(3, flags=c.CLOSE_RANGE_CLOEXEC)
     credentials.last_filter(plan)
     try:

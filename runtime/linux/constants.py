@@ -22,6 +22,8 @@ SYS_mount_setattr = 442
 _PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}
 SYS_pivot_root = _PIVOT_ROOT.get(os.uname().machine, 41)  # 41: asm-generic (aarch64, riscv64)
 _BPF = {"x86_64": 321, "i686": 357, "ppc64le": 361, "s390x": 351, "armv7l": 386}
+_RT_SIGACTION = {"x86_64": 13, "i686": 174, "ppc64le": 173, "s390x": 174, "armv7l": 174}
+SYS_rt_sigaction = _RT_SIGACTION.get(os.uname().machine, 134)
 SYS_bpf = _BPF.get(os.uname().machine, 280)
 
 # --- namespaces, clone3 (include/uapi/linux/sched.h) ---

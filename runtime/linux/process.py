@@ -42,6 +42,12 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     syscall("close_range", str(first), c.SYS_close_range, first, last, flags)
 
 
+def default_action(signal_number: int) -> None:
+    """Give a signal its default action, also those that libc keeps to itself (32 and 33)."""
+    action = bytes(152)  # struct sigaction of any architecture: SIG_DFL, no flags, empty mask
+    syscall("rt_sigaction", str(signal_number), c.SYS_rt_sigaction, signal_number, action, None, 8)
+
+
 def setrlimit(resource: int, soft: int, hard: int) -> None:
     limit = _Rlimit(soft & 0xFFFFFFFFFFFFFFFF, hard & 0xFFFFFFFFFFFFFFFF)
     if libc.prlimit64(0, resource, ctypes.byref(limit), None) < 0:
