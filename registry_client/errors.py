@@ -3,13 +3,18 @@
 RegistryError
 ├── InvalidURL        not an address that can be asked
 ├── Unreachable       no answer: name, connection, TLS, time; or too many redirects
+├── TrustError        certificates that cannot be read
 ├── BadStatus         an answer that is no success
 │   ├── NotFound      404, 410
 │   ├── Unauthorized  401, 403, 407
 │   └── RateLimited   429, after the last retry
 ├── Truncated         the body ended before its announced length
 ├── TooLarge          the body is larger than the caller allows
-└── DigestMismatch    the bytes are not the expected ones
+├── DigestMismatch    the bytes are not the expected ones
+├── BadManifest       a manifest, index or config that cannot be used
+├── NoSuchPlatform    an image that is not there for the wanted platform
+├── CredentialsError  credentials that cannot be read, kept or got from their helper
+└── TransferStopped   another part of the same transfer failed
 
 Addresses in messages and attributes are without credentials: see `registry_client.download.shown`.
 """
@@ -32,6 +37,10 @@ class InvalidURL(RegistryError):
 
 class Unreachable(RegistryError):
     """The server gave no answer."""
+
+
+class TrustError(RegistryError):
+    """Certificates that were named cannot be read."""
 
 
 class BadStatus(RegistryError):
@@ -84,3 +93,19 @@ class DigestMismatch(RegistryError):
         super().__init__(message, hint=hint)
         self.expected = expected
         self.actual = actual
+
+
+class BadManifest(RegistryError):
+    """A manifest, index or config is malformed, of an unsupported kind, or contradicts another."""
+
+
+class NoSuchPlatform(RegistryError):
+    """The image is not there for the wanted platform."""
+
+
+class CredentialsError(RegistryError):
+    """Credentials cannot be read, kept or got from their helper."""
+
+
+class TransferStopped(RegistryError):
+    """A part of a transfer gave up because another part failed."""

@@ -1,0 +1,392 @@
+"""One HTTP exchange, and what every exchange needs: trust, proxies, redirects, patience.
+
+The only module that talks to requests. Its exceptions become ours here. What is sent is what the
+caller says: no netrc, no cookies, no Content-Encoding undone. Knows nothing of registries.
+"""
+
+import contextlib
+import email.utils
+import importlib.metadata
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import requests.adapters
+import requests.utils
+
+from registry_client.errors import (
+    BadStatus,
+    InvalidURL,
+    NotFound,
+    RateLimited,
+    RegistryError,
+    Truncated,
+    Unauthorized,
+    Unreachable,
+)
+from registry_client.trust import Trust
+
+MAX_REDIRECTS = 10
+CHUNK_BYTES = 1 << 18
+_CONNECT_TIMEOUT_S = 30.0
+_MAX_WAIT_S = 30.0
+_CONNECTIONS = 16
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PORTS = {"http": 80, "https": 443}
+# The headers of the caller that go to another server too. Any other may be a credential.
+_HARMLESS = frozenset(
+    {"accept", "accept-language", "if-modified-since", "if-none-match", "if-range", "range"}
+)
+
+_Result = TypeVar("_Result")
+
+
+class Body(Protocol):
+    """What can be sent without being in memory: a size known before, the bytes in pieces."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. url: without user and fragment. what: begins every error about it."""
+
+    method: str
+    url: str
+    what: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | Body | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on trying.
+
+    timeout_s: the longest silence, not the longest transfer. retries: how often a lost connection,
+    429 or 5xx is tried again, after `backoff_s`, twice that, and so on, or after what Retry-After
+    asks for.
+    """
+
+    timeout_s: float = 60.0
+    retries: int = 4
+    backoff_s: float = 0.5
+
+    def wait(self, attempt: int, again: "TryAgain") -> None:
+        """Sleep before the attempt after `attempt` (from 0), or raise what `again` stands for."""
+        if attempt >= self.retries:
+            raise again.error from again.__cause__
+        if again.wait_s is not None:
+            time.sleep(min(again.wait_s, _MAX_WAIT_S))
+        else:
+            # Spread out, so that many clients do not come back in one wave.
+            longest = min(self.backoff_s * 2**attempt, _MAX_WAIT_S)
+            time.sleep(longest * random.uniform(0.5, 1.0))
+
+    def retried(
+        self, attempt: Callable[[], _Result], before: Callable[[], object] = lambda: None
+    ) -> _Result:
+        """Return what `attempt` returns, called again while it raises TryAgain.
+
+        before: called before every attempt but the first, for what has to be undone.
+        """
+        for number in range(self.retries + 1):
+            if number:
+                before()
+            try:
+                return attempt()
+            except TryAgain as again:
+                self.wait(number, again)
+        raise ValueError(f"retries is {self.retries}, less than 0")
+
+
+class TryAgain(Exception):
+    """A failure that may pass. error: what is raised if it does not; wait_s: the server's wish."""
+
+    def __init__(self, error: RegistryError, wait_s: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.wait_s = wait_s
+
+
+class Transport:
+    """Connections to servers, kept open and shared by threads; a context manager."""
+
+    def __init__(self, trust: Trust | None = None) -> None:
+        self.trust = trust or Trust()
+        self._adapter = _Adapter(self.trust)
+        self._agent = f"pybuild/{_version()}"
+
+    def __enter__(self) -> "Transport":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._adapter.close()
+
+    def send(self, request: Request, timeout_s: float) -> requests.Response:
+        """Send a request and return the answer, whatever its status, its body not read yet.
+
+        Redirects are answers. Raises TryAgain, Unreachable, InvalidURL.
+        """
+        fixed = {
+            "User-Agent": self._agent,
+            "Accept": "*/*",
+            # What is stored must be what the address holds, not one way of sending it.
+            "Accept-Encoding": "identity",
+        }
+        with translated(request.what):
+            # Prepared without a session: that would look the host up in ~/.netrc.
+            prepared = requests.Request(
+                request.method,
+                request.url,
+                headers={**fixed, **request.headers},
+                data=request.body,
+            ).prepare()
+            url = prepared.url or request.url
+            response = self._adapter.send(
+                prepared,
+                stream=True,
+                timeout=(_CONNECT_TIMEOUT_S, timeout_s),
+                verify=not self.trust.is_insecure(urlsplit(url).netloc),
+                proxies=requests.utils.get_environ_proxies(url),
+            )
+        # Without this header requests has no reason to decode: `identity` is only a wish, and some
+        # servers answer it with gzip.
+        response.raw.headers.pop("Content-Encoding", None)
+        return response
+
+    def follow(self, request: Request, timeout_s: float) -> requests.Response:
+        """Send a request and return the first answer that is no redirect, its body not read yet.
+
+        Only harmless headers go to another server. Raises as `send`, and Unreachable for more than
+        MAX_REDIRECTS redirects.
+        """
+        url, headers = request.url, request.headers
+        for _ in range(MAX_REDIRECTS + 1):
+            here = Request(request.method, url, request.what, headers, request.body)
+            response = self.send(here, timeout_s)
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not location:
+                return response
+            response.close()
+            target = target_of(url, location, request.what)
+            if not same_server(url, target):
+                headers = {k: value for k, value in headers.items() if k.lower() in _HARMLESS}
+            url = target
+        raise Unreachable(f"{request.what}: more than {MAX_REDIRECTS} redirects")
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' connections, with a TLS context for each server."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._lock = threading.Lock()
+        super().__init__(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS)
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[Any, Any]:
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        parts = urlsplit(request.url or "")
+        if parts.scheme == "https":
+            with self._lock:
+                if parts.netloc not in self._contexts:
+                    self._contexts[parts.netloc] = self._trust.context(parts.netloc)
+                pool["ssl_context"] = self._contexts[parts.netloc]
+        return host, pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the context as it is: requests would add the certificates of certifi."""
+
+
+def shown(url: str) -> str:
+    """Return `url` as it may be printed: without user, password and query (signed addresses)."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}{'?...' if parts.query else ''}"
+
+
+def target_of(url: str, location: str, what: str) -> str:
+    """Return the address that `location` means on a page at `url`, without user and fragment."""
+    # http.client reads headers as Latin-1, servers write UTF-8.
+    location = location.encode("latin-1", "replace").decode("utf-8", "replace")
+    try:
+        parts = urlsplit(urljoin(url, location))
+        usable = parts.scheme in _PORTS and parts.hostname and parts.port != 0
+    except ValueError:
+        parts, usable = urlsplit(""), None
+    if not usable:
+        raise InvalidURL(f"{what}: redirected to {shown(location)}: not an http or https address")
+    # A location's own user is not sent: the server that redirects does not choose it.
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+
+
+def same_server(one: str, other: str) -> bool:
+    """Tell whether credentials for `one` may go to `other`: same host and port, TLS not lost."""
+    old, new = urlsplit(one), urlsplit(other)
+    if old.hostname != new.hostname:
+        return False
+    before = (old.scheme, old.port or _PORTS[old.scheme])
+    after = (new.scheme, new.port or _PORTS[new.scheme])
+    return before == after or (before, after) == (("http", 80), ("https", 443))
+
+
+def status_error(
+    response: requests.Response, message: str, *, cause: str | None = None, hint: str | None = None
+) -> RegistryError | TryAgain:
+    """Return what an answer without success is to be raised as.
+
+    message: what failed. cause: instead of the status's own words.
+    """
+    status = response.status_code
+    message = f"{message}: {cause or f'{status} {phrase_of(status)}'}"
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return NotFound(message, status, hint=hint)
+    if status in (401, 403, 407):
+        return Unauthorized(message, status, hint=hint)
+    wait_s = retry_after_s(response.headers.get("Retry-After"))
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        hint = hint or "the server limits requests: try again later"
+        return TryAgain(RateLimited(message, status, hint=hint), wait_s)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        return TryAgain(BadStatus(message, status, hint=hint), wait_s)
+    return BadStatus(message, status, hint=hint)
+
+
+def phrase_of(status: int) -> str:
+    """Return the words for an HTTP status."""
+    try:
+        return HTTPStatus(status).phrase.lower()
+    except ValueError:
+        return "unknown status"
+
+
+def pieces(response: requests.Response, what: str) -> Iterator[bytes]:
+    """Yield the body. Raises TryAgain when it ends early, as far as its framing tells."""
+    announced = content_length(response)
+    size_bytes = 0
+    with translated(what):
+        # iter_content, unlike raw.read, turns urllib3's exceptions into those of requests.
+        for chunk in response.iter_content(CHUNK_BYTES):
+            size_bytes += len(chunk)
+            yield chunk
+    if announced is not None and size_bytes < announced:
+        raise TryAgain(Truncated(f"{what}: got {size_bytes} of {announced} bytes"))
+
+
+def content_length(response: requests.Response) -> int | None:
+    """Return the announced size of the body in bytes, None where none is."""
+    length = response.headers.get("Content-Length", "")
+    # With chunks their own ends count, see RFC 9112, 6.3.
+    chunked = "Transfer-Encoding" in response.headers
+    return int(length) if length.isascii() and length.isdecimal() and not chunked else None
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the exceptions of requests into ours.
+
+    They are not chained: requests puts whole addresses into its texts, with signatures, and a
+    traceback would print them.
+    """
+    try:
+        yield
+    except requests.exceptions.SSLError as error:
+        raise Unreachable(f"{what}: {_cause(error)}", hint=_tls_hint(error)) from None
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise TryAgain(Truncated(f"{what}: {_cause(error)}")) from None
+    except (requests.ConnectionError, requests.Timeout) as error:
+        unreachable = Unreachable(f"{what}: {_cause(error)}")
+        inner = _innermost(error)
+        if isinstance(inner, socket.gaierror) and inner.errno == socket.EAI_NONAME:
+            raise unreachable from None  # no such host: that does not pass
+        raise TryAgain(unreachable) from None
+    except (requests.RequestException, UnicodeError) as error:
+        raise InvalidURL(f"{what}: {_cause(error)}") from None
+
+
+def _tls_hint(error: Exception) -> str | None:
+    inner = _innermost(error)
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return "REQUESTS_CA_BUNDLE names the file with the certificates to trust"
+    if isinstance(inner, ssl.SSLError) and inner.reason == "WRONG_VERSION_NUMBER":
+        return "the server speaks no TLS at this port; perhaps it is http:// there"
+    return None
+
+
+def _cause(error: Exception) -> str:
+    """Return the reason in a few words: requests says it in several lines."""
+    inner = _innermost(error)
+    if isinstance(inner, TimeoutError) or isinstance(error, requests.Timeout):
+        return "timed out"
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"certificate not trusted: {inner.verify_message}"
+    if isinstance(inner, ssl.SSLError) and inner.reason:
+        return f"TLS: {inner.reason.lower().replace('_', ' ')}"
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror[:1].lower() + inner.strerror[1:]
+    return str(inner).partition("\n")[0] or type(inner).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error of the system or of TLS that requests and urllib3 have wrapped."""
+    seen: list[BaseException] = []
+    inner: BaseException | None = error
+    while inner is not None and inner not in seen:
+        seen.append(inner)
+        if isinstance(inner, OSError) and not isinstance(inner, requests.RequestException):
+            break
+        inner = _next_cause(inner)
+    return seen[-1]
+
+
+def _next_cause(error: BaseException) -> BaseException | None:
+    arguments = [argument for argument in error.args if isinstance(argument, BaseException)]
+    candidates = [getattr(error, "reason", None), *arguments, error.__cause__, error.__context__]
+    return next((found for found in candidates if isinstance(found, BaseException)), None)
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Return what a Retry-After header asks for, in seconds from now."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    date = http_date(value)
+    return None if date is None else max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def http_date(value: str | None) -> datetime | None:
+    """Return the time that an HTTP header holds, None where it holds none."""
+    if value is None:
+        return None
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("pybuild")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
