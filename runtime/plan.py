@@ -34,11 +34,11 @@ class MountPlan(TypedDict):
     """One mount. Which fields count depends on `kind`.
 
     new: a file system of `type`. bind: host path `source`. overlay: path `source` inside
-    `overlay`. file: a file of content `data` and `owner` (mode, uid, gid). descriptor: inherited
-    `fd`. cgroup: the container's own cgroups.
+    `overlay`. file: a file of content `data` and `owner` (mode, uid, gid). cgroup: the container's
+    own cgroups. fd: where the launcher keeps a source that it opened.
     """
 
-    kind: Literal["new", "bind", "overlay", "file", "descriptor", "cgroup"]
+    kind: Literal["new", "bind", "overlay", "file", "cgroup"]
     target: str
     type: str
     source: str
@@ -201,7 +201,7 @@ def root_plan(mount: OverlayMount, *, read_only: bool = False) -> RootPlan:
 
 
 def mount_plan(
-    kind: "Literal['new', 'bind', 'overlay', 'file', 'descriptor', 'cgroup']", target: str
+    kind: "Literal['new', 'bind', 'overlay', 'file', 'cgroup']", target: str
 ) -> MountPlan:
     """Return a plan of `kind` whose other fields say nothing yet."""
     return {

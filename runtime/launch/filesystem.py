@@ -40,6 +40,24 @@ def open_root(root: "RootPlan") -> int:
         return overlay.overlay_by_mount(lowers, upper, work, root["volatile"])
 
 
+def open_views(mounts: "list[MountPlan]") -> None:
+    """Mount the snapshots, other than the root, that mounts take a path from; moves the cwd."""
+    for plan in mounts:
+        if plan["overlay"] is not None:
+            plan["fd"] = open_root(plan["overlay"])
+
+
+def open_sources(mounts: "list[MountPlan]") -> None:
+    """Take copies of the host's paths that are to be shown.
+
+    All of them before the first mount: ours cover the directory that they are built on.
+    """
+    for plan in mounts:
+        if plan["kind"] == "bind":
+            flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if plan["recursive"] else 0)
+            plan["fd"] = m.open_tree(c.AT_FDCWD, plan["source"], flags)
+
+
 class Filesystem:
     """The root under construction.
 
@@ -87,15 +105,11 @@ class Filesystem:
             )
 
     def _bind_source(self, plan: "MountPlan") -> int:
-        flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if plan["recursive"] else 0)
-        kind = plan["kind"]
-        if kind == "file":
+        if plan["kind"] == "file":
             return self._file(plan)
-        if kind == "descriptor":
-            return m.open_tree(plan["fd"], "", flags | c.AT_EMPTY_PATH)
-        if kind == "overlay":
+        if plan["kind"] == "overlay":
             return self._from_overlay(plan)
-        return m.open_tree(c.AT_FDCWD, plan["source"], flags)
+        return plan["fd"]
 
     def _file(self, plan: "MountPlan") -> int:
         """Return a mount of a generated file, which lives in the private tmpfs only."""
@@ -119,10 +133,7 @@ class Filesystem:
         self._files += 1
         name = f"view{self._files}"
         os.mkdir(name, dir_fd=self.scratch)
-        root = plan["overlay"]
-        if root is None:
-            raise OSError(errno.EINVAL, "no snapshot to mount from", plan["target"])
-        tree = open_root(root)
+        tree = plan["fd"]
         try:
             target = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=self.scratch)
             m.move_mount(tree, target, name)

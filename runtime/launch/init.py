@@ -7,14 +7,13 @@ run the image's own module as root. Every step reports its failure over the repo
 import fcntl
 import os
 import select
-import signal
 import stat
 import struct
 import sys
 
 from runtime.launch import accounts, command, credentials
 from runtime.launch.channel import send, send_descriptor
-from runtime.launch.filesystem import Filesystem
+from runtime.launch.filesystem import Filesystem, open_sources
 from runtime.launch.stubs import Stub
 from runtime.linux import constants as c
 from runtime.linux import mount as m
@@ -75,7 +74,7 @@ def run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
 
 
 def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
-    prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
     if os.read(go, 1) != b"g":
         os._exit(125)
     os.setsid()
@@ -107,6 +106,7 @@ def _root_file_system(plan: "LaunchPlan", root: int, made: "list[Stub]") -> int:
     """Build the root, switch to it, return the terminal's slave (-1 without one)."""
     # Nothing that is mounted from here on may travel back to the host.
     m.mount("", "/", None, c.MS_REC | c.MS_PRIVATE, None)
+    open_sources(plan["mounts"])
     os.umask(0)
     anchor = os.open(plan["anchor"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     options: list[tuple[str, str | None]] = [("mode", "700")]
@@ -258,14 +258,14 @@ def _become_the_command(plan: "LaunchPlan", go: int) -> None:
     credentials.become(plan, account)
     # The change of identity cleared the signal, so set it again, and see whether the launcher
     # died in between: its end of the pipe is closed then.
-    prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
     poller = select.poll()
     poller.register(go, 0)
     if poller.poll(0):
         os._exit(125)
     # Python ignores two signals, glibc's posix_spawn its internal two; an ignored signal would
     # stay ignored in the command.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, 32, 33):
+    for number in (c.SIGPIPE, c.SIGXFSZ, 32, 33):
         default_action(number)
     close_range(3, flags=c.CLOSE_RANGE_CLOEXEC)
     credentials.last_filter(plan)

@@ -8,11 +8,10 @@ whatever way, the container is killed; when the launcher dies, the kernel kills 
 import errno
 import os
 import select
-import signal
 
 from runtime.launch import cgroup, init
 from runtime.launch.channel import receive, send
-from runtime.launch.filesystem import open_root
+from runtime.launch.filesystem import open_root, open_views
 from runtime.launch.stubs import Stub, remove_stubs
 from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
@@ -50,8 +49,10 @@ class Launch:
             import _socket  # noqa: F401 - the init sends the terminal with it, and cannot import
         try:
             root = open_root(plan["root"])
+            open_views(plan["mounts"])
         except OSError as error:
-            self._fail("mount", f"mount root file system: {error.strerror}", error)
+            subject = f" ({error.filename})" if error.filename else ""
+            self._fail("mount", f"mount root file system: {error.strerror}{subject}", error)
             return
         with cgroup.Leaf(plan["cgroup"]) as leaf:
             plan["cgroup_view"] = leaf.view()
@@ -91,7 +92,7 @@ class Launch:
             os.write(go_write, b"g")
         except OSError as error:
             self.failure = ("failed", "cgroup", f"cgroup: {error.strerror}", error.errno or 0)
-            pidfd_send_signal(pidfd, signal.SIGKILL)
+            pidfd_send_signal(pidfd, c.SIGKILL)
         self._watch(pid, pidfd, said_read, caller)
         _, status, usage = os.wait4(pid, 0)
         leaf.kill()
@@ -100,13 +101,13 @@ class Launch:
     def _clone(self, plan: "LaunchPlan", leaf: cgroup.Leaf) -> "tuple[int, int]":
         flags = plan["namespaces"]
         try:
-            return clone3(flags, signal.SIGCHLD, leaf.fd)
+            return clone3(flags, c.SIGCHLD, leaf.fd)
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EBUSY, errno.EOPNOTSUPP):
                 raise
         leaf.forget_fd()
         try:
-            return clone3(flags, signal.SIGCHLD)
+            return clone3(flags, c.SIGCHLD)
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
@@ -139,7 +140,7 @@ class Launch:
                     listening = self._listen(said, pid)
                 return
             if caller in ready or (self.orders in ready and not self._forward(pidfd)):
-                pidfd_send_signal(pidfd, signal.SIGKILL)
+                pidfd_send_signal(pidfd, c.SIGKILL)
                 poller.unregister(caller)
                 poller.unregister(self.orders)
                 caller = self.orders = -1

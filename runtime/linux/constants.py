@@ -26,6 +26,12 @@ _RT_SIGACTION = {"x86_64": 13, "i686": 174, "ppc64le": 173, "s390x": 174, "armv7
 SYS_rt_sigaction = _RT_SIGACTION.get(os.uname().machine, 134)
 SYS_bpf = _BPF.get(os.uname().machine, 280)
 
+# --- signals: as numbers, because importing `signal` builds enums for 3 ms ---
+SIGKILL = 9
+SIGPIPE = 13
+SIGCHLD = 17
+SIGXFSZ = 25
+
 # --- namespaces, clone3 (include/uapi/linux/sched.h) ---
 CLONE_PIDFD = 0x00001000
 CLONE_NEWNS = 0x00020000

@@ -13,6 +13,10 @@ import pytest
 from runtime.executor import Execution, ExitStatus, execute
 from store.mount import OverlayMount
 
+APPLETS = (
+    *("sh", "ls", "cat", "echo", "id", "sleep", "true", "mount", "stat", "touch", "mkdir"),
+    *("mknod", "chmod", "tty", "stty"),
+)
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
 app:x:1000:1000:app:/home/app:/bin/sh
@@ -58,23 +62,7 @@ def snapshot(tmp_path: Path, tool: Callable[[str], str]) -> Snapshot:
     for name in ("hosts", "resolv.conf", "hostname"):
         (base / "stubs/etc" / name).touch()
     shutil.copy(tool("busybox"), base / "busybox/bin/busybox")
-    for name in [
-        "sh",
-        "ls",
-        "cat",
-        "echo",
-        "id",
-        "sleep",
-        "true",
-        "mount",
-        "stat",
-        "touch",
-        "mkdir",
-        "mknod",
-        "chmod",
-        "tty",
-        "stty",
-    ]:
+    for name in APPLETS:
         (base / "busybox/bin" / name).symlink_to("busybox")
     (base / "busybox/tmp").chmod(0o1777)
     (base / "busybox/etc/passwd").write_text(PASSWD)
@@ -132,8 +120,8 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     """Every container must leave no mount, no cgroup, no process, no descriptor."""
     descriptors, children = set(os.listdir("/proc/self/fd")), _children()
     yield
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    assert not [line for line in mounts if str(tmp_path) in line]
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert str(tmp_path) not in mounts
     assert not _cgroups()
     assert _children() == children
     assert set(os.listdir("/proc/self/fd")) <= descriptors
