@@ -14,12 +14,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from grammar.errors import ExpansionError, shown
-from grammar.lines import SPACE
 
 if TYPE_CHECKING:
     from lark import Lark, UnexpectedInput
 
-_BLANKS = re.compile(f"[{SPACE}]+")
+_BLANKS = re.compile(r"\s+")
 # The terminals in which "\" is the escape character.
 _ESCAPING = frozenset(
     {"TEXT", "BODY_TEXT", "PATTERN_TEXT", "QUOTED_TEXT", "ESCAPED", "QUOTED_ESCAPE"}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from grammar import glob
 from grammar.errors import PatternError
-from grammar.lines import SPACE
 
 _BELOW = "(?:/.*)?"
 
@@ -41,7 +40,7 @@ class PatternList:
     def __init__(self, patterns: Iterable[str]) -> None:
         numbered = enumerate(patterns, start=1)
         self._patterns = tuple(
-            _pattern(text.strip(SPACE), line) for line, text in numbered if text.strip(SPACE)
+            _pattern(text.strip(), line) for line, text in numbered if text.strip()
         )
         self._deciding = tuple(reversed(self._patterns))
         self._negated = tuple(pattern for pattern in self._patterns if pattern.negated)
@@ -96,7 +95,7 @@ def parse(data: bytes) -> IgnoreRules:
 
 def _pattern(written: str, line: int) -> Pattern:
     negated = written.startswith("!")
-    text = written[1:].strip(SPACE) if negated else written
+    text = written[1:].strip() if negated else written
     if not text:
         raise PatternError("illegal exclusion pattern: !", line=line, hint="write !path")
     text = _clean(text)

@@ -14,13 +14,9 @@ from dataclasses import dataclass, field
 from grammar import ast
 from grammar.errors import DockerfileSyntaxError, shown
 
-# What Go's unicode.IsSpace calls a space; str.isspace() adds the separators U+001C to U+001F.
-SPACE = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
-    "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-)
-
-_DIRECTIVE = re.compile(r"#[\t\n\f\r ]*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*\Z")
+# A blank is what str.isspace() says. Go's unicode.IsSpace, BuildKit's measure, differs from it in
+# the control characters U+001C to U+001F only, which are none to Go.
+_DIRECTIVE = re.compile(r"#[\t\n\f\r ]*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+)\Z")
 _DIRECTIVES = ("syntax", "escape", "check")
 _TAKES_HEREDOCS = re.compile(r"(?:ONBUILD[\t\v\f\r ]+)*(?:RUN|COPY|ADD)[\t\v\f\r ]", re.IGNORECASE)
 # Heredoc delimiters are always read with a backslash, whatever the escape directive says.
@@ -166,9 +162,9 @@ class _Joined:
 
     def trimmed(self) -> tuple[str, tuple[tuple[int, int, int], ...]]:
         whole = "".join(self.chunks)
-        text = whole.lstrip(SPACE)
+        text = whole.lstrip()
         cut = len(whole) - len(text)
-        return text.rstrip(SPACE), tuple((at - cut, line, col) for at, line, col in self.pieces)
+        return text.rstrip(), tuple((at - cut, line, col) for at, line, col in self.pieces)
 
 
 class _Reader:
@@ -188,7 +184,7 @@ class _Reader:
         found: dict[str, str] = {}
         shebang = bool(self.lines) and self.lines[0].startswith("#!")
         for index in range(shebang, len(self.lines)):
-            match = _DIRECTIVE.match(self.lines[index].strip(SPACE))
+            match = _DIRECTIVE.match(self.lines[index].strip())
             key = match[1].lower() if match else ""
             # BuildKit looks behind a `#!` line for syntax and check, but not for escape.
             if match is None or key not in _DIRECTIVES or (shebang and key == "escape"):
@@ -211,10 +207,10 @@ class _Reader:
         while self.at < len(self.lines):
             first = self.at
             line = self.lines[first].rstrip("\r\n")
-            bare = line.lstrip(SPACE)
+            bare = line.lstrip()
             self.at += 1
             if bare.startswith("#"):
-                comment = bare[1:].strip(SPACE)
+                comment = bare[1:].strip()
                 comments = [*comments, comment] if comment else []
             elif bare:
                 joined = _Joined()
@@ -234,7 +230,7 @@ class _Reader:
         while more and self.at < len(self.lines):
             line = self.lines[self.at].rstrip("\r\n")
             self.at += 1
-            bare = line.lstrip(SPACE)
+            bare = line.lstrip()
             if bare.startswith("#"):
                 continue
             if bare:

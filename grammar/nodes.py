@@ -12,7 +12,7 @@ from typing import TypeVar
 from grammar import ast, flags
 from grammar.errors import shown
 from grammar.leaves import Flag, Leaves, Misread, Pair, Word
-from grammar.lines import SPACE, heredoc_of
+from grammar.lines import heredoc_of
 
 _T = TypeVar("_T")
 
@@ -127,7 +127,7 @@ class _Nodes(Leaves):
 
     def volume(self, children: Sequence[object]) -> ast.Volume:
         words = _words(children)
-        paths = tuple(word.text.strip(SPACE) for word in words)
+        paths = tuple(word.text.strip() for word in words)
         if not paths:
             raise Misread("VOLUME requires at least one argument", _offset_of(children[0]))
         if "" in paths:

@@ -3,7 +3,7 @@ import time
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grammar import ast, flags
@@ -180,6 +180,7 @@ def test_nothing_but_grammar_errors(text: str) -> None:
 
 
 @given(st.binary(max_size=60))
+@example(b"\x1c")  # a blank to Python, none to Go
 def test_nothing_but_grammar_errors_on_bytes(data: bytes) -> None:
     check(data)
     check(b"FROM a\n" + data)
