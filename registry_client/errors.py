@@ -3,6 +3,7 @@
 RegistryError
 ├── InvalidURL        not an address that can be asked
 ├── Unreachable       no answer: name, connection, TLS, time; or too many redirects
+│   └── Untrusted     the server's certificate is not trusted
 ├── TrustError        certificates that cannot be read
 ├── BadStatus         an answer that is no success
 │   ├── NotFound      404, 410
@@ -37,6 +38,10 @@ class InvalidURL(RegistryError):
 
 class Unreachable(RegistryError):
     """The server gave no answer."""
+
+
+class Untrusted(Unreachable):
+    """The server's certificate is not trusted."""
 
 
 class TrustError(RegistryError):

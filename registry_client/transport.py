@@ -6,6 +6,7 @@ caller says: no netrc, no cookies, no Content-Encoding undone. Knows nothing of 
 
 import contextlib
 import email.utils
+import errno
 import importlib.metadata
 import random
 import socket
@@ -32,6 +33,7 @@ from registry_client.errors import (
     Truncated,
     Unauthorized,
     Unreachable,
+    Untrusted,
 )
 from registry_client.trust import Trust
 
@@ -110,12 +112,18 @@ class Patience:
 
 
 class TryAgain(Exception):
-    """A failure that may pass. error: what is raised if it does not; wait_s: the server's wish."""
+    """A failure that may pass.
 
-    def __init__(self, error: RegistryError, wait_s: float | None = None) -> None:
+    error: what is raised if it does not. wait_s: the server's wish. is_refused: nobody listens.
+    """
+
+    def __init__(
+        self, error: RegistryError, wait_s: float | None = None, *, is_refused: bool = False
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.wait_s = wait_s
+        self.is_refused = is_refused
 
 
 class Transport:
@@ -310,7 +318,7 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.SSLError as error:
-        raise Unreachable(f"{what}: {_cause(error)}", hint=_tls_hint(error)) from None
+        raise _tls_error(what, error) from None
     except requests.exceptions.ChunkedEncodingError as error:
         raise TryAgain(Truncated(f"{what}: {_cause(error)}")) from None
     except (requests.ConnectionError, requests.Timeout) as error:
@@ -318,18 +326,25 @@ def translated(what: str) -> Iterator[None]:
         inner = _innermost(error)
         if isinstance(inner, socket.gaierror) and inner.errno == socket.EAI_NONAME:
             raise unreachable from None  # no such host: that does not pass
-        raise TryAgain(unreachable) from None
+        raise TryAgain(unreachable, is_refused=_is_refused(inner)) from None
     except (requests.RequestException, UnicodeError) as error:
         raise InvalidURL(f"{what}: {_cause(error)}") from None
 
 
-def _tls_hint(error: Exception) -> str | None:
+def _is_refused(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+
+
+def _tls_error(what: str, error: Exception) -> Unreachable:
     inner = _innermost(error)
+    message = f"{what}: {_cause(error)}"
     if isinstance(inner, ssl.SSLCertVerificationError):
-        return "REQUESTS_CA_BUNDLE names the file with the certificates to trust"
+        hint = "REQUESTS_CA_BUNDLE names the file with the certificates to trust"
+        return Untrusted(message, hint=hint)
     if isinstance(inner, ssl.SSLError) and inner.reason == "WRONG_VERSION_NUMBER":
-        return "the server speaks no TLS at this port; perhaps it is http:// there"
-    return None
+        hint = "the server speaks no TLS at this port; perhaps it is http:// there"
+        return Unreachable(message, hint=hint)
+    return Unreachable(message)
 
 
 def _cause(error: Exception) -> str:

@@ -144,5 +144,5 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ssl.SSLError) as error:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        cause = getattr(error, "strerror", None) or str(error)
         raise TrustError(f"read certificates {path}: {cause.lower()}") from error
