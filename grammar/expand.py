@@ -87,9 +87,14 @@ def _expand(word: str, scope: _Scope, escape: str) -> _Pieces:
     try:
         return _parse(word, escape)(scope, False)
     except ExpansionError as error:
-        raise ExpansionError(f"failed to expand {shown(word)}: {error.message}") from error
+        raise _failed(word, error.message) from error
     except RecursionError as error:
-        raise ExpansionError(f"failed to expand {shown(word)}: nested too deeply") from error
+        raise _failed(word, "nested too deeply") from error
+
+
+def _failed(word: str, cause: str) -> ExpansionError:
+    short = word if len(word) <= 60 else word[:57] + "…"
+    return ExpansionError(f"failed to expand {short!r}: {cause}")  # words are full of "
 
 
 @lru_cache(maxsize=1024)
