@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from store import mediatypes
+from store.checkpoint import checkpoint
 from store.digest import DiffID, Digest, hex_of, is_digest
 from store.errors import Ambiguous, Corrupt, InUse, InvalidReference, NotFound
 from store.imagerecords import ImageRecord, ImageRecords
@@ -97,6 +98,7 @@ class ImageStore:
         parsed = ImageConfig.from_json(data)
         with self.lock():
             image_id = self._store.content.put(data)
+            checkpoint("config-stored")
             old = self._images.read(image_id) or ImageRecord(image_id)
             record = replace(old, manifest=old.manifest or manifest)
             if record != old or old.tagged_ns == 0:
@@ -136,7 +138,9 @@ class ImageStore:
         record = self._known(image_id)
         names = tuple(sorted({*record.references, str(reference)}))
         self._images.write(replace(record, references=names, tagged_ns=time.time_ns()))
+        checkpoint("image-listed")
         self._references.write(wanted)
+        checkpoint("reference-written")
         if before is not None and before.image_id != image_id:
             self._unlist(reference, before.image_id)
 
@@ -303,7 +307,9 @@ class ImageStore:
             if len(going) < len(references):
                 return lines
             layers, blobs = self._parts(image_id)
+            checkpoint("image-unnamed")
             self._images.remove(image_id)
+            checkpoint("image-removed")
         freed = gc.discard(self._store, layers=layers, blobs=blobs)
         return [*lines, f"Deleted: {image_id}", *(f"Deleted: {diff_id}" for diff_id in freed)]
 
@@ -323,6 +329,7 @@ class ImageStore:
 
     def _untag(self, reference: Reference, image_id: Digest) -> None:
         self._references.remove(reference)
+        checkpoint("reference-removed")
         self._unlist(reference, image_id)
 
     def _unlist(self, reference: Reference, image_id: Digest) -> None:
