@@ -21,8 +21,7 @@ def shell_text(command: ast.ShellForm, node: ast.Run, stage: Stage) -> str:
     if not node.heredocs:
         return command.text
     if command.text:
-        closings = "".join(f"{doc.body}{doc.name}\n" for doc in node.heredocs)
-        return f"{command.text}\n{closings}"
+        return command.text + "".join(f"\n{doc.written}{doc.name}" for doc in node.heredocs)
     body = node.heredocs[0].body
     if body.startswith("#!"):
         raise InstructionError(stage.place(node), "a RUN heredoc with #!: not supported yet")
