@@ -58,9 +58,10 @@ def report(error: BaseException, *, debug: bool) -> None:
         details = getattr(error, "details", None)
         if details:
             print(str(details).rstrip("\n"), file=sys.stderr)
-        print(f"error: {message_of(error)}", file=sys.stderr)
+        message = message_of(error)
+        print(f"error: {message}", file=sys.stderr)
         hint = hint_of(error)
-        if hint:
+        if hint and hint not in message:
             print(f"hint: {hint}", file=sys.stderr)
     else:
         kind = type(error).__name__

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.errors import ContainerError, PybuildError
 
 if TYPE_CHECKING:
-    from store.digest import DiffID
+    from store.digest import DiffID, Digest
     from store.images import Image
     from store.oci import HistoryEntry
     from store.reference import Reference
@@ -73,6 +73,7 @@ def remove(store: Store, name: str, *, force: bool) -> list[str]:
     InUse, and ContainerError while a container is made of the image (unless `force`).
     """
     from pybuild.engine.records import containers_of
+    from store.gc import discard
 
     image_id, reference = store.images.resolve(name)
     is_last = reference is None or len(store.images.references(image_id)) < 2
@@ -82,7 +83,11 @@ def remove(store: Store, name: str, *, force: bool) -> list[str]:
             f"remove image {name}: container {users[0].id[:12]} ({users[0].name}) is made of it",
             hint=f"remove it first: pybuild rm {users[0].name}",
         )
-    return store.images.remove(name, force=force)
+    layers, blobs = _parts(store, image_id)
+    lines = store.images.remove(name, force=force)
+    if f"Deleted: {image_id}" in lines:
+        lines += [f"Deleted: {diff_id}" for diff_id in discard(store, layers=layers, blobs=blobs)]
+    return lines
 
 
 def describe(image: Image) -> dict[str, object]:
@@ -141,6 +146,25 @@ def _fits(reference: Reference, pattern: str) -> bool:
         fnmatchcase(text, pattern)
         for text in (reference.familiar_name, reference.familiar(), reference.name, str(reference))
     )
+
+
+def _parts(store: Store, image_id: Digest) -> tuple[list[DiffID], list[Digest]]:
+    """Return the layers and the blobs that may go with an image; none of a damaged one.
+
+    What is not named here is left to the next collection.
+    """
+    from store.errors import StoreError
+
+    try:
+        image = store.images.get(image_id)
+        layers = [diff_id for diff_id in image.config.diff_ids if store.layers.has(diff_id)]
+        packed = [store.layers.info(diff_id).blob for diff_id in layers]
+    except StoreError:
+        return [], []
+    blobs = [image_id, *(blob.digest for blob in packed if blob is not None)]
+    if image.manifest is not None:
+        blobs.append(image.manifest.digest)
+    return layers, blobs
 
 
 def _content_bytes(store: Store, diff_id: DiffID) -> int:
