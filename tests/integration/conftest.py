@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,14 +163,14 @@ events_logger = "none"
 
 
 @pytest.fixture
-def peers(tool, tmp_path: Path) -> Iterator[Callable[[str], Callable[..., str]]]:
+def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
     """Return a function: peers("podman")("images") runs that tool and returns what it prints.
 
     podman and buildah have configuration and storage of their own; every call is in a mount
     namespace of its own. A non-zero exit fails the test.
     """
-    folder = tmp_path / "peers"
-    folder.mkdir()
+    # A short path: conmon's sockets lie below it, and podman waits 20 s for one whose name is cut.
+    folder = Path(tempfile.mkdtemp(prefix="peers-"))
     (folder / "containers.conf").write_text(f'{CONTAINERS_CONF}tmp_dir = "{folder}/tmp"\n')
     (folder / "registries.conf").write_text("unqualified-search-registries = []\n")
     (folder / "storage.conf").write_text(
