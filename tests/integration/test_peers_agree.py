@@ -11,12 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from runtime import bundle, spec
 from runtime.mounting import open_overlay
 from store.root import Store
 
 pytestmark = pytest.mark.kernel
 
 NAME = "agree:1"
+
+# What the process sees of itself; every line must be the same in every runtime. Left out: /dev/core,
+# which runc does not make, and how the machine's cgroup hierarchies are shown.
+PROBE = """\
+id; pwd; env | sort
+grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status
+cat /proc/sys/kernel/core_pattern > /dev/null && echo core_pattern is readable
+(echo x > /proc/sysrq-trigger) 2>/dev/null || echo sysrq-trigger is not writable
+wc -c < /proc/keys
+ls /dev | grep -v '^core$' | sort
+cut -d' ' -f5 /proc/self/mountinfo | sort | grep -vE '^(/etc|/sys/fs/cgroup)/'
+"""
 
 # One of everything that a layer can say; what it cannot say has tests in the store's room.
 DOCKERFILE = r"""
@@ -206,6 +219,29 @@ def test_umoci_unpacks_the_tree_that_we_mount(
         if theirs.get(name) != ours.get(name)
     }
     assert not different
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_a_runtime_runs_the_bundle_that_we_make(
+    runtime: str, pybuild, layout: Path, store_root: Path, tool, peers, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    run(tool("umoci"), "unpack", "--image", f"{layout}:t", folder)
+    with Store.open(store_root, create=False) as store:
+        config = store.images.find(NAME).config.config
+    rootfs = os.open(folder / "rootfs", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        options = bundle.RunOptions(args=(PROBE,), network="none", env=("HOSTNAME=probe",))
+        made = bundle.make_spec(config, options, rootfs)
+    finally:
+        os.close(rootfs)
+    (folder / "config.json").write_bytes(spec.to_json(made))
+
+    words = ("--root", tmp_path / runtime, "run", "--bundle", folder, f"agree-{os.getpid()}")
+    theirs = peers(runtime)(*words)
+    ours = pybuild("run", "--rm", "--network", "none", "-e", "HOSTNAME=probe", NAME, PROBE).stdout
+    assert "Seccomp:\t2" in ours
+    assert theirs.splitlines() == ours.splitlines()
 
 
 def test_podman_loads_and_runs_the_archive(archive: Path, peers) -> None:
