@@ -37,35 +37,64 @@ def open_in_root(root: int, path: str, flags: int, follow: bool = True) -> int:
 
 def walk(root: int, path: str, flags: int, follow: bool = True) -> int:
     """Do what `open_in_root` does without openat2, one component at a time."""
-    stack = [os.dup(root)]
-    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    links = 0
+    way = _Way(root, path, follow)
     try:
-        while todo:
-            name = todo.pop()
-            if name == "..":
-                if len(stack) > 1:
-                    os.close(stack.pop())
-                continue
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1])
-            if not stat.S_ISLNK(os.fstat(fd).st_mode):
-                stack.append(fd)
-                continue
-            target = os.readlink("", dir_fd=fd)
-            os.close(fd)
-            links += 1
-            if not follow or links > _MAX_SYMLINKS or _is_magic(stack[-1]):
-                raise OSError(errno.ELOOP, f"open: {os.strerror(errno.ELOOP)}", path)
-            if target.startswith("/"):
-                while len(stack) > 1:
-                    os.close(stack.pop())
-            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        while way.todo:
+            way.step()
         if flags & os.O_PATH:
-            return os.dup(stack[-1])
-        return os.open(f"/proc/self/fd/{stack[-1]}", (flags & ~os.O_NOFOLLOW) | os.O_CLOEXEC)
+            return os.dup(way.stack[-1])
+        # Reopening goes by our own procfs: what the image mounted cannot matter.
+        reopened = f"/proc/self/fd/{way.stack[-1]}"
+        return os.open(reopened, (flags & ~os.O_NOFOLLOW) | os.O_CLOEXEC)
     finally:
-        for fd in stack:
+        for fd in way.stack:
             os.close(fd)
+
+
+class _Way:
+    """A walk under way. stack: descriptors from the root to where it is; todo: components left."""
+
+    def __init__(self, root: int, path: str, follow: bool) -> None:
+        self.stack = [os.dup(root)]
+        self.todo = _parts(path)
+        self._path = path
+        self._links_left = _MAX_SYMLINKS if follow else 0
+
+    def step(self) -> None:
+        """Take one component."""
+        name = self.todo.pop()
+        if not stat.S_ISDIR(os.fstat(self.stack[-1]).st_mode):
+            raise self._error(errno.ENOTDIR)
+        if name == ".":
+            return
+        if name == "..":
+            self._up(1)
+            return
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.stack[-1])
+        if not stat.S_ISLNK(os.fstat(fd).st_mode):
+            self.stack.append(fd)
+            return
+        target = os.readlink("", dir_fd=fd)
+        os.close(fd)
+        if not self._links_left or _is_magic(self.stack[-1]):
+            raise self._error(errno.ELOOP)
+        self._links_left -= 1
+        if target.startswith("/"):
+            self._up(len(self.stack))
+        self.todo += _parts(target)
+
+    def _up(self, count: int) -> None:
+        """Go up, never above the root."""
+        while count and len(self.stack) > 1:
+            os.close(self.stack.pop())
+            count -= 1
+
+    def _error(self, code: int) -> OSError:
+        return OSError(code, f"open: {os.strerror(code)}", self._path)
+
+
+def _parts(path: str) -> "list[str]":
+    return [part for part in reversed(path.split("/")) if part]
 
 
 def _is_magic(directory: int) -> bool:
