@@ -19,8 +19,8 @@ pytestmark = pytest.mark.kernel
 
 NAME = "agree:1"
 
-# What the process sees of itself; every line must be the same in every runtime. Left out: /dev/core,
-# which runc does not make, and how the machine's cgroup hierarchies are shown.
+# What the process sees of itself; every line must be the same in every runtime. Left out:
+# /dev/core, which runc does not make, and how the machine's cgroup hierarchies are shown.
 PROBE = """\
 id; pwd; env | sort
 grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status
