@@ -127,7 +127,11 @@ class Client:
         return urlsplit(url).netloc.lower() == self.host.lower()
 
     def _request(self, call: Call) -> Request:
-        url = call.path if "://" in call.path else f"{self.base(call.what)}{call.path}"
+        base = self.base(call.what)
+        url = call.path if "://" in call.path else base + call.path
+        if self._is_here(url) and not url.startswith(base):
+            # Registries behind a proxy give addresses without TLS, not knowing that there is any.
+            url = base + url.partition("://")[2][len(self.host) :]
         return Request(call.method, url, call.what, call.headers, call.body)
 
     def _send(self, request: Request, authorization: str | None) -> requests.Response:

@@ -240,6 +240,10 @@ class ImageStore:
         """Return the reference record at `path`, or None. Raises Corrupt, NewerFormat."""
         return self._references.read_path(path)
 
+    def reference(self, reference: Reference) -> ReferenceRecord | None:
+        """Return what a reference leads to, or None. Raises Corrupt, NewerFormat."""
+        return self._references.read(reference)
+
     def reference_records(self) -> Iterator[ReferenceRecord]:
         """Yield every reference record. Raises Corrupt, NewerFormat."""
         records = map(self._references.read_path, self._references.paths())
