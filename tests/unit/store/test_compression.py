@@ -89,7 +89,7 @@ def test_a_skippable_zstd_frame_comes_first() -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "bzip2", "xz"])
 def test_a_bomb_comes_in_small_pieces(name: str) -> None:
-    packed = COMPRESSORS[name](bytes(300_000_000))
+    packed = COMPRESSORS[name](bytes(100_000_000))
     biggest = max(map(len, itertools.islice(decompressed([packed]), 20)))
     assert biggest <= (1 << 26 if name == "zstd" else 1 << 20)
 
