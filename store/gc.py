@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from store import aliases, jsonrecords, mediatypes
+from store import jsonrecords, mediatypes
 from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt, InUse, NotFound
 from store.oci import Descriptor, ImageConfig, Index, Manifest
@@ -38,9 +38,7 @@ def collect(store: Store) -> int:
         marked = mark(store)
         freed = _remove_layers(store, set(store.layers.iter()) - marked.layers)
         freed += _remove_blobs(store, set(store.content.iter()) - marked.blobs)
-        store.snapshots.recover()
-        aliases.sweep(store.folder)
-        store.folder.sweep()
+        store.recover()
     return freed
 
 
