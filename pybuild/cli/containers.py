@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pybuild.cli.listing import listing
 from pybuild.cli.options import Parsed, Syntax, flag, value
-from pybuild.cli.report import is_expected, message_of
+from pybuild.cli.report import is_expected, report
 from pybuild.cli.table import ago, human_duration, parse_time, short_id, shortened
 from pybuild.cli.verb import Session, Verb
 
@@ -74,7 +73,7 @@ def rm(parsed: Parsed, session: Session) -> int:
             except Exception as error:
                 if not is_expected(error):
                     raise
-                print(f"error: {message_of(error)}", file=sys.stderr)
+                report(error, debug=session.debug)
                 failed = True
             else:
                 print(name)

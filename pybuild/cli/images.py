@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pybuild.cli.listing import listing
 from pybuild.cli.options import Parsed, Syntax, flag, value
-from pybuild.cli.report import is_expected, message_of
+from pybuild.cli.report import is_expected, report
 from pybuild.cli.table import ago, human_size, parse_time, short_id
 from pybuild.cli.verb import Session, Verb
 
@@ -89,7 +88,7 @@ def rmi(parsed: Parsed, session: Session) -> int:
             except Exception as error:
                 if not is_expected(error):
                     raise
-                print(f"error: {message_of(error)}", file=sys.stderr)
+                report(error, debug=session.debug)
                 failed = True
             else:
                 print("\n".join(lines))

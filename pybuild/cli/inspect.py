@@ -7,7 +7,7 @@ import sys
 
 from pybuild.cli.listing import listing
 from pybuild.cli.options import Parsed, Syntax, flag, usage_error, value
-from pybuild.cli.report import is_expected, message_of
+from pybuild.cli.report import is_expected, report
 from pybuild.cli.table import ago, human_size, parse_time, short_id, shortened
 from pybuild.cli.verb import Session, Verb
 
@@ -67,7 +67,7 @@ def inspect(parsed: Parsed, session: Session) -> int:
     print(_inspected(found, parsed.text("format")), end="")
     sys.stdout.flush()
     for failure in errors:
-        print(f"error: {message_of(failure)}", file=sys.stderr)
+        report(failure, debug=session.debug)
     return 1 if errors else 0
 
 

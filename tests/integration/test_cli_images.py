@@ -1,0 +1,256 @@
+"""The verbs about images: what they print and what they leave."""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from store.root import Store
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def built(pybuild, busybox_image, context: Path) -> str:
+    """Return the ID of an image with two names, of two layers on a base."""
+    (context / "file").write_text("content\n")
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image}\nCOPY file /file\nRUN echo more > /more\n"
+        'ENV A="b c"\nLABEL owner=me\nEXPOSE 80\nCMD ["cat", "/file"]\n'
+    )
+    done = pybuild("build", "-q", "-t", "made:1", "-t", "registry.example/team/made:2", context)
+    return done.stdout.strip()
+
+
+def test_images(pybuild, built: str) -> None:
+    lines = pybuild("images").stdout.splitlines()
+    assert lines[0].split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
+    rows = {tuple(line.split()[:3]) for line in lines[1:]}
+    short = built.removeprefix("sha256:")[:12]
+    assert ("made", "1", short) in rows
+    assert ("registry.example/team/made", "2", short) in rows
+    assert pybuild("images", "-q", "made").stdout == f"{short}\n"
+    assert pybuild("images", "--no-trunc", "-q", "made:1").stdout == f"{built}\n"
+    assert pybuild("images", "-q", "made:7").stdout == ""
+    assert len(pybuild("images", "-q").stdout.split()) == 2
+    (row,) = map(json.loads, pybuild("images", "--format", "json", "made").stdout.splitlines())
+    assert (row["Repository"], row["Tag"], row["ID"]) == ("made", "1", short)
+    template = pybuild("images", "--format", r"{{.Repository}}\t{{.Tag}}", "*/team/made")
+    assert template.stdout == "registry.example/team/made\t2\n"
+
+
+def test_an_image_without_a_name(pybuild, built: str) -> None:
+    pybuild("rmi", "made:1")
+    pybuild("tag", "busybox:test", "registry.example/team/made:2")
+    row = next(line for line in pybuild("images").stdout.splitlines() if "<none>" in line)
+    assert row.split()[:3] == ["<none>", "<none>", built.removeprefix("sha256:")[:12]]
+
+
+def test_inspect(pybuild, built: str) -> None:
+    (seen,) = json.loads(pybuild("inspect", "made:1").stdout)
+    assert seen["Id"] == built
+    assert seen["RepoTags"] == ["made:1", "registry.example/team/made:2"]
+    assert (seen["Os"], seen["Config"]["Cmd"]) == ("linux", ["cat", "/file"])
+    assert seen["Config"]["Labels"] == {"owner": "me"}
+    assert len(seen["RootFS"]["Layers"]) == 3
+    assert seen["Size"] > len("content\n")
+    assert pybuild("inspect", "-f", "{{.Id}}", "made:1", built[7:19]).stdout == f"{built}\n" * 2
+    environment = pybuild("inspect", "-f", "{{range .Config.Env}}{{println .}}{{end}}", "made:1")
+    assert "A=b c\n" in environment.stdout
+
+
+def test_inspect_of_what_is_not_there(pybuild, built: str) -> None:
+    done = pybuild("inspect", "nothing", check=False)
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    assert done.stderr == "error: no such image: nothing\n"
+    done = pybuild("inspect", "nothing", "made:1", check=False)
+    assert done.returncode == 1
+    assert [seen["Id"] for seen in json.loads(done.stdout)] == [built]
+
+
+def test_history(pybuild, built: str) -> None:
+    header, *lines = pybuild("history", "made:1").stdout.splitlines()
+    assert header.split() == ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert lines[0].startswith(built.removeprefix("sha256:")[:12])
+    assert all(line.startswith("<missing>") for line in lines[1:])
+    rows = [
+        json.loads(line)
+        for line in pybuild(
+            "history", "--format", "json", "--no-trunc", "--human=false", "made:1"
+        ).stdout.splitlines()
+    ]
+    assert rows[0]["ID"] == built
+    assert [row["CreatedBy"].split()[0] for row in rows[:6]] == [
+        "CMD",
+        "EXPOSE",
+        "LABEL",
+        "ENV",
+        "RUN",
+        "COPY",
+    ]
+    assert [int(row["Size"]) for row in rows[:6]] == [0, 0, 0, 0, 5, 8]
+    assert int(rows[-1]["Size"]) > 100_000
+
+
+def test_tag_and_rmi(pybuild, built: str, store_root: Path) -> None:
+    pybuild("tag", "made:1", "other")
+    several = pybuild("rmi", built, check=False)
+    assert several.returncode == 1
+    assert "force" in several.stderr
+    assert pybuild("rmi", "other").stdout == "Untagged: other:latest\n"
+    assert "made:1" in pybuild.image_names()
+    done = pybuild("rmi", "nothing", "made:1", check=False)
+    assert (done.returncode, done.stdout) == (1, "Untagged: made:1\n")
+    last = pybuild("rmi", "registry.example/team/made:2").stdout.splitlines()
+    assert last == ["Untagged: registry.example/team/made:2", f"Deleted: {built}"]
+    assert pybuild.image_names() == {"busybox:test"}
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+
+
+def test_rmi_frees_what_only_the_image_had(pybuild, busybox_image, store_root: Path) -> None:
+    (layer,) = os.listdir(store_root / "layers" / "sha256")
+    lines = pybuild("rmi", busybox_image).stdout.splitlines()
+    assert lines[-1] == f"Deleted: sha256:{layer}"
+    assert os.listdir(store_root / "layers" / "sha256") == []
+    assert os.listdir(store_root / "blobs" / "sha256") == []
+
+
+def test_save_and_load(pybuild, built: str, store_root: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar"
+    pybuild("save", "-o", archive, "made:1", "busybox:test")
+    before = json.loads(pybuild("inspect", "made:1").stdout)[0]
+    pybuild("rmi", "-f", built)
+    pybuild("rmi", "busybox:test")
+    pybuild("system", "prune", "-a")
+    assert os.listdir(store_root / "layers" / "sha256") == []
+    loaded = pybuild("load", "-i", archive).stdout.splitlines()
+    assert sorted(loaded) == ["Loaded image: busybox:test", "Loaded image: made:1"]
+    after = json.loads(pybuild("inspect", "made:1").stdout)[0]
+    assert (after["Id"], after["RootFS"]) == (before["Id"], before["RootFS"])
+    assert pybuild("run", "--rm", "made:1").stdout == "content\n"
+    again = pybuild("load", input=archive.read_bytes())
+    assert again.returncode == 0
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+
+
+def test_save_by_id_has_no_name(pybuild, built: str, tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar"
+    pybuild("save", "-o", archive, built)
+    with tarfile.open(archive) as tar:
+        (listed,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+    assert not listed["RepoTags"]
+    pybuild("rmi", "-f", built)
+    assert pybuild("load", "-i", archive).stdout == f"Loaded image ID: {built}\n"
+
+
+def test_save_leaves_no_half_of_a_file(pybuild, busybox_image, tmp_path: Path) -> None:
+    target = tmp_path / "out.tar"
+    target.write_text("precious")
+    done = pybuild("save", "-o", target, busybox_image, "nothing", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: no such image: nothing\n"
+    assert target.read_text() == "precious"
+    assert set(os.listdir(tmp_path)) == {"store", "out.tar"}
+
+
+def test_import_with_changes(pybuild, busybox_rootfs: Path) -> None:
+    done = pybuild(
+        *("import", "-c", 'ENTRYPOINT ["echo"]', "-c", "CMD hello", "-c", "ENV A=1 B=2"),
+        *("-c", "WORKDIR /w", "-m", "made here", busybox_rootfs, "imported"),
+    )
+    (seen,) = json.loads(pybuild("inspect", "imported").stdout)
+    assert done.stdout == f"{seen['Id']}\n"
+    config = seen["Config"]
+    assert config["Entrypoint"] == ["echo"]
+    assert config["Cmd"] == ["/bin/sh", "-c", "hello"]
+    assert {"A=1", "B=2"} <= set(config["Env"])
+    assert (config["WorkingDir"], seen["Comment"]) == ("/w", "made here")
+
+
+def test_import_from_stdin_without_a_name(pybuild) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo("file")
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"x\n"))
+    done = pybuild("import", "-", input=buffer.getvalue())
+    assert pybuild("images", "-q", "--no-trunc").stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "data", "part"),
+    [
+        (["load"], b"this is no archive", "load"),
+        (["load"], b"", "load"),
+        (["import", "-", "x"], b"this is no archive" * 100, "import"),
+        (["load", "-i", "/no/such/file"], None, "/no/such/file: no such file or directory"),
+        (["import", "-c", "RUN x", "/etc/hostname", "x"], None, "not one of CMD, ENTRYPOINT"),
+        (["import", "-c", "CMD [", "/etc/hostname", "x:y:z"], None, "invalid reference"),
+        (["tag", "busybox:test", "UPPER"], None, "must be lower case"),
+        (["tag", "nothing", "x"], None, "no such image: nothing"),
+        (["history", "nothing"], None, "no such image: nothing"),
+        (["save", "nothing"], None, "no such image: nothing"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(
+    pybuild, busybox_image, store_root: Path, words, data, part
+) -> None:
+    def state() -> list[str]:
+        return sorted(
+            str(path.relative_to(store_root))
+            for path in store_root.rglob("*")
+            if not path.is_relative_to(store_root / "locks")
+        )
+
+    before = state()
+    done = pybuild(*words, input=data, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ")
+    assert part in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert "bug in pybuild" not in done.stderr
+    assert state() == before
+
+
+def test_cache_ls(pybuild, built: str) -> None:
+    header, *lines = pybuild("cache", "ls").stdout.splitlines()
+    assert header.split() == ["KEY", "CREATED", "TOOK", "SIZE", "STAGE", "STEP"]
+    assert [line.split()[-1] for line in lines] == ["/more", "/file"]
+    rows = [
+        json.loads(line)
+        for line in pybuild("cache", "ls", "--format", "json").stdout.split("\n")
+        if line
+    ]
+    assert [row["Step"] for row in rows] == ["RUN echo more > /more", "COPY file /file"]
+    pybuild("system", "prune", "-a")
+    assert pybuild("cache", "ls", "-q").stdout == ""
+
+
+def test_damage_is_named(pybuild, busybox_image, store_root: Path) -> None:
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+    with Store.open(store_root) as store:
+        image = store.images.find(busybox_image)
+        path = Path(store.root, "blobs", "sha256", image.id.removeprefix("sha256:"))
+    path.write_bytes(path.read_bytes() + b" ")
+    done = pybuild("system", "check", "--deep", check=False)
+    assert done.returncode == 1
+    assert image.id in done.stdout
+    assert done.stderr.startswith("error: ")
+
+
+def test_info_and_version(pybuild, busybox_image, store_root: Path) -> None:
+    seen = json.loads(pybuild("info", "-f", "json").stdout)
+    assert (seen["root"], seen["images"], seen["mode"]) == (str(store_root), 1, "root")
+    assert pybuild("--version").stdout.startswith("pybuild ")
+    assert "python:" in pybuild("version").stdout
+    assert pybuild("info", "--format", "{{.root}}").stdout == f"{store_root}\n"
+
+
+def test_the_global_root_wins(pybuild, busybox_image, tmp_path: Path) -> None:
+    assert pybuild("--root", tmp_path / "other", "images", "-q").stdout == ""
+    assert pybuild(f"--root={tmp_path}/other", "info", "-f", "{{.root}}").stdout == (
+        f"{tmp_path}/other\n"
+    )
