@@ -101,7 +101,7 @@ Global options:
 
 def run(words: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return the exit code."""
-    _make_printable()
+    _open_standard_streams()
     debug = "--debug" in words
     try:
         code = _run(list(words))
@@ -111,6 +111,10 @@ def run(words: Sequence[str]) -> int:
             report(error, debug=True)
         _drop_output()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        report(error, debug=debug)
+        _drop_output()
+        return exit_code(error)
     return code
 
 
@@ -196,11 +200,24 @@ def _global_options(words: list[str]) -> tuple[Session, list[str]]:
     return Session(root, debug), words
 
 
-def _make_printable() -> None:
-    """Let any name be printed: one that is not in the locale's charset must not stop a verb."""
+def _open_standard_streams() -> None:
+    """Make sure that 0, 1 and 2 are open, and that any name can be printed.
+
+    A closed one would be given to the next file opened, and a container's output would land there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the whole process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
+            # A name that is not in the locale's charset must not stop a verb.
             reconfigure(errors="backslashreplace")
 
 

@@ -20,6 +20,7 @@ _EXIT_CODES = {
     "builder.errors.Canceled": EXIT_INTERRUPTED,
     "builder.errors.BuildError": 1,
     "grammar.errors.GrammarError": 1,
+    "registry_client.errors.RegistryError": 1,
     "runtime.errors.RuntimeFailure": 1,
     "store.errors.StoreError": 1,
     "builtins.OSError": 1,
@@ -89,7 +90,7 @@ def hint_of(error: BaseException) -> str | None:
     if isinstance(hint, str) and hint:
         return hint
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some space or choose another --root"
+        return "the disk is full; free some space, or choose another --root for the store"
     return None
 
 
