@@ -6,6 +6,7 @@ container can write to the host's Python through /proc/<pid>/exe (CVE-2019-5736'
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -44,15 +45,31 @@ def _environment() -> dict[str, str]:
 
 def _sealed_interpreter() -> int:
     """Return a descriptor of the interpreter on a read-only mount of its own."""
+    tree = -1
     try:
         tree = m.open_tree(c.AT_FDCWD, interpreter(), c.OPEN_TREE_CLONE)
-    except PermissionError as error:
+        m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY, 0, c.MS_PRIVATE)
+    except OSError as error:
+        if tree >= 0:
+            os.close(tree)
+        if error.errno == errno.ENOSYS:  # before Linux 5.12
+            return _copied_interpreter()
         raise NotPrivileged(
             f"start launcher: {error.strerror}",
             hint="containers need root (CAP_SYS_ADMIN) on this host",
         ) from error
-    m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY, 0, c.MS_PRIVATE)
     return tree
+
+
+def _copied_interpreter() -> int:
+    """Return a descriptor of a copy of the interpreter in memory, sealed against writing."""
+    fd = os.memfd_create("python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(interpreter(), "rb") as file:
+        while os.sendfile(fd, file.fileno(), None, 1 << 24):
+            pass
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
 
 
 def _clear_of_stdio(fd: int) -> int:
@@ -74,6 +91,7 @@ class Launcher:
         stdio: descriptors that become the container's 0, 1 and 2.
         keep: more descriptors that the launcher inherits under their own numbers.
         """
+        plan["inherited"] = list(keep)
         orders_read, self._orders = os.pipe2(os.O_CLOEXEC)
         self.report, report_write = os.pipe2(os.O_CLOEXEC)
         temporary = [orders_read, report_write]

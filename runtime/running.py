@@ -69,10 +69,10 @@ class Running:
         """Start the container described by `plan`."""
         self._stdio = stdio
         self._poller = select.poll()
+        self._owned = contextlib.ExitStack()  # descriptors of ours to close at the end
         self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
         self._end: tuple[object, ...] | None = None
         self._pidfd = -1
-        self._switch = -1  # the caller's, not ours to close
         self._cancelled = False
         self._terminal: Terminal | None = None
         keep: tuple[int, ...] = ()
@@ -87,7 +87,7 @@ class Running:
                     descriptors = (stdin, *self._outputs(stack))
                 self._launcher = Launcher(plan, descriptors, (*lock_fds, *keep))
             except BaseException:
-                self._close()
+                self._owned.close()
                 raise
         self._watch(self._launcher.report, self._hear)
 
@@ -102,6 +102,7 @@ class Running:
         for number in (1, 2):
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, write_end)
+            self._owned.callback(os.close, read_end)
             self._watch(read_end, self._output_reader(read_end, number))
             ends.append(write_end)
         return ends[0], ends[1]
@@ -111,8 +112,6 @@ class Running:
             data = os.read(fd, _CHUNK)
             if data:
                 self._emit(number, data)
-            else:
-                os.close(fd)
             return bool(data)
 
         return take
@@ -131,24 +130,24 @@ class Running:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         stack.callback(theirs.close)
         plan["tty_socket"] = theirs.fileno()
-        fd = ours.detach()
+        self._owned.callback(ours.close)
 
         def take() -> bool:
-            with socket.socket(fileno=fd) as sock:
-                received = array.array("i")
-                _, extra, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(received.itemsize))
-                for level, kind, data in extra:
-                    if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                        received.frombytes(data)
+            received = array.array("i")
+            _, extra, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(received.itemsize))
+            for level, kind, data in extra:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    received.frombytes(data)
             if received:
                 self._attach_terminal(received[0])
             return False
 
-        self._watch(fd, take)
+        self._watch(ours.fileno(), take)
         return (plan["tty_socket"],)
 
     def _attach_terminal(self, master: int) -> None:
         self._terminal = terminal = Terminal(master, self._poller)
+        self._owned.callback(terminal.close)
 
         def to_output() -> bool:
             data = terminal.read()
@@ -180,25 +179,31 @@ class Running:
         Raises a RuntimeFailure when the command was never started.
         """
         if cancel is not None:
-            self._switch = cancel.fd
             self._watch(cancel.fd, self._cancel)
-        while self._unfinished(cancel):
-            for fd, event in self._poller.poll():
-                if self._terminal is not None and fd == self._terminal.master:
-                    self._terminal.flush()
-                    if event == select.POLLOUT:
-                        continue
-                if fd in self._readers and not self._readers[fd]():
-                    del self._readers[fd]
-                    with contextlib.suppress(OSError, KeyError):
-                        self._poller.unregister(fd)
+        while self._launcher.report in self._readers:
+            self._take(self._poller.poll())
         self._launcher.wait()
+        for fd in (self._stdio.stdin, cancel.fd if cancel else None):
+            if fd in self._readers:
+                self._forget(fd)
+        # Everything that was written is there by now. The end of the pipes is not waited for: a
+        # process that our caller forked meanwhile may hold their other ends for long.
+        while events := self._poller.poll(0):
+            self._take(events)
         return self._conclude()
 
-    def _unfinished(self, cancel: Cancel | None) -> bool:
-        """Tell whether something may still come; our own stdin and the switch do not count."""
-        idle = {self._stdio.stdin, cancel.fd if cancel else None}
-        return any(fd not in idle for fd in self._readers)
+    def _take(self, events: list[tuple[int, int]]) -> None:
+        for fd, event in events:
+            if self._terminal is not None and fd == self._terminal.master:
+                self._terminal.flush()
+                if event == select.POLLOUT:
+                    continue
+            if fd in self._readers and not self._readers[fd]():
+                self._forget(fd)
+
+    def _forget(self, fd: int) -> None:
+        del self._readers[fd]
+        self._poller.unregister(fd)
 
     def _cancel(self) -> bool:
         self._cancelled = True
@@ -216,6 +221,7 @@ class Running:
         if message[0] == "started":
             with contextlib.suppress(OSError):  # it has ended already
                 self._pidfd = pidfd_open(cast(int, message[1]))
+                self._owned.callback(os.close, self._pidfd)
         else:
             self._end = message
         return True
@@ -245,29 +251,12 @@ class Running:
                 select.select([self._pidfd], [], [])
         cgroup.sweep_all()
 
-    def _close(self) -> None:
-        for fd in self._readers:
-            if fd not in (
-                self._stdio.stdin,
-                self._switch,
-                self._terminal and self._terminal.master,
-            ):
-                os.close(fd)
-        self._readers.clear()
-
     def __enter__(self) -> "Running":
         return self
 
     def __exit__(self, *_: object) -> None:
-        report = self._launcher.report
-        for fd in [fd for fd in self._readers if fd == report]:
-            del self._readers[fd]
         self._launcher.__exit__()
-        self._close()
-        if self._terminal is not None:
-            self._terminal.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        self._owned.close()
 
 
 def exit_status(message: tuple[object, ...]) -> ExitStatus:

@@ -17,7 +17,7 @@ from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 from runtime.linux.capabilities import NUMBERS
 from runtime.linux.namespaces import clone3, unshare
-from runtime.linux.process import pidfd_open, pidfd_send_signal, prctl
+from runtime.linux.process import close_range, pidfd_open, pidfd_send_signal, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Launch:
         """Do everything; the last message sent is `failed` or `exited`."""
         prctl(c.PR_SET_DUMPABLE, 0)
         plan: LaunchPlan = receive(self.orders)[0]  # type: ignore[index,assignment]
+        self._close_all_but(plan["inherited"])
         caller = pidfd_open(plan["caller"])
         # The pid could be another process's by now: only a living parent is the caller.
         if os.getppid() != plan["caller"]:
@@ -66,6 +67,15 @@ class Launch:
             send(self.report, self.failure)
         elif status is not None:
             send(self.report, ("exited", *status, *usage))
+
+    def _close_all_but(self, inherited: "list[int]") -> None:
+        """Close what somebody in the caller's process left open to its children."""
+        first = 3
+        for fd in sorted({self.orders, self.report, *inherited}):
+            if fd > first:
+                close_range(first, fd - 1)
+            first = fd + 1
+        close_range(first)
 
     def _fail(self, kind: str, text: str, error: OSError) -> None:
         send(self.report, ("failed", kind, text, error.errno or 0))

@@ -19,6 +19,7 @@ from runtime.errors import (
     CommandNotExecutable,
     CommandNotFound,
     LaunchFailed,
+    NotPrivileged,
     UserNotFound,
     WorkingDirectoryFailed,
 )
@@ -298,6 +299,54 @@ def test_lock_descriptors_are_held_until_the_end(run, tmp_path):
         thread.join()
     assert os.read(read_end, 1) == b""
     os.close(read_end)
+
+
+def test_what_somebody_left_inheritable_is_not_held(run):
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    marker = f"47{os.getpid()}"
+    with Cancel() as cancel:
+        thread = threading.Thread(target=lambda: run(f"sleep {marker}", cancel=cancel))
+        thread.start()
+        until(lambda: alive(marker), "the command runs")
+        os.close(write_end)
+        assert os.read(read_end, 1) == b""  # nobody else has the other end
+        cancel.set()
+        thread.join()
+    os.close(read_end)
+
+
+def test_output_ends_with_the_container(snapshot):
+    """A process that the caller forked meanwhile holds copies of the pipes: no reason to wait."""
+    forked = []
+
+    def take(_fd: int, _data: bytes) -> None:
+        if not forked:
+            forked.append(os.fork())
+            if not forked[0]:
+                time.sleep(60)
+                os._exit(0)
+
+    started = time.monotonic()
+    execution = Execution(snapshot.mount, ("sh", "-c", "echo a; echo b"), env=("PATH=/bin",))
+    assert execute(execution, on_output=take).code == 0
+    assert time.monotonic() - started < 30
+    os.kill(forked[0], signal.SIGKILL)
+    os.waitpid(forked[0], 0)
+
+
+def test_without_privilege(snapshot):
+    """An ordinary user is told what is missing."""
+    child = os.fork()
+    if child == 0:
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        try:
+            execute(Execution(snapshot.mount, ("true",)))
+        except NotPrivileged as error:
+            os._exit(42 if "root" in (error.hint or "") else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
 def test_usage_is_measured(run):

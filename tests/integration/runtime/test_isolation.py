@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import launcher
 from runtime.errors import MountFailed, RuntimeFailure, UserNotFound
 from runtime.launcher import _sealed_interpreter, interpreter
 
@@ -244,6 +245,16 @@ def test_the_interpreter_cannot_be_written_through_proc(tmp_path):
         assert os.path.samestat(os.fstat(fd), os.stat(interpreter()))
     finally:
         os.close(fd)
+
+
+def test_the_interpreter_as_a_sealed_copy(run, monkeypatch):
+    """Before Linux 5.12 there are no read-only detached mounts."""
+    fd = launcher._copied_interpreter()
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"x", 0)
+    monkeypatch.setattr(launcher, "_sealed_interpreter", lambda: os.dup(fd))
+    assert run("echo works").out == "works\n"
+    os.close(fd)
 
 
 def test_command_that_is_the_interpreter_itself(run):
