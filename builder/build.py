@@ -30,6 +30,7 @@ from builder.solve import solve
 from builder.stages import StageList, stages_of
 from builder.treecache import Parse, parse_cached
 from builder.vertex import VertexID
+from grammar import tables
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
 from runtime.executor import Cancel
@@ -71,13 +72,16 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     references = tuple(parse_tag(tag) for tag in request.tags)
     progress = Progress(on_event)
     dockerfile = read_dockerfile(request)
-    stages = parse_dockerfile(store, dockerfile, progress)
+    trees = os.path.join(store.root, "trees")
+    os.makedirs(trees, mode=0o700, exist_ok=True)
+    stages = parse_dockerfile(dockerfile, trees, progress)
     ignore_file, rules = load_ignore_rules(request, dockerfile, progress)
     with store.lease(), journaled(store, request, dockerfile) as row:
         warn = WarnFunction(progress)
         for warning in stages.dockerfile.warnings:
             warn(warning.rule, warning.message, warning.line)
-        plan = plan_build(store, request, stages, platform, warn)
+        with tables.kept_in(trees):
+            plan = plan_build(store, request, stages, platform, warn)
         cache_folder = os.path.join(store.root, "contexts")
         context = open_context(request, ignore_file, rules, cache_folder)
         site = Site(store, context, progress, cancel, row.build_id, dockerfile.name, warn)
@@ -122,12 +126,12 @@ def parse_tag(tag: str) -> Reference:
     return reference
 
 
-def parse_dockerfile(store: Store, dockerfile: DockerfileText, progress: Progress) -> StageList:
+def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress) -> StageList:
     """Parse the Dockerfile as a step of its own. Raises GrammarError with line and caret."""
     step = progress.begin(f"[internal] load build definition from {dockerfile.name}")
     try:
-        folder = os.path.join(store.root, "trees")
-        tree = parse_cached(dockerfile.data, dockerfile.name, folder, parser)
+        with tables.kept_in(trees):
+            tree = parse_cached(dockerfile.data, dockerfile.name, trees, parser)
         stages = stages_of(tree, dockerfile.data)
     except (GrammarError, BuildError) as error:
         step.failed(error)

@@ -73,8 +73,10 @@ def save(path: str, tree: ast.Dockerfile) -> None:
 
 
 def drop_oldest(folder: str) -> None:
-    """Keep the newest trees only."""
+    """Keep the newest trees only; other files in the folder are the grammar's tables."""
     with os.scandir(folder) as entries:
-        found = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
+        found = sorted(
+            (entry.stat().st_mtime_ns, entry.path) for entry in entries if "." not in entry.name
+        )
     for _, path in found[: -_KEPT or None]:
         os.unlink(path)

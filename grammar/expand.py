@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from grammar.errors import ExpansionError, shown
@@ -112,22 +111,9 @@ def _parse(word: str, escape: str) -> _Part:
 
 @cache
 def _reader(escape: str) -> "Lark":
-    from lark import Lark
-    from lark.lexer import PatternRE, TerminalDef
+    from grammar.reader import Grammar, make_reader
 
-    def exchange(terminal: TerminalDef) -> None:
-        if terminal.name in _ESCAPING and isinstance(terminal.pattern, PatternRE):
-            value = terminal.pattern.value.replace(r"\\", re.escape(escape))
-            terminal.pattern = PatternRE(value, terminal.pattern.flags)
-
-    return Lark(
-        files("grammar").joinpath("words.lark").read_text("utf-8"),
-        parser="lalr",
-        lexer="contextual",
-        start="word",
-        transformer=_Parts(),
-        edit_terminals=exchange if escape != "\\" else None,
-    )
+    return make_reader(Grammar("words.lark", ("word",), _ESCAPING), escape, _Parts())
 
 
 class _Parts:

@@ -8,19 +8,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files
 
 from lark import Lark, UnexpectedInput, UnexpectedToken
-from lark.lexer import PatternRE, TerminalDef
 
 from grammar import ast, diagnose, style
 from grammar.errors import DockerfileSyntaxError, shown
 from grammar.leaves import Misread, UnknownFlag
 from grammar.lines import LogicalLine, Source, read, read_one
 from grammar.nodes import callbacks
+from grammar.reader import Grammar, make_reader
 
-# The terminals in which "\" is the escape character of the Dockerfile, and not of JSON or shell.
-_ESCAPING = frozenset({"VALUE", "NAME", "PAIR", "LEGACY_KEY"})
+_GRAMMAR = Grammar(
+    "dockerfile.lark",
+    start=("instruction", "mount"),
+    escaping=frozenset({"VALUE", "NAME", "PAIR", "LEGACY_KEY"}),
+)
 _ONBUILD = re.compile(r"ONBUILD\s+", re.IGNORECASE)
 
 
@@ -104,20 +106,7 @@ def _located(fault: Misread, line: LogicalLine, source: Source) -> DockerfileSyn
 def _reader(escape: str) -> Lark:
     """Return the parser of instructions for one escape character."""
 
-    def exchange(terminal: TerminalDef) -> None:
-        if terminal.name in _ESCAPING and isinstance(terminal.pattern, PatternRE):
-            value = terminal.pattern.value.replace(r"\\", re.escape(escape))
-            terminal.pattern = PatternRE(value, terminal.pattern.flags)
-
-    return Lark(
-        files("grammar").joinpath("dockerfile.lark").read_text("utf-8"),
-        parser="lalr",
-        lexer="contextual",
-        start=["instruction", "mount"],
-        maybe_placeholders=True,
-        transformer=callbacks(escape, _mount_fields),
-        edit_terminals=exchange if escape != "\\" else None,
-    )
+    return make_reader(_GRAMMAR, escape, callbacks(escape, _mount_fields))
 
 
 def _mount_fields(value: str) -> Sequence[str]:

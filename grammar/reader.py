@@ -1,0 +1,47 @@
+"""Lark parsers for the two grammars, made ready for one escape character."""
+
+import re
+from collections.abc import Set
+from dataclasses import dataclass
+from importlib.resources import files
+
+from lark import Lark
+from lark.lexer import PatternRE, TerminalDef
+
+from grammar import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A grammar file of this package.
+
+    escaping: the terminals in which "\\" is the Dockerfile's escape character, and not JSON's or
+    the shell's.
+    """
+
+    file: str
+    start: tuple[str, ...]
+    escaping: Set[str]
+
+
+def make_reader(grammar: Grammar, escape: str, callbacks: object) -> Lark:
+    """Return the parser of `grammar` for one escape character; `callbacks` has its rules."""
+
+    def exchange(terminal: TerminalDef) -> None:
+        if terminal.name in grammar.escaping and isinstance(terminal.pattern, PatternRE):
+            value = terminal.pattern.value.replace(r"\\", re.escape(escape))
+            terminal.pattern = PatternRE(value, terminal.pattern.flags)
+
+    folder = tables.folder()
+    # Lark names neither the callbacks nor the exchanged terminals in what it keeps.
+    kept = f"{folder}/{grammar.file}.{ord(escape)}" if folder else False
+    return Lark(
+        files("grammar").joinpath(grammar.file).read_text("utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        start=list(grammar.start),
+        maybe_placeholders=True,
+        transformer=callbacks,
+        edit_terminals=exchange if escape != "\\" else None,
+        cache=kept,
+    )
