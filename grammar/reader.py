@@ -33,8 +33,9 @@ def make_reader(grammar: Grammar, escape: str, callbacks: object) -> Lark:
             terminal.pattern = PatternRE(value, terminal.pattern.flags)
 
     folder = tables.folder()
-    # Lark names neither the callbacks nor the exchanged terminals in what it keeps.
-    kept = f"{folder}/{grammar.file}.{ord(escape)}" if folder else False
+    usual = escape == "\\"
+    # Lark cannot keep tables whose terminals were exchanged.
+    kept = f"{folder}/{grammar.file}" if folder and usual else False
     return Lark(
         files("grammar").joinpath(grammar.file).read_text("utf-8"),
         parser="lalr",
@@ -42,6 +43,6 @@ def make_reader(grammar: Grammar, escape: str, callbacks: object) -> Lark:
         start=list(grammar.start),
         maybe_placeholders=True,
         transformer=callbacks,
-        edit_terminals=exchange if escape != "\\" else None,
+        edit_terminals=None if usual else exchange,
         cache=kept,
     )
