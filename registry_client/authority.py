@@ -104,12 +104,19 @@ class Authority:
             # A token may be replaced by a fresh one; a wrong password stays wrong.
             return chosen.scheme == "bearer" and sent.startswith("Bearer ")
 
-    def log_in(self, challenge: Challenge, what: str) -> str:
-        """Ask the realm for a token with our credentials; return its identity token, if it has one.
+    @property
+    def challenge(self) -> Challenge | None:
+        """What the registry asks for, None when it asks for nothing (or was not asked)."""
+        return self._challenge
+
+    def identity_token(self, challenge: Challenge, what: str) -> str:
+        """Show the realm our credentials; return the token that stands for them, "" without one.
 
         Raises Unauthorized, TryAgain.
         """
         answer = self._ask(challenge, (), what, offline=True)
+        if not (_text(answer, "token") or _text(answer, "access_token")):
+            raise RegistryError(f"{what}: {_realm_host(challenge)} gave no token")
         return _text(answer, "refresh_token")
 
     def _fetch(self, challenge: Challenge, scopes: Scopes, what: str) -> _Token:

@@ -84,16 +84,13 @@ def stream(
     patience = blob.repository.client.patience
     done = failures = done_before = 0
     with_range = True
-    # An empty blob is asked for too: it has to be there.
-    while not done or done < blob.descriptor.size_bytes:
+    while True:
         try:
             with contextlib.closing(_pieces_from(blob, done, with_range=with_range)) as chunks:
                 for chunk in chunks:
                     done += len(chunk)
                     on_bytes(done)
                     yield chunk
-            if not blob.descriptor.size_bytes:
-                break
         except _NoRange:
             with_range = False
         except TryAgain as again:
@@ -103,6 +100,8 @@ def stream(
             on_retry(str(again.error))
             patience.wait(failures, again)
             failures += 1
+        else:
+            return
 
 
 class _NoRange(Exception):

@@ -1,0 +1,192 @@
+"""Blobs to a registry: asked for, mounted from a neighbour, sent, gone on with after a loss.
+
+The bytes go from the blob's file to the network in pieces. Addresses that the registry gives are
+used as they are. Source: distribution-spec, "Pushing blobs"; docker distribution `api.md` for the
+query of an upload's progress.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import BinaryIO
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from registry_client import blobs
+from registry_client.client import Call, scope
+from registry_client.errors import BadStatus, NotFound, RegistryError
+from registry_client.events import Outcome
+from registry_client.manifests import Repository
+from registry_client.transport import TryAgain, target_of
+from store.digest import Digest
+
+_PIECE_BYTES = 1 << 18
+_RENEWED_BY_BYTES = 1 << 20  # so much progress counts as a new beginning
+_CREATED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.OK)
+_RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A blob to be at a repository. file: its bytes, open. what: begins every error about it.
+
+    source: another repository of the same registry that may have it, or empty.
+    """
+
+    repository: Repository
+    digest: Digest
+    size_bytes: int
+    file: BinaryIO
+    what: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The bytes of a blob from an offset on, as the body of a request."""
+
+    upload: Upload
+    start: int
+    on_bytes: Callable[[int], object]
+
+    def __len__(self) -> int:
+        return self.upload.size_bytes - self.start
+
+    def __iter__(self) -> Iterator[bytes]:
+        at, end = self.start, self.upload.size_bytes
+        fd = self.upload.file.fileno()
+        while at < end:
+            piece = os.pread(fd, min(_PIECE_BYTES, end - at), at)
+            if not piece:
+                raise RegistryError(f"{self.upload.what}: its file is too short")
+            at += len(piece)
+            yield piece
+            self.on_bytes(at)
+
+
+def send(
+    upload: Upload,
+    on_bytes: Callable[[int], object] = lambda _done: None,
+    on_retry: Callable[[str], object] = lambda _cause: None,
+) -> tuple[Outcome, str]:
+    """Bring a blob to a repository; return how it got there, and from which one where mounted.
+
+    on_bytes: called with the number of bytes sent so far, on_retry with the cause of each new
+    attempt. Raises Unauthorized, BadStatus, Unreachable, ….
+    """
+    if blobs.exists(upload.repository, upload.digest, upload.what):
+        return Outcome.EXISTS, ""
+    location = None
+    if upload.source:
+        is_mounted, location = _mount(upload)
+        if is_mounted:
+            return Outcome.MOUNTED, upload.source
+    patience = upload.repository.client.patience
+    failures = start = 0
+    while True:
+        try:
+            if location is None:
+                location, start = _begin(upload), 0
+            _send_from(upload, location, start, on_bytes)
+        except (TryAgain, NotFound) as failure:
+            again = failure if isinstance(failure, TryAgain) else TryAgain(failure)
+            on_retry(str(again.error))
+            patience.wait(failures, again)
+            started = start
+            location, start = _resumed(upload, location)
+            failures = 0 if start - started >= _RENEWED_BY_BYTES else failures + 1
+        else:
+            return Outcome.PUSHED, ""
+
+
+def _call(upload: Upload, method: str, path: str, **more: object) -> Call:
+    scopes = upload.repository.scopes
+    return Call(method, path, upload.what, scopes, **more)  # type: ignore[arg-type]
+
+
+def _begin(upload: Upload) -> str:
+    """Open an upload and return its address."""
+    path = f"/v2/{upload.repository.name}/blobs/uploads/"
+    call = _call(upload, "POST", path, body=b"", accepted=(HTTPStatus.ACCEPTED,))
+    return _location(upload, upload.repository.client.ask_once(call))
+
+
+def _mount(upload: Upload) -> tuple[bool, str | None]:
+    """Ask for a blob of another repository: whether it is there now, else an upload's address."""
+    repository = upload.repository
+    query = f"mount={quote(upload.digest)}&from={quote(upload.source)}"
+    scopes = tuple(sorted({*repository.scopes, scope(upload.source, "pull")}))
+    accepted = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+    path = f"/v2/{repository.name}/blobs/uploads/?{query}"
+    try:
+        response = repository.client.ask(Call("POST", path, upload.what, scopes, {}, b"", accepted))
+    except BadStatus:
+        return False, None  # perhaps we may not read there; sending is still possible
+    if response.status_code == HTTPStatus.CREATED:
+        response.close()
+        return True, None
+    return False, _location(upload, response)
+
+
+def _location(upload: Upload, response: requests.Response) -> str:
+    response.close()
+    location = response.headers.get("Location")
+    if not location:
+        raise BadStatus(
+            f"{upload.what}: the registry names no address to send it to", response.status_code
+        )
+    return target_of(response.url, location, upload.what)
+
+
+def _send_from(
+    upload: Upload, location: str, start: int, on_bytes: Callable[[int], object]
+) -> None:
+    """Send what is missing and close the upload."""
+    part = _Part(upload, start, on_bytes)
+    headers = {"Content-Type": "application/octet-stream"}
+    if start:
+        # The rest of a broken upload goes as a chunk of its own.
+        span = {"Content-Range": f"{start}-{upload.size_bytes - 1}"}
+        call = _call(
+            upload,
+            "PATCH",
+            location,
+            headers=headers | span,
+            body=part,
+            accepted=(HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT),
+        )
+        location = _location(upload, upload.repository.client.ask_once(call))
+        body: bytes | _Part = b""
+    else:
+        body = part if len(part) else b""
+    joint = "&" if urlsplit(location).query else "?"
+    call = _call(
+        upload,
+        "PUT",
+        f"{location}{joint}digest={quote(upload.digest)}",
+        headers=headers,
+        body=body,
+        accepted=_CREATED,
+    )
+    upload.repository.client.ask_once(call).close()
+
+
+def _resumed(upload: Upload, location: str | None) -> tuple[str | None, int]:
+    """Return where a broken upload goes on: its address and offset, None to begin anew."""
+    if location is None:
+        return None, 0
+    call = _call(upload, "GET", location, accepted=(HTTPStatus.NO_CONTENT,))
+    try:
+        response = upload.repository.client.ask_once(call)
+    except (TryAgain, RegistryError):
+        return None, 0
+    response.close()
+    found = _RANGE.match(response.headers.get("Range", ""))
+    there = int(found[1]) + 1 if found else 0
+    # docker's registry says 0-0 for nothing: one byte more or less is not worth a guess.
+    if not 1 < there < upload.size_bytes:
+        return None, 0
+    return _location(upload, response) if response.headers.get("Location") else location, there
