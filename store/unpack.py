@@ -345,10 +345,9 @@ class Unpacker:
         status = place.status()
         if status is None:
             return
-        whiteout = self._policy.whiteouts and is_whiteout(status)
         if stat.S_ISDIR(status.st_mode):
             self._forget_below(place.path)
-        elif whiteout or self._policy.lost is None or not status.st_size:
+        elif self._policy.lost is None or not (status.st_size and stat.S_ISREG(status.st_mode)):
             os.unlink(place.name, dir_fd=place.fd)
             self.contents.whiteouts.pop(place.path, None)
             return
