@@ -43,19 +43,14 @@ def run(store: Store, request: RunRequest, on_created: Callable[[str], None] | N
     Raises ImageMissing, ContainerError, and RuntimeFailure when the command could not be started;
     nothing is kept of the container then.
     """
-    folders = _host_folders(request)
     with store.lease():
-        record = _created(store, request)
-        try:
-            active = store.snapshots.prepare(_chain(record), stubs=True)
-        except BaseException:
-            records.delete(store.root, record.id)
-            raise
+        draft = _draft(store, request)
+        folders = _host_folders(request)
+        active = store.snapshots.prepare(_chain(draft), stubs=True)
     with active:
+        record = _entered(store, replace(draft, snapshot=active.id), request.name)
         try:
-            record = replace(record, snapshot=active.id, state=records.RUNNING, started=_now())
-            records.save(store.root, record)
-            if not request.remove:
+            if not record.remove:
                 active.keep()  # now, so that it is there even if we are killed meanwhile
             if on_created is not None:
                 on_created(record.id)
@@ -65,7 +60,7 @@ def run(store: Store, request: RunRequest, on_created: Callable[[str], None] | N
             active.discard()
             records.delete(store.root, record.id)
             raise
-        if request.remove:
+        if record.remove:
             active.discard()
             records.delete(store.root, record.id)
         else:
@@ -118,13 +113,13 @@ def settled(store: Store, record: ContainerRecord) -> ContainerRecord | None:
     Its container died with it: the record says so from now on, or goes when nothing of the
     container was to be kept (None).
     """
-    if record.state == records.EXITED or _is_alive(store, record):
+    if record.state == records.EXITED or records.is_alive(store.root, record):
         return record
     # A supervisor writes how it ended before it lets go of the lock: only now is that certain.
     current = records.load(store.root, record.id)
     if current is None or current.state == records.EXITED:
         return current
-    if current.remove or current.state == records.CREATED:
+    if current.remove:
         _forget(store, current)
         return None
     lost = replace(
@@ -144,7 +139,7 @@ def remove(store: Store, name: str, *, force: bool) -> None:
     force: kill it first; one that does not exist is an error still.
     """
     record = records.find(store.root, name)
-    if _is_alive(store, record):
+    if records.is_alive(store.root, record):
         if not force:
             raise ContainerError(
                 f"remove container {name}: it is running", hint="stop it first, or use --force"
@@ -197,20 +192,25 @@ def inspected(store: Store, name: str) -> dict[str, object] | None:
     }
 
 
-def _created(store: Store, request: RunRequest) -> ContainerRecord:
-    """Write the record of a new container and return it. The caller holds a lease."""
+def _draft(store: Store, request: RunRequest) -> ContainerRecord:
+    """Return the record of a new container, without its name and snapshot.
+
+    The caller holds a lease.
+    """
     image = _image(store, request.image)
     container_id = secrets.token_hex(32)
     hostname = _hostname(request, container_id)
     config = image.config.config
-    record = ContainerRecord(
+    now = _now()
+    return ContainerRecord(
         id=container_id,
         name="",
         image_id=image.id,
         image_name=request.image,
         args=command_of(config, request),
         layers=image.config.diff_ids,
-        created=_now(),
+        created=now,
+        started=now,
         supervisor_pid=os.getpid(),
         supervisor_start=_start_time(os.getpid()),
         env=environment_of(config, request, hostname),
@@ -225,9 +225,14 @@ def _created(store: Store, request: RunRequest) -> ContainerRecord:
         read_only=request.read_only,
         remove=request.remove,
     )
+
+
+def _entered(store: Store, draft: ContainerRecord, name: str | None) -> ContainerRecord:
+    """Give a container its name and write its record. Raises ContainerError for a taken name."""
     with store.lock("containers"):
-        record = replace(record, name=_free_name(store, request.name))
-        records.save(store.root, record)
+        record = replace(draft, name=_free_name(store, name))
+        # What is not to be kept need not survive a power cut, and the disk's answer takes time.
+        records.save(store.root, record, durable=not record.remove)
     return record
 
 
@@ -319,13 +324,6 @@ def _execute(execution: Execution) -> int:
     return (execute_in_foreground if is_main else execute)(execution).code
 
 
-def _is_alive(store: Store, record: ContainerRecord) -> bool:
-    if record.snapshot:
-        return records.is_alive(store.root, record)
-    # Between its record and its snapshot there is only the process that makes it.
-    return _start_time(record.supervisor_pid) == record.supervisor_start
-
-
 def _stop(store: Store, record: ContainerRecord) -> None:
     """End a running container through its supervisor, and wait until nothing of it runs.
 
@@ -338,7 +336,7 @@ def _stop(store: Store, record: ContainerRecord) -> None:
             os.kill(pid, number)
         deadline = time.monotonic() + (_STOP_S if number == signal.SIGKILL else _STOP_S / 20)
         while time.monotonic() < deadline:
-            if not _is_alive(store, record):
+            if not records.is_alive(store.root, record):
                 return
             time.sleep(_POLL_S)
     raise ContainerError(f"remove container {record.name}: it does not end")

@@ -1,7 +1,7 @@
 """Container records: one JSON file each in the store's containers/, which anyone can read.
 
-Owns their form and their names. A record is written before anything is mounted and names the
-layers and the snapshot that the container needs, so that garbage collection keeps them. A
+Owns their form and their names. A record is written before anything is mounted, and names the
+layers and the snapshot that the container needs: garbage collection keeps them. A
 container lives as long as the flock of its snapshot is held: no pid tells that safely.
 """
 
@@ -18,7 +18,7 @@ from pybuild.errors import ContainerError
 
 VERSION = 1
 
-CREATED, RUNNING, EXITED = "created", "running", "exited"
+RUNNING, EXITED = "running", "exited"
 
 _ADJECTIVES = (
     "able agile amber bold brave bright calm clever cosy crisp daring deft eager fair gentle glad"
@@ -37,10 +37,10 @@ _SURNAMES = (
 class ContainerRecord:
     """A container that exists.
 
-    layers: diff_ids of its image, base first. snapshot: its writable tree, empty before it is
-    made. created, started, finished: RFC 3339 in UTC, empty before. supervisor_pid and
-    supervisor_start (of /proc/pid/stat): the process that runs it. args: what is executed.
-    remove: nothing is to be kept once it has ended.
+    layers: diff_ids of its image, base first. snapshot: its writable tree. state: running until
+    its supervisor says `exited`. created, started, finished: RFC 3339 in UTC, or empty.
+    supervisor_pid and supervisor_start (of /proc/pid/stat): the process that runs it.
+    args: what is executed. remove: nothing is to be kept once it has ended.
     """
 
     id: str
@@ -51,7 +51,7 @@ class ContainerRecord:
     layers: tuple[str, ...]
     created: str
     snapshot: str = ""
-    state: str = CREATED
+    state: str = RUNNING
     started: str = ""
     finished: str = ""
     exit_code: int = 0
@@ -71,17 +71,26 @@ class ContainerRecord:
     remove: bool = False
 
 
-def save(root: str, record: ContainerRecord) -> None:
-    """Write `record`, replacing what was there at once.
+def save(root: str, record: ContainerRecord, *, durable: bool = True) -> None:
+    """Write `record`, replacing what was there at once; `durable` waits for the disk.
 
     Raises StoreError when the disk refuses.
     """
     from store.errors import disk_errors
-    from store.folder import Folder, write_durably
+    from store.folder import Folder, write_all, write_durably
 
     text = json.dumps({"version": VERSION, **asdict(record)}, indent=2, ensure_ascii=True) + "\n"
+    folder, path = Folder(root), _path(root, record.id)
     with disk_errors(f"write record of container {record.id[:12]}", root):
-        write_durably(Folder(root), _path(root, record.id), text.encode())
+        if durable:
+            write_durably(folder, path, text.encode())
+            return
+        scratch = folder.scratch_file()
+        try:
+            write_all(scratch.fd, text.encode())
+            os.rename(scratch.path, path)
+        finally:
+            os.close(scratch.fd)
 
 
 def delete(root: str, container_id: str) -> None:
