@@ -43,9 +43,12 @@ def images(store: Store, pattern: str | None = None) -> list[tuple[Image, tuple[
     pattern: only names that it matches, as `debian`, `debian:12` or `web/*`; None for all images,
     those without a name too.
     """
+    from store.reference import Reference
+
     found = []
     for image in store.images.list():
-        names = tuple(r for r in image.references if pattern is None or _fits(r, pattern))
+        fitting = (r for r in image.references if pattern is None or _fits(r, pattern))
+        names = tuple(sorted(fitting, key=Reference.familiar))
         if names or pattern is None:
             found.append((image, names))
     found.sort(key=lambda pair: (pair[0].config.created or "", pair[0].id), reverse=True)
@@ -94,11 +97,10 @@ def describe(image: Image) -> dict[str, object]:
     """Return what docker's `inspect` says about `image`, as JSON values."""
     config = image.config
     comment = next((h.comment for h in reversed(config.history) if h.comment), "")
-    tagged = [r for r in image.references if r.tag]
     described: dict[str, object] = {
         "Id": image.id,
-        "RepoTags": [r.familiar() for r in tagged],
-        "RepoDigests": [r.familiar() for r in image.references if r.digest],
+        "RepoTags": sorted(r.familiar() for r in image.references if r.tag),
+        "RepoDigests": sorted(r.familiar() for r in image.references if r.digest),
         "Comment": comment,
         "Created": config.created or "",
         "Author": config.author,
