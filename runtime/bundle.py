@@ -172,17 +172,6 @@ def make_spec(config: ContainerConfig, options: RunOptions, root: int | None = N
     Raises InvalidSpec or UserNotFound.
     """
     privileged = options.privileged
-    mounts: list[Mount] = defaults.mounts(privileged=privileged)
-    for bind in sorted(options.mounts, key=lambda b: b.target.rstrip("/").count("/")):
-        access = "ro" if bind.read_only else "rw"
-        mounts.append(
-            {
-                "destination": bind.target,
-                "type": "bind",
-                "source": bind.source,
-                "options": ["rbind", access, "rprivate"],
-            }
-        )
     kinds: list[NamespaceType] = ["pid", "mount", "ipc", "uts", "cgroup"]
     if options.network == "none":
         kinds.append("network")
@@ -194,7 +183,7 @@ def make_spec(config: ContainerConfig, options: RunOptions, root: int | None = N
         "root": {"path": options.rootfs, "readonly": options.read_only},
         "process": _process(config, options, root),
         "hostname": options.hostname,
-        "mounts": mounts,
+        "mounts": defaults.mounts(privileged=privileged) + _binds(options),
         "linux": {
             "namespaces": namespaces,
             "devices": host_devices() if privileged else [],
@@ -208,6 +197,18 @@ def make_spec(config: ContainerConfig, options: RunOptions, root: int | None = N
     if options.seccomp and not privileged:
         spec["linux"]["seccomp"] = oci_seccomp(defaults.seccomp_profile(), options.capabilities)
     return spec
+
+
+def _binds(options: RunOptions) -> list[Mount]:
+    return [
+        {
+            "destination": bind.target,
+            "type": "bind",
+            "source": bind.source,
+            "options": ["rbind", "ro" if bind.read_only else "rw", "rprivate"],
+        }
+        for bind in sorted(options.mounts, key=lambda b: b.target.rstrip("/").count("/"))
+    ]
 
 
 def _process(config: ContainerConfig, options: RunOptions, root: int | None) -> Process:

@@ -72,6 +72,9 @@ DEV_LINKS = (
 )
 
 
+_STRICT = ("nosuid", "noexec", "nodev")
+
+
 def devices() -> list[Device]:
     """Return the device nodes that every container has."""
     return [
@@ -109,12 +112,7 @@ def mounts(*, shm_bytes: int = 64 << 20, privileged: bool = False) -> list[Mount
     """Return the file systems that every container has, in the order of mounting."""
     read_only = [] if privileged else ["ro"]
     return [
-        {
-            "destination": "/proc",
-            "type": "proc",
-            "source": "proc",
-            "options": ["nosuid", "noexec", "nodev"],
-        },
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": list(_STRICT)},
         {
             "destination": "/dev",
             "type": "tmpfs",
@@ -131,25 +129,20 @@ def mounts(*, shm_bytes: int = 64 << 20, privileged: bool = False) -> list[Mount
             "destination": "/sys",
             "type": "sysfs",
             "source": "sysfs",
-            "options": ["nosuid", "noexec", "nodev", *read_only],
+            "options": [*_STRICT, *read_only],
         },
         {
             "destination": "/sys/fs/cgroup",
             "type": "cgroup",
             "source": "cgroup",
-            "options": [*read_only, "nosuid", "noexec", "nodev"],
+            "options": [*_STRICT, *read_only],
         },
-        {
-            "destination": "/dev/mqueue",
-            "type": "mqueue",
-            "source": "mqueue",
-            "options": ["nosuid", "noexec", "nodev"],
-        },
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": [*_STRICT]},
         {
             "destination": "/dev/shm",
             "type": "tmpfs",
             "source": "shm",
-            "options": ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"],
+            "options": [*_STRICT, "mode=1777", f"size={shm_bytes}"],
         },
     ]
 

@@ -15,15 +15,8 @@ from runtime.errors import InvalidSpec
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.linux import constants as c
 from runtime.linux.seccomp import filter_for
-from runtime.plan import (
-    LaunchPlan,
-    MountPlan,
-    directory_plan,
-    launch_plan,
-    mount_of,
-    mount_plan,
-    root_plan,
-)
+from runtime.plan import LaunchPlan, launch_plan
+from runtime.rootfs import MountPlan, directory_plan, mount_of, mount_plan, root_plan
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
 from runtime.spec import from_json
 from store.mount import OverlayMount

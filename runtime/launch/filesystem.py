@@ -18,7 +18,8 @@ from runtime.linux import overlay
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.launch.stubs import Stub
-    from runtime.plan import DevicePlan, MountPlan, RootPlan
+    from runtime.plan import DevicePlan
+    from runtime.rootfs import MountPlan, RootPlan
 
 
 def open_root(root: "RootPlan") -> int:

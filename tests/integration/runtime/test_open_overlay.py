@@ -9,7 +9,7 @@ import pytest
 from runtime import mounting
 from runtime.errors import InvalidSpec, MountFailed
 from runtime.mounting import open_overlay
-from runtime.plan import root_plan
+from runtime.rootfs import root_plan
 from store.mount import OverlayMount
 
 pytestmark = pytest.mark.kernel

@@ -10,7 +10,8 @@ from runtime.errors import InvalidSpec
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.executor import plan_of
 from runtime.linux import constants as c
-from runtime.plan import cgroup_plan, launch_plan, mount_of, root_plan
+from runtime.plan import cgroup_plan, launch_plan
+from runtime.rootfs import mount_of, root_plan
 from store.mount import OverlayMount
 
 MOUNT = OverlayMount("/store", ("l/2", "l/1"), "s/fs", "s/work", "stubs")
