@@ -41,10 +41,12 @@ def padding(size_bytes: int) -> bytes:
 def encode(header: Header) -> bytes:
     """Return the blocks that announce one entry: a ustar header, a PAX one before it if needed."""
     split = _split(header.name)
-    records = _pax_records(header, split is not None)
-    if not records:
-        assert split is not None
+    records = _pax_records(header)
+    if not records and split is not None:
         return _ustar(header, *split)
+    # With PAX the name is not cut into two, as in Go.
+    if len(header.name) > 100 or not header.name.isascii():
+        records = _with_text(records, b"path", header.name)
     return _pax(header.name, records) + _ustar(_clipped(header), _ascii(header.name)[:100], b"")
 
 
@@ -86,17 +88,9 @@ def _split(name: bytes) -> tuple[bytes, bytes] | None:
     return name[cut + 1 :], name[:cut]
 
 
-def _pax_records(header: Header, name_fits: bool) -> list[tuple[bytes, bytes]]:
-    """Return what ustar cannot hold, sorted by key."""
+def _pax_records(header: Header) -> list[tuple[bytes, bytes]]:
+    """Return what ustar cannot hold but for the name, sorted by key."""
     records = [(XATTR + key, value) for key, value in header.xattrs]
-    texts = []
-    if not name_fits:
-        texts.append((b"path", header.name))
-    if len(header.target) > 100 or not header.target.isascii():
-        texts.append((b"linkpath", header.target))
-    if any(not _is_utf8(value) for _, value in texts):
-        texts.append((b"hdrcharset", b"BINARY"))
-    records += texts
     for key, value, limit in (
         (b"uid", header.uid, _OCTAL_7),
         (b"gid", header.gid, _OCTAL_7),
@@ -105,7 +99,17 @@ def _pax_records(header: Header, name_fits: bool) -> list[tuple[bytes, bytes]]:
     ):
         if not 0 <= value <= limit:
             records.append((key, b"%d" % value))
+    if len(header.target) > 100 or not header.target.isascii():
+        return _with_text(records, b"linkpath", header.target)
     return sorted(records)
+
+
+def _with_text(
+    records: list[tuple[bytes, bytes]], key: bytes, text: bytes
+) -> list[tuple[bytes, bytes]]:
+    """Add a name; one that is not UTF-8 goes as raw bytes, and is announced as such."""
+    charset = [] if _is_utf8(text) else [(b"hdrcharset", b"BINARY")]
+    return sorted({*records, *charset, (key, text)})
 
 
 def _clipped(header: Header) -> Header:

@@ -31,6 +31,7 @@ class Unpacker:
     def __init__(self, root_fd: int, policy: Policy) -> None:
         self._policy = policy
         self._references = 0
+        self._is_root = os.geteuid() == 0
         self.contents = Contents()
         self._tree = Tree(root_fd, self._make_missing)
         self._directory_times: dict[bytes, int] = {}
@@ -179,7 +180,7 @@ class Unpacker:
                         write_all(fd, piece)
             self.contents.content_bytes += member.size_bytes
             # After the data: a write takes security.capability away, a chown the setuid bit.
-            if member.uid or member.gid:
+            if self._owns(member):
                 os.fchown(fd, member.uid, member.gid)
             os.fchmod(fd, member.mode)
             if member.xattrs:
@@ -189,6 +190,13 @@ class Unpacker:
             raise refused(member, f"time {member.mtime_ns} ns is out of range") from error
         finally:
             os.close(fd)
+
+    def _owns(self, member: Member) -> bool:
+        """Tell whether an owner has to be set: below a setgid directory root's files have another.
+
+        Without root all belongs to one user, who stands for root.
+        """
+        return self._is_root or bool(member.uid or member.gid)
 
     def _create(self, place: Place) -> int:
         try:
@@ -232,10 +240,7 @@ class Unpacker:
             os.mkdir(place.name, 0o700, dir_fd=place.fd)
             if status is not None and is_whiteout(status):
                 self._make_opaque(place)
-            fresh = True
-        else:
-            fresh = False
-        if member.uid or member.gid or not fresh:
+        if self._owns(member):
             os.chown(place.name, member.uid, member.gid, dir_fd=place.fd, follow_symlinks=False)
         os.chmod(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
@@ -263,7 +268,7 @@ class Unpacker:
         self._finish_special(place, member)
 
     def _finish_special(self, place: Place, member: Member) -> None:
-        if member.uid or member.gid:
+        if self._owns(member):
             os.chown(place.name, member.uid, member.gid, dir_fd=place.fd, follow_symlinks=False)
         if member.kind != b"2":
             os.chmod(place.name, member.mode, dir_fd=place.fd)
@@ -324,6 +329,8 @@ class Unpacker:
             self.contents.whiteouts.pop(place.path, None)
         os.mkdir(place.name, 0o755, dir_fd=place.fd)
         os.chmod(place.name, 0o755, dir_fd=place.fd)
+        if self._is_root:
+            os.chown(place.name, 0, 0, dir_fd=place.fd, follow_symlinks=False)
         self.contents.missing.add(place.path)
         self._directory_times[place.path] = 0
         if status is not None:
