@@ -1,6 +1,17 @@
 """`python -m pybuild` and the console script."""
 
+import os
 import sys
+
+
+def forget_working_directory() -> None:
+    """Take the working directory off the import path, where `python -m` puts it.
+
+    A project may well have folders called store, runtime or builder: they must not become ours.
+    """
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if sys.path and sys.path[0] in ("", os.getcwd()) and os.path.abspath(sys.path[0]) != ours:
+        del sys.path[0]
 
 
 def main() -> int:
@@ -11,4 +22,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    forget_working_directory()
     sys.exit(main())

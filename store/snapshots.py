@@ -246,6 +246,17 @@ class Active:
         self._kept = True
         return self.id
 
+    def unlease(self) -> None:
+        """Let garbage collection in while the snapshot is open.
+
+        Only for one whose layers a container's record names: its lock keeps the snapshot itself.
+        It cannot be committed afterwards.
+        """
+        self._check_open("unlease")
+        if self._held.lease_fd >= 0:
+            os.close(self._held.lease_fd)
+            self._held.lease_fd = -1
+
     def discard(self) -> None:
         """Throw the snapshot away; the caller has unmounted it. Again is fine."""
         if self._held.folder_fd < 0:
@@ -262,6 +273,8 @@ class Active:
         hold, DiskFull; then the snapshot is still there, to be discarded.
         """
         self._check_open("commit")
+        if self._held.lease_fd < 0:
+            raise StoreError(f"commit snapshot {self.id}: it was opened to garbage collection")
         self._refuse_survivors()
         with disk_errors("commit layer", self._path):
             folder = f"{self._path}/layer"

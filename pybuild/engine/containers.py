@@ -52,6 +52,7 @@ def run(store: Store, request: RunRequest, on_created: Callable[[str], None] | N
         try:
             if not record.remove:
                 active.keep()  # now, so that it is there even if we are killed meanwhile
+            active.unlease()  # a container may live for months; its record names its layers
             if on_created is not None:
                 on_created(record.id)
             code = _execute(_execution(record, request, active, folders))

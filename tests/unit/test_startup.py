@@ -54,3 +54,18 @@ def test_a_verb_imports_nothing_heavy(words: tuple[str, ...], tmp_path: Path) ->
 def test_the_probe_sees_what_is_imported(tmp_path: Path) -> None:
     modules = imported_by(tmp_path / "store", "version")
     assert {"sys", "os", "pybuild"} <= modules
+
+
+def test_folders_of_the_working_directory_do_not_become_our_packages(tmp_path: Path) -> None:
+    for name in ("store", "runtime", "builder", "grammar"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pybuild", "images"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYBUILD_ROOT": str(tmp_path / "root")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,7 +9,7 @@ from store.archive import export_docker
 from store.buildrecords import BuildRecord
 from store.check import check
 from store.digest import DiffID, digest_of
-from store.errors import Corrupt, InUse
+from store.errors import Corrupt, InUse, StoreError
 from store.gc import collect, discard
 from store.images import Image
 from store.reference import Reference
@@ -145,3 +145,23 @@ def test_a_retagged_image_keeps_its_layers(store: Store, add_image: AddImage) ->
     store.images.remove("x")
     collect(store)
     assert layers(store) == set(image.config.diff_ids)
+
+
+def test_an_open_snapshot_given_up_to_collection_stays_and_its_layers_by_their_record(
+    store: Store, tar_of: Callable[..., bytes]
+) -> None:
+    layer = store.layers.unpack([tar_of({"f": b"1"})])
+    record = Path(store.root, "containers", "c1.json")
+    with store.snapshots.prepare([layer]) as active:
+        with pytest.raises(InUse):
+            collect(store)
+        record.write_text(json.dumps({"version": 1, "layers": [layer]}))
+        active.unlease()
+        collect(store)
+        assert layers(store) == {layer}
+        assert Path(active.upper).is_dir()
+        with pytest.raises(StoreError, match="garbage collection"):
+            active.commit()
+    record.unlink()
+    collect(store)
+    assert layers(store) == set()
