@@ -200,11 +200,17 @@ class _Job:
     def _fetch_and_unpack(self, diff_id: DiffID, layer: Descriptor) -> None:
         self.added.blobs.append(layer.digest)
         with contextlib.closing(self._received(layer)) as chunks:
-            self._unpack(diff_id, layer, chunks)
+            try:
+                self._unpack(diff_id, layer, chunks)
+            except (BadArchive, Corrupt):
+                # Wrong bytes make a bad layer too: their digest, at their end, tells which it is.
+                for _ in chunks:
+                    pass
+                raise
 
     def _unpack(self, diff_id: DiffID, layer: Descriptor, chunks: Iterator[bytes]) -> None:
         with contextlib.closing(prefetched(chunks)) as ahead:
-            tar = decompressed(ahead, name=f"layer {layer.digest}")
+            tar = decompressed(ahead, name="layer")
             with contextlib.closing(tar):
                 bounded = self._bounded(tar, layer.size_bytes)
                 self.store.layers.unpack(bounded, expected=diff_id, blob=_blob_ref(layer))
