@@ -15,7 +15,7 @@ from registry_client import blobs
 from registry_client.blobs import Blob
 from registry_client.client import Access, Client
 from registry_client.crew import Crew
-from registry_client.errors import BadManifest, NoSuchPlatform
+from registry_client.errors import BadManifest, DigestMismatch, NoSuchPlatform
 from registry_client.events import (
     BlobDone,
     BlobFound,
@@ -199,13 +199,16 @@ class _Job:
 
     def _fetch_and_unpack(self, diff_id: DiffID, layer: Descriptor) -> None:
         self.added.blobs.append(layer.digest)
-        with contextlib.closing(self._received(layer)) as chunks:
+        wrong: list[DigestMismatch] = []
+        with contextlib.closing(self._received(layer, wrong)) as chunks:
             try:
                 self._unpack(diff_id, layer, chunks)
-            except (BadArchive, Corrupt):
+            except (BadArchive, Corrupt) as error:
                 # Wrong bytes make a bad layer too: their digest, at their end, tells which it is.
                 for _ in chunks:
                     pass
+                if wrong:
+                    raise wrong[0] from error
                 raise
 
     def _unpack(self, diff_id: DiffID, layer: Descriptor, chunks: Iterator[bytes]) -> None:
@@ -215,8 +218,13 @@ class _Job:
                 bounded = self._bounded(tar, layer.size_bytes)
                 self.store.layers.unpack(bounded, expected=diff_id, blob=_blob_ref(layer))
 
-    def _received(self, layer: Descriptor) -> Generator[bytes, None, None]:
-        """Yield the bytes of a layer as they come, and keep them as its blob at their end."""
+    def _received(
+        self, layer: Descriptor, wrong: list[DigestMismatch]
+    ) -> Generator[bytes, None, None]:
+        """Yield the bytes of a layer as they come, and keep them as its blob at their end.
+
+        wrong: gets the error for another digest, for its raising may go unseen.
+        """
         blob = Blob(self.repository, layer, f"{self.what}: layer {layer.digest}")
 
         def on_bytes(done: int) -> None:
@@ -231,7 +239,8 @@ class _Job:
             try:
                 writer.commit(layer.digest)
             except Corrupt as error:
-                raise blobs.mismatch(blob, str(error).rpartition(" ")[2]) from error
+                wrong.append(blobs.mismatch(blob, str(error).rpartition(" ")[2]))
+                raise wrong[0] from error
 
     def _bounded(self, tar: Iterator[bytes], blob_bytes: int) -> Iterator[bytes]:
         """Yield a layer's tar, as long as it may be a layer and the disk can take it."""
