@@ -146,27 +146,15 @@ def test_an_output_that_cannot_be_written_leaves_nothing(pybuild, context, tmp_p
 
 def test_not_enough_privilege_says_what_is_needed(context, tmp_path, project) -> None:
     (context / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
-    os.chmod(tmp_path, 0o755)
+    dropped = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable]
     result = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
-        + [sys.executable, "-m", "pybuild", "--root", str(tmp_path / "s"), "build", str(context)],
-        env={**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
+        [*dropped, "-m", "pybuild", "--root", str(tmp_path / "s"), "build", str(context)],
+        env={**os.environ, "PYTHONPATH": str(project)},
         capture_output=True,
         text=True,
         cwd="/",
         check=False,
     )
-    if "Permission denied" in result.stderr and "python" in result.stderr:
-        # The interpreter lies where an ordinary user may not read: drop capabilities only.
-        result = subprocess.run(
-            ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable]
-            + ["-m", "pybuild", "--root", str(tmp_path / "s"), "build", str(context)],
-            env={**os.environ, "PYTHONPATH": str(project)},
-            capture_output=True,
-            text=True,
-            cwd="/",
-            check=False,
-        )
     assert result.returncode == 1
     assert "privilege" in result.stderr
     assert "root" in result.stderr

@@ -167,7 +167,8 @@ RUN cmp /a /b
 
 
 def test_independent_stages_run_at_the_same_time(pybuild, busybox_image, context) -> None:
-    stage = "FROM {0} AS s{1}\nRUN cut -d' ' -f1 /proc/uptime > /{1}; sleep 1; cut -d' ' -f1 /proc/uptime >> /{1}\n"
+    clock = "cut -d' ' -f1 /proc/uptime"
+    stage = f"FROM {{0}} AS s{{1}}\nRUN {clock} > /{{1}}; sleep 1; {clock} >> /{{1}}\n"
     text = "".join(stage.format(busybox_image, number) for number in range(3))
     text += f"FROM {busybox_image}\n" + "".join(f"COPY --from=s{n} /{n} /{n}\n" for n in range(3))
     write(context, {"Dockerfile": text})
@@ -183,7 +184,8 @@ def test_what_the_runtime_mounts_is_in_no_layer(pybuild, busybox_image, context,
         context,
         {
             "Dockerfile": f"FROM {busybox_image}\n"
-            "RUN cat /etc/resolv.conf /etc/hosts > /dev/null && ls /proc/self /dev/null && echo x > /x\n"
+            "RUN cat /etc/resolv.conf /etc/hosts > /dev/null && ls /proc/self /dev/null"
+            " && echo x > /x\n"
         },
     )
     archive = tmp_path / "out.tar"
@@ -279,7 +281,7 @@ def test_copy_rules(pybuild, busybox_image, copy_context) -> None:
     for number, (instruction, expected) in enumerate(COPIES.items()):
         stages.append(f"FROM {busybox_image} AS s{number}\n{instruction}")
         checks = []
-        for path, status, content in expected:
+        for path, _status, content in expected:
             checks.append(f'echo "{path} $(stat -c "%A %u %g" "{path}")"')
             if content is not None:
                 checks.append(f'cat "{path}"; echo')
