@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from store import linux
 from store.errors import InUse, disk_errors
 from store.locks import acquire, flock, held, quote
-from store.trash import delete_tree
+from store.trash import Deleter, delete_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._deleter = Deleter(self.path("trash"))
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        self._deleter.stop()
 
     def path(self, *parts: str) -> str:
         """Return the absolute path of something in the store."""
@@ -91,9 +96,10 @@ class Folder:
                     return Scratch(path, fd)
             os.close(fd)
 
-    def remove_tree(self, path: str) -> None:
+    def remove_tree(self, path: str, *, later: bool = False) -> None:
         """Take `path` out of the store at once, then delete it; absent is fine.
 
+        later: deleting it may go on in the background, and end with the next garbage collection.
         A kill in between leaves a part of it in trash/, which the next sweep deletes.
         """
         with disk_errors("remove", path):
@@ -102,7 +108,10 @@ class Folder:
                 os.rename(path, grave)
             except FileNotFoundError:
                 return
-            delete_tree(grave)
+            if later:
+                self._deleter.start()
+            else:
+                delete_tree(grave)
 
     def sweep(self) -> None:
         """Delete the trash, and the scratch of processes that are gone."""

@@ -38,7 +38,7 @@ _FOLDERS = (
 class Store:
     """One store; its parts are made when first touched, so that a verb imports what it uses.
 
-    root: its absolute path. Opening is cheap, and nothing stays open between calls.
+    root: its absolute path. Opening is cheap.
     """
 
     def __init__(self, root: str) -> None:
@@ -76,6 +76,7 @@ class Store:
         records = self.__dict__.pop("records", None)
         if records is not None:
             records.close()
+        self.folder.close()
 
     @cached_property
     def content(self) -> ContentStore:

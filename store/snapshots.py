@@ -117,7 +117,7 @@ class Snapshots:
         fd = claim_abandoned(f"{path}/lock")
         if fd is None and os.path.exists(f"{path}/lock"):
             raise InUse(f"remove snapshot {name}: it is in use")
-        self._folder.remove_tree(path)
+        self._folder.remove_tree(path, later=True)
         if fd is not None:
             os.close(fd)
 
@@ -262,7 +262,8 @@ class Active:
         if self._held.folder_fd < 0:
             return
         try:
-            self._folder.remove_tree(self._path)
+            # After a commit little is left; else it may be a whole tree.
+            self._folder.remove_tree(self._path, later=os.path.exists(self.upper))
         finally:
             self._held.close()
 

@@ -1,30 +1,40 @@
-"""Deleting trees: by descriptors, whatever the names, the depth or the modes."""
+"""Deleting trees: by descriptors, whatever the names, the depth or the modes; now or later."""
 
 import contextlib
 import os
 import stat
+import threading
+from collections.abc import Callable
 
 _KEPT_OPEN = 64  # levels whose descriptors stay open; deeper ones are reopened through ".."
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def delete_tree(path: str) -> None:
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Let a deletion go on to its end."""
+    return False
+
+
+def delete_tree(path: str, stop: Stop = never) -> None:
     """Delete `path` and everything below it; what is already gone is fine. Raises OSError.
 
-    Symlinks are deleted, never followed.
+    Symlinks are deleted, never followed. stop: asked once a directory; true leaves the rest.
     """
     parent_fd = os.open(os.path.dirname(path) or ".", _DIRECTORY)
     try:
-        delete_at(parent_fd, os.path.basename(path))
+        delete_at(parent_fd, os.path.basename(path), stop)
     finally:
         os.close(parent_fd)
 
 
-def delete_at(dir_fd: int, name: str) -> None:
+def delete_at(dir_fd: int, name: str, stop: Stop = never) -> None:
     """Delete `name` in an open directory, as delete_tree does."""
-    if not _unlinked(dir_fd, name):
-        _delete_below(dir_fd, name)
-        with contextlib.suppress(FileNotFoundError):
+    # Others may be deleting the same: what is gone when we come to it is as wanted.
+    with contextlib.suppress(FileNotFoundError):
+        if not _unlinked(dir_fd, name) and _delete_below(dir_fd, name, stop):
             os.rmdir(name, dir_fd=dir_fd)
 
 
@@ -63,11 +73,13 @@ def _subdirectories(dir_fd: int) -> list[str]:
     return rest
 
 
-def _delete_below(parent_fd: int, name: str) -> None:
+def _delete_below(parent_fd: int, name: str, stop: Stop) -> bool:
     top = _open_directory(parent_fd, name)
     levels: list[tuple[int, list[str]]] = [(top, _subdirectories(top))]
     try:
         while levels:
+            if stop():
+                return False
             here, names = levels[-1]
             if names:
                 below = _open_directory(here, names[-1])
@@ -78,6 +90,7 @@ def _delete_below(parent_fd: int, name: str) -> None:
             if levels:
                 _return_to_parent(levels, here)
             os.close(here)
+        return True
     finally:
         for fd, _ in levels:
             if fd >= 0:
@@ -99,3 +112,40 @@ def _return_to_parent(levels: list[tuple[int, list[str]]], child_fd: int) -> Non
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(names[-1], dir_fd=fd)
     names.pop()
+
+
+class Deleter:
+    """Empties a trash folder behind the caller's back, as long as the process lives anyway.
+
+    A disk may take seconds for what a build throws away. What is left at the end of the process
+    the next deleter takes, or the next garbage collection.
+    """
+
+    def __init__(self, trash: str) -> None:
+        self._trash = trash
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to delete, unless it is going on already."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._stopped.clear()
+                self._thread = threading.Thread(target=self._run, name="trash", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Leave the rest for another time."""
+        with self._lock:
+            self._stopped.set()
+            if self._thread is not None:
+                self._thread.join()
+                self._thread = None
+
+    def _run(self) -> None:
+        # Whatever goes wrong here, the next garbage collection meets it again and reports it.
+        with contextlib.suppress(OSError):
+            while not self._stopped.is_set() and (names := os.listdir(self._trash)):
+                for name in names:
+                    delete_tree(f"{self._trash}/{name}", self._stopped.is_set)

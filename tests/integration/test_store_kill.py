@@ -133,6 +133,7 @@ else:
     raise SystemExit("no error")
 def left(name):
     return os.listdir(os.path.join(sys.argv[1], name))
+store.folder.sweep()
 assert left("tmp") == left("trash") == left("layers/sha256") == left("blobs/sha256") == left("l"), (
     left("tmp"), left("trash"), left("layers/sha256"), left("l"))
 assert left("snapshots") == []

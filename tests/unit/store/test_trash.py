@@ -1,7 +1,8 @@
 import os
+import threading
 from pathlib import Path
 
-from store.trash import delete_tree
+from store.trash import Deleter, delete_tree
 
 
 def test_deletes_whatever_the_names_and_modes(tmp_path: Path) -> None:
@@ -38,3 +39,45 @@ def test_a_file_or_nothing_is_fine(tmp_path: Path) -> None:
     delete_tree(str(tmp_path / "file"))
     delete_tree(str(tmp_path / "absent"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleter_empties_the_trash_and_can_be_stopped(tmp_path: Path) -> None:
+    def fill() -> None:
+        for number in range(30):
+            (tmp_path / f"tree{number}" / "a" / "b").mkdir(parents=True)
+            (tmp_path / f"tree{number}" / "a" / "file").write_text("x")
+
+    fill()
+    deleter = Deleter(str(tmp_path))
+    deleter.start()
+    deleter.start()
+    while list(tmp_path.iterdir()):
+        pass
+    fill()
+    deleter.stop()
+    deleter.start()
+    deleter.stop()
+    delete_tree(str(tmp_path / "tree0"), stop=lambda: True)
+    delete_tree(str(tmp_path / "tree0"))
+    assert not (tmp_path / "tree0").exists()
+
+
+def test_two_delete_the_same_tree(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    for number in range(2000):
+        (top / f"d{number % 50}" / f"e{number}").mkdir(parents=True)
+    failures = []
+
+    def work() -> None:
+        try:
+            delete_tree(str(top))
+        except OSError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert not top.exists()
