@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from builder.bases import Bases
 from builder.context import (
     DockerfileText,
     open_context,
@@ -42,7 +43,7 @@ from store.reference import Reference
 from store.root import Store
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
-_OUTPUT_TYPES = ("image", "oci", "docker", "cacheonly")
+_OUTPUT_TYPES = ("image", "oci", "docker", "registry", "cacheonly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,13 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
 
     on_event: takes the progress, one event at a time, from several threads. cancel: set by
     anyone, it stops the build.
-    Raises GrammarError, BuildError, StoreError, RuntimeFailure; nothing is half-made then.
+    Raises GrammarError, BuildError, StoreError, RegistryError, RuntimeFailure; nothing is half-made
+    then.
     """
     platform = check_platform(request)
     outputs = check_outputs(request)
-    references = tuple(parse_tag(tag) for tag in request.tags)
+    names = (*request.tags, *(name for output in outputs for name in output.names))
+    references = tuple(parse_tag(name) for name in dict.fromkeys(names))
     progress = Progress(on_event)
     dockerfile = read_dockerfile(request)
     trees = os.path.join(store.root, "trees")
@@ -81,7 +84,8 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         for warning in stages.dockerfile.warnings:
             warn(warning.rule, warning.message, warning.line)
         with tables.kept_in(trees):
-            plan = plan_build(store, request, stages, platform, warn)
+            bases = Bases(store, request, platform, progress)
+            plan = plan_build(store, request, stages, platform, warn, bases.image)
         cache_folder = os.path.join(store.root, "contexts")
         context = open_context(request, ignore_file, rules, cache_folder)
         site = Site(store, context, progress, cancel, row.build_id, dockerfile.name, warn)
@@ -111,6 +115,10 @@ def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
             raise BuildError(
                 f"--output type={output.type}: no destination",
                 hint=f"say where: --output type={output.type},dest=FILE",
+            )
+        if output.is_pushed and not (request.tags or output.names):
+            raise BuildError(
+                "a tag is needed to push to a registry", hint="name it: -t REGISTRY/NAME:TAG"
             )
     return request.outputs or (Output("image"),)
 
@@ -228,6 +236,10 @@ def export(
                 from builder.export.archive import write_archive
 
                 write_archive(site.store, image, references, output, step)
+            elif output.is_pushed:
+                from builder.export.registry import push_image
+
+                push_image(site.store, image, references, output, request, step)
     except BaseException as error:
         step.failed(error)
         raise

@@ -6,9 +6,11 @@ target does not reach are never looked at, their base images neither. Runs nothi
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 
-from builder.errors import BaseImageNotFound, InstructionError, Place
+from builder.bases import stored_image
+from builder.errors import InstructionError, Place
 from builder.instructions import origin
 from builder.lower import lower
 from builder.request import BuildRequest
@@ -17,7 +19,6 @@ from builder.stages import StageList, StageText, platform_args
 from builder.vertex import Vertex, VertexID
 from grammar import ast
 from grammar.errors import GrammarError
-from store.errors import NotFound
 from store.images import Image
 from store.reference import Reference
 from store.root import Store
@@ -46,7 +47,7 @@ class Planner:
 
     def __init__(
         self,
-        store: Store,
+        image: Callable[[Reference, Place], Image],
         request: BuildRequest,
         stages: StageList,
         platform: str,
@@ -59,7 +60,6 @@ class Planner:
             platform_args(platform, platform, request.target),
             stages.dockerfile.directives.escape,
         )
-        self.store = store
         self.plan = Plan(
             request=request,
             stages=stages,
@@ -67,7 +67,7 @@ class Planner:
             build_args=given,
             global_env=scope,
             stage=self.stage,
-            image=self.image,
+            image=image,
             warn=warn,
         )
         self.done: dict[int, Stage] = {}
@@ -107,19 +107,6 @@ class Planner:
             ) from error
         return replace(node, span=text.from_.span)
 
-    def image(self, reference: Reference, place: Place) -> Image:
-        """Return an image of the store. Raises BaseImageNotFound."""
-        try:
-            return self.store.images.find(str(reference))
-        except NotFound as error:
-            raise BaseImageNotFound(
-                place,
-                f"{reference.familiar()}: image not found in the store, "
-                "and pulling is not supported yet",
-                hint="take it in with `pybuild load` or `pybuild import`; "
-                "`pybuild images` lists what is there",
-            ) from error
-
 
 def plan_build(
     store: Store,
@@ -127,12 +114,15 @@ def plan_build(
     stages: StageList,
     platform: str,
     warn: Callable[[str, str, int | None], None],
+    image: Callable[[Reference, Place], Image] | None = None,
 ) -> BuildPlan:
     """Return the plan of a build on `platform` (os/arch[/variant]).
 
+    image: gives base images; by default those of the store.
     Raises BuildError (InstructionError with the place, where one instruction is to blame).
     """
     target = stages.target(request.target)
-    planner = Planner(store, request, stages, platform, warn)
+    image = image or partial(stored_image, store)
+    planner = Planner(image, request, stages, platform, warn)
     state = planner.stage(target)
     return BuildPlan(state, planner.plan.vertices, platform)

@@ -14,6 +14,17 @@ class Output:
         """Return the last value given for `key`, or None."""
         return next((value for name, value in reversed(self.options) if name == key), None)
 
+    @property
+    def is_pushed(self) -> bool:
+        """Tell whether it goes to the registries that its names say."""
+        return self.type == "registry" or (self.type == "image" and self.option("push") == "true")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that the output itself gives the image, besides those of the build."""
+        named = self.option("name") if self.type in ("image", "registry") else None
+        return tuple(name.strip() for name in named.split(",")) if named else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
@@ -23,6 +34,8 @@ class BuildRequest:
     in `dockerfile_text`, None for `Dockerfile` in the context.
     build_args, labels: in the order given; a later one of the same name wins.
     jobs: how many steps may run at once; None means the number of processors.
+    pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
+    have to prove (see registry_client.trust.Trust).
     """
 
     context: str
@@ -36,3 +49,6 @@ class BuildRequest:
     platform: str | None = None
     outputs: tuple[Output, ...] = ()
     jobs: int | None = None
+    pull: bool = False
+    tls_verify: bool = True
+    ca_files: tuple[str, ...] = ()

@@ -165,10 +165,10 @@ class Client:
                     failures.append(failure)
                     if _is_final(failure):
                         break
-            passing = [f for f in failures if isinstance(f, TryAgain) and not f.is_refused]
+            passing = [f for f in failures if isinstance(f, TryAgain) and not f.is_absent]
             if _is_final(failures[-1]) or not passing:
                 last = failures[-1] if _is_final(failures[-1]) else failures[0]
-                if not isinstance(last, TryAgain) or last.is_refused:
+                if not isinstance(last, TryAgain) or last.is_absent:
                     raise self._explained(last)
                 passing = [last]
             self.patience.wait(attempt, passing[0])

@@ -43,6 +43,7 @@ _CONNECT_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 30.0
 _CONNECTIONS = 16
 _REDIRECTS = (301, 302, 303, 307, 308)
+_ABSENT = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _PORTS = {"http": 80, "https": 443}
 # The headers of the caller that go to another server too. Any other may be a credential.
 _HARMLESS = frozenset(
@@ -114,16 +115,16 @@ class Patience:
 class TryAgain(Exception):
     """A failure that may pass.
 
-    error: what is raised if it does not. wait_s: the server's wish. is_refused: nobody listens.
+    error: what is raised if it does not. wait_s: the server's wish. is_absent: nobody is there.
     """
 
     def __init__(
-        self, error: RegistryError, wait_s: float | None = None, *, is_refused: bool = False
+        self, error: RegistryError, wait_s: float | None = None, *, is_absent: bool = False
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.wait_s = wait_s
-        self.is_refused = is_refused
+        self.is_absent = is_absent
 
 
 class Transport:
@@ -326,13 +327,16 @@ def translated(what: str) -> Iterator[None]:
         inner = _innermost(error)
         if isinstance(inner, socket.gaierror) and inner.errno == socket.EAI_NONAME:
             raise unreachable from None  # no such host: that does not pass
-        raise TryAgain(unreachable, is_refused=_is_refused(inner)) from None
+        raise TryAgain(unreachable, is_absent=_is_absent(inner)) from None
     except (requests.RequestException, UnicodeError) as error:
         raise InvalidURL(f"{what}: {_cause(error)}") from None
 
 
-def _is_refused(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+def _is_absent(error: BaseException) -> bool:
+    """Tell whether nobody listens there, or the way there is not known: it seldom passes soon."""
+    return isinstance(error, socket.gaierror) or (
+        isinstance(error, OSError) and error.errno in _ABSENT
+    )
 
 
 def _tls_error(what: str, error: Exception) -> Unreachable:

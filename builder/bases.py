@@ -1,0 +1,82 @@
+"""Base images: those of the store, and from their registry what is missing or asked for anew."""
+
+from dataclasses import dataclass, field
+
+from builder.errors import BaseImageNotFound, Place
+from builder.request import BuildRequest
+from builder.site import Progress
+from store.errors import NotFound, StoreError
+from store.images import Image
+from store.oci import Platform
+from store.reference import Reference
+from store.root import Store
+
+
+def stored_image(store: Store, reference: Reference, place: Place) -> Image:
+    """Return an image of the store. Raises BaseImageNotFound."""
+    try:
+        return store.images.find(str(reference))
+    except NotFound as error:
+        raise BaseImageNotFound(
+            place,
+            f"{reference.familiar()}: image not found in the store",
+            hint="`pybuild images` lists what is there; pull, load or import takes images in",
+        ) from error
+
+
+@dataclass(slots=True)
+class Bases:
+    """The base images of one build, each asked for once.
+
+    platform: os/arch[/variant] of images that are pulled.
+    """
+
+    store: Store
+    request: BuildRequest
+    platform: str
+    progress: Progress
+    _pulled: dict[Reference, Image] = field(default_factory=dict)
+
+    def image(self, reference: Reference, place: Place) -> Image:
+        """Return an image, pulled unless it is here. Raises BaseImageNotFound, StoreError."""
+        if reference in self._pulled:
+            return self._pulled[reference]
+        if not self.request.pull:
+            try:
+                return self.store.images.find(str(reference))
+            except NotFound:
+                pass
+        self._pulled[reference] = self._pull(reference, place)
+        return self._pulled[reference]
+
+    def _pull(self, reference: Reference, place: Place) -> Image:
+        # requests takes 100 ms to import.
+        from builder.transfers import Narrator, access_of
+        from registry_client.errors import RegistryError
+        from registry_client.pull import pull
+
+        step = self.progress.begin(f"[internal] pull {reference}")
+        try:
+            pulled = pull(
+                self.store,
+                reference,
+                platform=_platform(self.platform),
+                access=access_of(self.request),
+                on_event=Narrator(step),
+            )
+        except BaseException as error:
+            step.failed(error)
+            if not isinstance(error, RegistryError | StoreError):
+                raise
+            cause = str(error).removeprefix(f"pull {reference.familiar()}: ")
+            missing = "" if self.request.pull else "image not found in the store, and it "
+            message = f"{reference.familiar()}: {missing}cannot be pulled: {cause}"
+            raise BaseImageNotFound(place, message, hint=error.hint) from error
+        step.message(f"digest: {pulled.target.digest}")
+        step.done()
+        return pulled.image
+
+
+def _platform(text: str) -> Platform:
+    os_name, architecture, variant = (*text.split("/"), "")[:3]
+    return Platform(os_name, architecture, variant)
