@@ -16,8 +16,9 @@ from store import aliases
 from store.checkpoint import checkpoint
 from store.contents import Policy
 from store.digest import DiffID, chain_id, hex_of
-from store.errors import Corrupt, NewerFormat, disk_errors
+from store.errors import NewerFormat, disk_errors
 from store.folder import Folder, durable_rename
+from store.overlay import Merged
 from store.tarreader import TarReader
 from store.unpack import Unpacker
 
@@ -43,57 +44,82 @@ def alias_on(folder: Folder, layers: "LayerStore", chain: Sequence[DiffID]) -> s
         ):
             alias = _recorded(path)
             if alias is None:
+                folder.remove_tree(path)
                 alias = _compose(folder, layers, chain, path)
     return alias or layers.record(chain[-1]).alias
 
 
 def _recorded(path: str) -> str | None:
-    """Return the alias of the chain's own tree, "" when the layer's tree will do, else None."""
+    """Return the alias of the chain's own tree, "" when the layer's tree will do.
+
+    None when nothing usable is recorded: what was made can be made again.
+    """
+    value = _read(path)
+    if value.get("version", 0) > VERSION:
+        raise NewerFormat(f"chain {path}: format {value['version']} is newer than {VERSION}")
+    alias = value.get("alias")
+    if alias and not os.path.exists(f"{path}/fs"):
+        return None
+    return alias if isinstance(alias, str) else None
+
+
+def _read(path: str) -> dict[str, Any]:
+    """Return a chain's record, an empty one for none and for a damaged one."""
     try:
         with open(f"{path}/chain.json", "rb", buffering=0) as file:
             value = json.loads(file.read())
-        if value["version"] > VERSION:
-            raise NewerFormat(f"chain {path}: format {value['version']} is newer than {VERSION}")
-        return str(value["alias"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"chain {path}: its chain.json is damaged") from error
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _compose(folder: Folder, layers: "LayerStore", chain: Sequence[DiffID], path: str) -> str:
-    record = layers.record(chain[-1])
     below = layers.merged(chain[:-1])
     scratch = folder.scratch_directory()
     alias = ""
     try:
-        own = not record.info.shareable
-        if not own:
-            with open(f"{layers.path(chain[-1])}/whiteouts", "rb", buffering=0) as file:
-                deleted = file.read().split(b"\0")
-            own = any(below.find(name) is None for name in deleted)
+        own = _leans_on(layers, chain[-1], below)
         if own:
-            tree = f"{scratch.path}/fs"
-            os.mkdir(tree, 0o755)
-            os.chmod(tree, 0o755)
-            root_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                reader = TarReader(layers.stream_tar(chain[-1]))
-                Unpacker(root_fd, Policy(below=below)).run(reader)
-            finally:
-                os.close(root_fd)
+            _unpack(layers, chain[-1], below, f"{scratch.path}/fs")
             alias = aliases.make(folder, f"chains/sha256/{os.path.basename(path)}/fs")
         with open(f"{scratch.path}/chain.json", "xb", buffering=0) as out:
             value = {"version": VERSION, "diff_ids": list(chain), "alias": alias}
             out.write(json.dumps(value).encode())
         checkpoint("chain-composed")
-        durable_rename(scratch.path, path, scratch.fd)
+        if own:
+            durable_rename(scratch.path, path, scratch.fd)
+        else:
+            os.rename(scratch.path, path)  # lost in a power cut, it is found out again
     except BaseException:
         folder.remove_tree(scratch.path)
+        if alias:
+            aliases.remove(folder, alias)
         raise
     finally:
         os.close(scratch.fd)
     return alias
+
+
+def _leans_on(layers: "LayerStore", diff_id: DiffID, below: Merged) -> bool:
+    """Tell whether the layer must look different on what lies below than on nothing."""
+    record = layers.record(diff_id)
+    if record.external:
+        return True
+    for name in layers.noted(diff_id, "missing"):
+        if below.at(name).exists():
+            return True
+    return any(below.find(name) is None for name in layers.noted(diff_id, "whiteouts"))
+
+
+def _unpack(layers: "LayerStore", diff_id: DiffID, below: Merged, tree: str) -> None:
+    os.mkdir(tree, 0o755)
+    os.chmod(tree, 0o755)
+    root_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.closing(layers.stream_tar(diff_id)) as tar:
+            Unpacker(root_fd, Policy(below=below)).run(TarReader(tar))
+    finally:
+        os.close(root_fd)
 
 
 def remove_with(folder: Folder, diff_id: DiffID) -> None:
@@ -118,12 +144,7 @@ def sweep(folder: Folder) -> None:
 def _all(folder: Folder) -> Iterator[tuple[str, dict[str, Any]]]:
     root = folder.path("chains", "sha256")
     for name in os.listdir(root):
-        value: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            with open(f"{root}/{name}/chain.json", "rb", buffering=0) as file:
-                read = json.loads(file.read())
-            value = read if isinstance(read, dict) else {}
-        yield f"{root}/{name}", value
+        yield f"{root}/{name}", _read(f"{root}/{name}")
 
 
 def _remove(folder: Folder, path: str, value: dict[str, Any]) -> None:

@@ -136,10 +136,11 @@ class _Walk:
             level.changed = True
             return
         self.summary.whiteouts.append(path)
-        self._mark(level.path + WHITEOUT + name, level)
+        self._mark(level.path + WHITEOUT + name)
 
-    def _mark(self, name: bytes, level: _Level) -> None:
-        self._emit(Header(name, REGULAR, mtime_s=_seconds(level.status)))
+    def _mark(self, name: bytes) -> None:
+        # Without a time: nobody reads it, and the same deletion should be the same layer.
+        self._emit(Header(name, REGULAR))
 
     def _linked(self, path: bytes, status: os.stat_result) -> bool:
         first = self._links.setdefault((status.st_dev, status.st_ino), path)
@@ -160,7 +161,7 @@ class _Walk:
         xattrs, opaque = _xattrs(fd, os.fsdecode(path), self.summary)
         self._emit(_header(inner.path, DIRECTORY, status)._replace(xattrs=xattrs))
         if opaque and inner.below.exists():
-            self._mark(inner.path + OPAQUE_NAME, inner)
+            self._mark(inner.path + OPAQUE_NAME)
         elif opaque:
             os.removexattr(fd, OPAQUE)
         if opaque:

@@ -44,7 +44,8 @@ class LayerInfo:
 class LayerRecord:
     """A layer.json: the public part and what only the layer store needs.
 
-    alias: name in l/ of the tree. whiteouts: how many there are. opaque_root: it hides all below.
+    alias: name in l/ of the tree. whiteouts: how many there are; external: how many hard links to
+    files below. opaque_root: it hides all below.
     displaced: data of replaced entries, see store.contents. fidelity: how well the tree holds what
     the tar says.
     """
@@ -52,6 +53,7 @@ class LayerRecord:
     info: LayerInfo
     alias: str
     whiteouts: int = 0
+    external: int = 0
     opaque_root: bool = False
     displaced: tuple[tuple[int, bytes, int], ...] = ()
     fidelity: str = "full"
@@ -71,6 +73,7 @@ class LayerRecord:
             "created_ns": info.created_ns,
             "alias": self.alias,
             "whiteouts": self.whiteouts,
+            "external": self.external,
             "opaque_root": self.opaque_root,
             "fidelity": self.fidelity,
         }
@@ -108,6 +111,7 @@ class LayerRecord:
                 info,
                 value["alias"],
                 value["whiteouts"],
+                value["external"],
                 value["opaque_root"],
                 tuple((n, os.fsencode(path), m) for n, path, m in value.get("displaced", ())),
                 value["fidelity"],

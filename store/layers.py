@@ -7,7 +7,7 @@ unpacked tree is nobody else's business.
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import BinaryIO, cast
 
@@ -58,7 +58,7 @@ class LayerStore:
     def record(self, diff_id: DiffID, *, fresh: bool = False) -> LayerRecord:
         """Return the layer's whole record; unless `fresh`, its blob may be out of date."""
         known = None if fresh else self._records.get(diff_id)
-        if known is None:
+        if known is None or not self._leads_to(known.alias, diff_id):
             try:
                 with open(f"{self.path(diff_id)}/layer.json", "rb", buffering=0) as file:
                     data = file.read()
@@ -66,6 +66,22 @@ class LayerStore:
                 raise NotFound(f"layer {diff_id}: not in the store") from error
             known = self._records[diff_id] = LayerRecord.from_json(data, f"layer {diff_id}")
         return known
+
+    def _leads_to(self, alias: str, diff_id: DiffID) -> bool:
+        """Tell whether an alias is still the layer's: another process may have removed both."""
+        try:
+            target = os.readlink(self._folder.path("l", alias))
+        except OSError:
+            return False
+        return target == f"../{_tree(diff_id)}"
+
+    def noted(self, diff_id: DiffID, what: str) -> list[bytes]:
+        """Return the paths kept beside a layer, see `note`."""
+        try:
+            with open(f"{self.path(diff_id)}/{what}", "rb", buffering=0) as file:
+                return file.read().split(b"\0")
+        except FileNotFoundError:
+            return []
 
     def iter(self) -> Iterator[DiffID]:
         """Yield the diff_id of every layer, sorted."""
@@ -142,8 +158,7 @@ class LayerStore:
     ) -> DiffID:
         """Store the layer that a kept blob holds, compressed in whatever way; see unpack."""
         blob = BlobRef(digest, self._content.size(digest), media_type)
-        if self.has(expected):
-            self.set_blob(expected, blob)
+        if self.has(expected) and self.info(expected).blob == blob:
             return expected
         with self._content.open(digest) as file:
             tar = decompressed(chunks_of(file), name=f"blob {digest}")
@@ -156,7 +171,7 @@ class LayerStore:
                 sink.write(chunk)
             _expect(sink.finish(), expected)
         if blob is not None:
-            self.set_blob(expected, blob)
+            self.set_blob(expected, blob, verified=True)
         return expected
 
     def _unpack(
@@ -184,10 +199,12 @@ class LayerStore:
                 info,
                 "",
                 len(contents.whiteouts),
+                len(contents.external),
                 contents.opaque_root,
                 tuple(contents.displaced),
             )
-            write_whiteouts(scratch.path, contents.whiteouts)
+            note(scratch.path, "whiteouts", contents.whiteouts)
+            note(scratch.path, "missing", sorted(contents.missing))
             self.adopt(scratch.path, scratch.fd, record)
             return diff_id
         finally:
@@ -204,7 +221,7 @@ class LayerStore:
         if self.has(diff_id):
             return self._keep_blob(diff_id, record)
         target = self.path(diff_id)
-        alias = aliases.make(self._folder, f"layers/sha256/{hex_of(diff_id)}/fs")
+        alias = aliases.make(self._folder, _tree(diff_id))
         record = replace(record, alias=alias)
         with open(f"{path}/layer.json", "xb", buffering=0) as file:
             file.write(record.to_json())
@@ -222,16 +239,26 @@ class LayerStore:
 
     def _keep_blob(self, diff_id: DiffID, record: LayerRecord) -> LayerRecord:
         if record.info.blob is not None:
-            self.set_blob(diff_id, record.info.blob)
+            self.set_blob(diff_id, record.info.blob, verified=True)
         return self.record(diff_id, fresh=True)
 
-    def set_blob(self, diff_id: DiffID, blob: BlobRef) -> None:
-        """Record, durably, which kept blob holds the layer's bytes. Raises NotFound."""
+    def set_blob(self, diff_id: DiffID, blob: BlobRef, *, verified: bool = False) -> None:
+        """Record, durably, which kept blob holds the layer's bytes.
+
+        verified: the caller knows that it does; else it is read, since a wrong one, named by a
+        hostile image, would be pushed with every image that has this layer.
+        Raises NotFound; Corrupt, BadArchive when the blob holds something else.
+        """
         record = self.record(diff_id, fresh=True)
         if record.info.blob == blob:
             return
-        record = replace(record, info=replace(record.info, blob=blob))
         with disk_errors(f"record layer {diff_id}", self._root):
+            if not verified:
+                with self._content.open(blob.digest) as file:
+                    tar = decompressed(chunks_of(file), name=f"blob {blob.digest}")
+                    with contextlib.closing(tar):
+                        self._verified(tar, diff_id, None)
+            record = replace(record, info=replace(record.info, blob=blob))
             write_durably(self._folder, f"{self.path(diff_id)}/layer.json", record.to_json())
         self._records[diff_id] = record
 
@@ -250,7 +277,7 @@ class LayerStore:
 
     # -- giving out --------------------------------------------------------------------------
 
-    def stream_tar(self, diff_id: DiffID) -> Iterator[bytes]:
+    def stream_tar(self, diff_id: DiffID) -> Generator[bytes, None, None]:
         """Yield the layer's exact uncompressed tar, in pieces, its digest verified at the end.
 
         Raises NotFound; Corrupt, perhaps only after the last piece, when it is damaged.
@@ -295,12 +322,20 @@ def _unpack_into(scratch: Scratch, chunks: Iterator[bytes]) -> Contents:
     return contents
 
 
-def write_whiteouts(path: str, whiteouts: Iterable[bytes]) -> None:
-    """Keep the paths that a layer deletes beside it, for the chains it will be part of."""
-    names = list(whiteouts)
-    if names:
-        with open(f"{path}/whiteouts", "xb", buffering=0) as file:
-            file.write(b"\0".join(names))
+def note(path: str, what: str, names: Iterable[bytes]) -> None:
+    """Keep paths beside a layer, for the chains it will be part of; none make no file.
+
+    what: "whiteouts", what it deletes, or "missing", its parent directories without an entry.
+    """
+    data = b"\0".join(names)
+    if data:
+        with open(f"{path}/{what}", "xb", buffering=0) as file:
+            file.write(data)
+
+
+def _tree(diff_id: DiffID) -> str:
+    """Return the layer's tree, relative to the store's root."""
+    return f"layers/sha256/{hex_of(diff_id)}/fs"
 
 
 def _chunks(tar: Iterable[bytes] | BinaryIO) -> Iterator[bytes]:

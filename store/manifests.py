@@ -98,7 +98,7 @@ def layer_blob(store: Store, diff_id: DiffID, compression: Compression = GZIP) -
         digest, size_bytes = store.content.ingest(compressed(chunks, compression.algorithm, level))
         blob = BlobRef(digest, size_bytes, wanted)
         if kept is None or not store.content.has(kept.digest):
-            store.layers.set_blob(diff_id, blob)
+            store.layers.set_blob(diff_id, blob, verified=True)
         return blob
 
 

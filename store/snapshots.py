@@ -19,7 +19,7 @@ from store.errors import Corrupt, InUse, NewerFormat, NotFound, StoreError, disk
 from store.folder import Folder, claim_abandoned, write_durably
 from store.headers import HeaderWriter
 from store.layerinfo import LayerInfo, LayerRecord
-from store.layers import LayerStore, write_whiteouts
+from store.layers import LayerStore, note
 from store.locks import acquire
 from store.mount import OverlayMount
 from store.stubs import EMPTY, STUBS, ensure
@@ -283,7 +283,7 @@ class Active:
             record, summary = self._write(folder)
             checkpoint("layer-hashed")
             if not self._layers.has(record.info.diff_id):
-                write_whiteouts(folder, summary.whiteouts)
+                note(folder, "whiteouts", summary.whiteouts)
                 os.rename(self.upper, f"{folder}/fs")
             record = self._layers.adopt(folder, self._held.folder_fd, record)
         self.warnings = tuple(summary.warnings)

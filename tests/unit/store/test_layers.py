@@ -158,6 +158,38 @@ def test_chains_are_composed_once(store: Store) -> None:
     assert len(os.listdir(Path(store.root) / "chains/sha256")) == 1
 
 
+def test_a_damaged_chain_is_made_again(store: Store) -> None:
+    base = add(store, directory("tmp", 0o1777))
+    top = add(store, file("tmp/foo"), below=[base])
+    (chain,) = (Path(store.root) / "chains/sha256").iterdir()
+    for damage in (b"", b"[]", b"{"):
+        (chain / "chain.json").write_bytes(damage)
+        assert stat.S_IMODE((lower(store, [base, top]) / "tmp").stat().st_mode) == 0o1777
+    value = json.loads((chain / "chain.json").read_bytes())
+    (chain / "chain.json").write_text(json.dumps(value | {"version": 2}))
+    with pytest.raises(NewerFormat):
+        store.layers.lower_path([base, top])
+
+
+def test_a_base_without_directory_entries_is_not_stored_twice(store: Store) -> None:
+    base = add(store, file("usr/bin/tool", b"x"))
+    assert not store.layers.info(base).shareable
+    top = add(store, file("opt/other", b"y"))
+    assert store.layers.lower_path([base, top]) == ("l/2", "l/1")
+    assert len(os.listdir(Path(store.root) / "l")) == 2
+
+
+def test_an_alias_that_became_anothers_is_noticed(store: Store) -> None:
+    """Another process may collect a layer, and its alias goes to the next one."""
+    layer = add(store, file("a"))
+    assert store.layers.lower_path([layer]) == ("l/1",)
+    with Store.open(store.root) as other:
+        other.layers.remove(layer)
+        assert add(other, file("b")) != layer
+        add(other, file("a"))
+    assert store.layers.lower_path([layer]) == ("l/2",)
+
+
 def test_removing_a_layer_removes_its_chains(store: Store) -> None:
     base = add(store, directory("tmp", 0o1777))
     top = add(store, file("tmp/foo"), below=[base])
@@ -184,6 +216,21 @@ def test_a_layer_from_its_blob(store: Store, algorithm: str) -> None:
     store.content.remove(blob)
     assert b"".join(store.layers.stream_tar(expected)) == tar
     assert store.layers.unpack([tar], expected=expected) == expected
+
+
+def test_a_blob_of_something_else_is_never_taken_for_a_layers(store: Store) -> None:
+    layer = add(store, file("good"))
+    evil = store.content.put(b"".join(compressed([file("evil") + END], "gzip")))
+    ref = BlobRef(evil, store.content.size(evil), "application/x")
+    with pytest.raises(Corrupt):
+        store.layers.set_blob(layer, ref)
+    with pytest.raises(Corrupt):
+        store.layers.unpack_blob(evil, "application/x", layer)
+    assert store.layers.info(layer).blob is None
+    good = store.content.put(b"".join(compressed([file("good") + END], "zstd")))
+    ref = BlobRef(good, store.content.size(good), "application/x")
+    store.layers.set_blob(layer, ref)
+    assert store.layers.info(layer).blob == ref
 
 
 def test_a_damaged_blob_leaves_nothing(store: Store) -> None:
