@@ -5,7 +5,7 @@ Source: moby, oci/defaults.go, oci/caps/defaults.go and daemon/oci_linux.go.
 
 import functools
 import json
-from importlib import resources
+import os
 
 from runtime.linux.capabilities import NAMES
 from runtime.spec import Device, DeviceRule, Mount
@@ -150,6 +150,7 @@ def mounts(*, shm_bytes: int = 64 << 20, privileged: bool = False) -> list[Mount
 @functools.cache
 def seccomp_profile() -> dict[str, object]:
     """Return docker's default seccomp profile, in docker's own form."""
-    text = resources.files("runtime").joinpath("seccomp.json").read_text()
-    profile: dict[str, object] = json.loads(text)
+    # importlib.resources takes 5 ms to import.
+    with open(os.path.join(os.path.dirname(__file__), "seccomp.json"), "rb") as file:
+        profile: dict[str, object] = json.load(file)
     return profile

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -52,6 +51,8 @@ def is_expected(error: BaseException) -> bool:
 def report(error: BaseException, *, debug: bool) -> None:
     """Print `error` to stderr: its details, `error: …`, `hint: …`; a traceback where asked."""
     if debug:
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ def versions() -> dict[str, str]:
     """Return the versions of what takes part, by name."""
     return {
         "pybuild": own_version(),
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "kernel": os.uname().release,
         "platform": host_platform(),
     }
