@@ -4,7 +4,6 @@ This is the builder's front door: `build` is what the rest of the program calls.
 """
 
 import os
-import platform as host
 import secrets
 import time
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ from grammar import tables
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
 from runtime.executor import Cancel
+from store import platforms
 from store.buildrecords import BuildRow
 from store.digest import Digest
 from store.errors import InvalidReference
@@ -42,7 +42,6 @@ from store.images import Image
 from store.reference import Reference
 from store.root import Store
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
 _OUTPUT_TYPES = ("image", "oci", "docker", "registry", "cacheonly")
 
 
@@ -53,12 +52,6 @@ class BuildResult:
     build_id: str
     image_id: Digest | None
     references: tuple[Reference, ...]
-
-
-def host_platform() -> str:
-    """Return the platform of this machine as os/arch[/variant]."""
-    machine = host.machine()
-    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
 def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
@@ -100,7 +93,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
 
 def check_platform(request: BuildRequest) -> str:
     """Return the platform to build for. Raises NotSupportedYet for one that is not the host's."""
-    own = host_platform()
+    own = str(platforms.host())
     if request.platform in (None, own, "local"):
         return own
     raise NotSupportedYet(f"--platform {request.platform} on {own}")

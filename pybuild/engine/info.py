@@ -44,9 +44,9 @@ def versions() -> dict[str, str]:
 
 def host_platform() -> str:
     """Return the host's platform in image-spec words: linux/amd64."""
-    machine = os.uname().machine
-    names = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
-    return f"linux/{names.get(machine, machine)}"
+    from store.platforms import host
+
+    return str(host())
 
 
 def missing_privileges() -> list[str]:
