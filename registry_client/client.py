@@ -185,7 +185,7 @@ class Client:
 
     def _pinged(self, scheme: str, what: str) -> str:
         base = f"{scheme}://{self.host}"
-        ping = Request("GET", f"{base}/v2/", what)
+        ping = Request("GET", f"{base}/v2/", f"{what}: registry {self.host}")
         response = self.transport.send(ping, self.patience.timeout_s)
         try:
             if response.status_code == HTTPStatus.UNAUTHORIZED:
@@ -203,7 +203,8 @@ class Client:
         status = response.status_code
         if isinstance(error, TryAgain) or status == HTTPStatus.FORBIDDEN:
             return error
-        return BadStatus(f"{what}: {self.host} is no registry: GET /v2/ gives {status}", status)
+        message = f"{what}: {self.host} is no registry: GET /v2/ gives {status}"
+        return BadStatus(message, status)
 
     def _explained(self, failure: RegistryError | TryAgain) -> RegistryError:
         """Return the error to raise, with what to do about a registry that is not reached."""

@@ -37,6 +37,10 @@ SYNTAX = Syntax(
         value("iidfile", "FILE", "write the image ID into FILE"),
         value("jobs", "N", "steps that may run at once (default: one a processor)", "j"),
         value("network", "MODE", "network of RUN steps: default or host"),
+        flag("pull", "ask the registry for base images that are here too"),
+        flag("push", "push the image; short for --output type=registry"),
+        flag("tls-verify", "=false takes any certificate, and plain HTTP (default: true)"),
+        many("ca", "FILE", "PEM file with certificates to trust; may be given again"),
         flag("load", "keep the image in the store; without --output that is the default"),
     ),
     at_least=1,
@@ -45,7 +49,7 @@ SYNTAX = Syntax(
         "add-host allow annotation attest build-context builder cache-from cache-to call"
         " cgroup-parent cgroupns check compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
-        " metadata-file no-cache-filter policy provenance pull push resource rm sbom secret"
+        " metadata-file no-cache-filter policy provenance resource rm sbom secret"
         " security-opt shm-size squash ssh ulimit"
     ),
 )
@@ -106,6 +110,9 @@ def request_of(parsed: Parsed) -> BuildRequest:
         platform=platform,
         outputs=_outputs(parsed),
         jobs=_jobs(parsed.text("jobs")),
+        pull=parsed.flag("pull"),
+        tls_verify=parsed.text("tls-verify") != "false",
+        ca_files=parsed.many("ca"),
     )
 
 
@@ -166,6 +173,8 @@ def _outputs(parsed: Parsed) -> tuple[Output, ...]:
     outputs = tuple(parse_output(text) for text in parsed.many("output"))
     if parsed.flag("load") and outputs:
         outputs = (Output("image"), *outputs)
+    if parsed.flag("push"):
+        outputs = (*outputs, Output("registry"))
     return outputs
 
 

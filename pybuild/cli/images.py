@@ -107,7 +107,7 @@ VERBS = {"images": Verb(IMAGES, images), "rmi": Verb(RMI, rmi), "tag": Verb(TAG,
 
 
 def _rows(image: Image, names: tuple[Reference, ...], *, whole: bool) -> Iterator[dict[str, str]]:
-    """Yield a row for each of `names`, one for an image without any."""
+    """Yield a row for each tag, and for a repository with a digest alone; one without any name."""
     created = parse_time(image.config.created)
     common = {
         "ID": image.id if whole else short_id(image.id),
@@ -115,11 +115,15 @@ def _rows(image: Image, names: tuple[Reference, ...], *, whole: bool) -> Iterato
         "CreatedAt": str(created or "N/A"),
         "Size": human_size(image.size_bytes),
     }
+    digests = {name.name: name.digest for name in names if name.digest}
+    tagged = {name.name for name in names if name.tag}
     for name in names:
+        if name.digest and name.name in tagged:
+            continue  # the rows of its tags show it
         yield {
             "Repository": name.familiar_name,
             "Tag": name.tag or _NONE,
-            "Digest": name.digest or _NONE,
+            "Digest": digests.get(name.name) or _NONE,
             **common,
         }
     if not names:

@@ -30,6 +30,10 @@ VERBS = {
     "import": "pybuild.cli.archives",
     "load": "pybuild.cli.archives",
     "save": "pybuild.cli.archives",
+    "pull": "pybuild.cli.transfers",
+    "push": "pybuild.cli.transfers",
+    "login": "pybuild.cli.login",
+    "logout": "pybuild.cli.login",
     "cache ls": "pybuild.cli.cache",
     "info": "pybuild.cli.system",
     "version": "pybuild.cli.system",
@@ -45,6 +49,8 @@ _ALIASES = {
     "image inspect": "inspect",
     "image load": "load",
     "image ls": "images",
+    "image pull": "pull",
+    "image push": "push",
     "image rm": "rmi",
     "image save": "save",
     "image tag": "tag",
@@ -60,8 +66,8 @@ _GROUPS = frozenset(name.partition(" ")[0] for name in [*VERBS, *_ALIASES] if " 
 
 # Docker's verbs that this version does not have.
 _LATER_WORDS = """
-attach bake commit compose context cp create diff events exec export kill login logout logs
-manifest network pause plugin port pull push rename restart search start stats stop top unpause
+attach bake commit compose context cp create diff events exec export kill logs
+manifest network pause plugin port rename restart search start stats stop top unpause
 update volume wait
 """
 _LATER = frozenset(_LATER_WORDS.split())
@@ -85,6 +91,10 @@ Verbs:
   import           Make an image of a file system tarball
   load             Load images from an archive
   save             Save images to an archive
+  pull             Bring an image from a registry
+  push             Bring an image to its registry
+  login            Show credentials to a registry and keep them
+  logout           Forget the credentials for a registry
   cache ls         List what the build cache remembers
   info             Show this installation
   version          Show the version

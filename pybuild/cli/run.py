@@ -12,6 +12,7 @@ from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, PybuildError
 
 if TYPE_CHECKING:
+    from pybuild.engine.registries import Watch
     from pybuild.engine.runrequest import HostFolder, RunRequest
 
 SYNTAX = Syntax(
@@ -37,8 +38,10 @@ SYNTAX = Syntax(
         many("label", "K=V", "label of the container", "l"),
         flag("read-only", "the container's root file system cannot be written to"),
         value("cidfile", "FILE", "write the container ID into FILE"),
-        value("pull", "WHEN", "missing or never"),
-        flag("quiet", "as docker's; there is no progress to be quiet about", "q"),
+        value(
+            "pull", "WHEN", "ask the registry when the image is missing (default), always, never"
+        ),
+        flag("quiet", "do not show the progress of a pull", "q"),
     ),
     at_least=1,
     at_most=None,
@@ -76,10 +79,18 @@ def run(parsed: Parsed, session: Session) -> int:
                 out.write(container_id)
 
     with session.engine() as engine:
-        return engine.run(request, on_created=created)
+        return engine.run(request, on_created=created, watch=_watch(parsed))
 
 
 VERBS = {"run": Verb(SYNTAX, run, in_container=True)}
+
+
+def _watch(parsed: Parsed) -> Watch | None:
+    if parsed.flag("quiet"):
+        return None
+    from pybuild.cli.transfers import watch_pull
+
+    return watch_pull
 
 
 def request_of(parsed: Parsed) -> RunRequest:
@@ -90,8 +101,9 @@ def request_of(parsed: Parsed) -> RunRequest:
     from pybuild.engine.runrequest import RunRequest
 
     image, *command = parsed.arguments
-    if parsed.text("pull") not in (None, "missing", "never"):
-        raise NotSupported(f"--pull {parsed.text('pull')}: not supported yet")
+    pull = parsed.text("pull") or "missing"
+    if pull not in ("missing", "always", "never"):
+        raise usage_error(SYNTAX, f'--pull: "{pull}" is none of missing, always, never')
     entrypoint = parsed.text("entrypoint")
     return RunRequest(
         image=image,
@@ -113,6 +125,7 @@ def request_of(parsed: Parsed) -> RunRequest:
         interactive=parsed.flag("interactive"),
         read_only=parsed.flag("read-only"),
         remove=parsed.flag("rm"),
+        pull=pull,
     )
 
 

@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING
 
 from pybuild.engine import records
 from pybuild.engine.records import ContainerRecord
-from pybuild.errors import ContainerError, ImageMissing
+from pybuild.engine.registries import found_or_pulled
+from pybuild.errors import ContainerError
 
 if TYPE_CHECKING:
     from pybuild.engine.runrequest import RunRequest
+    from registry_client.events import OnEvent
     from runtime.execution import Bind, Execution
     from store.digest import DiffID
-    from store.images import Image
     from store.oci import ContainerConfig
+    from store.reference import Reference
     from store.root import Store
     from store.snapshots import Active
 
@@ -37,14 +39,20 @@ _STOP_S = 10.0
 _POLL_S = 0.05
 
 
-def run(store: Store, request: RunRequest, on_created: Callable[[str], None] | None = None) -> int:
+def run(
+    store: Store,
+    request: RunRequest,
+    on_created: Callable[[str], None] | None = None,
+    watch: Callable[[Reference], OnEvent] | None = None,
+) -> int:
     """Make a container, run it to its end with our stdio, and return its exit code.
 
+    watch: called before a pull, gives what takes its progress.
     Raises ImageMissing, ContainerError, and RuntimeFailure when the command could not be started;
     nothing is kept of the container then.
     """
     with store.lease():
-        draft = _draft(store, request)
+        draft = _draft(store, request, watch)
         folders = _host_folders(request)
         active = store.snapshots.prepare(_chain(draft), stubs=True)
     with active:
@@ -193,12 +201,14 @@ def inspected(store: Store, name: str) -> dict[str, object] | None:
     }
 
 
-def _draft(store: Store, request: RunRequest) -> ContainerRecord:
+def _draft(
+    store: Store, request: RunRequest, watch: Callable[[Reference], OnEvent] | None
+) -> ContainerRecord:
     """Return the record of a new container, without its name and snapshot.
 
     The caller holds a lease.
     """
-    image = _image(store, request.image)
+    image = found_or_pulled(store, request.image, request.pull, watch)
     container_id = secrets.token_hex(32)
     hostname = _hostname(request, container_id)
     config = image.config.config
@@ -235,18 +245,6 @@ def _entered(store: Store, draft: ContainerRecord, name: str | None) -> Containe
         # What is not to be kept need not survive a power cut, and the disk's answer takes time.
         records.save(store.root, record, durable=not record.remove)
     return record
-
-
-def _image(store: Store, name: str) -> Image:
-    from store.errors import NotFound
-
-    try:
-        return store.images.find(name)
-    except NotFound as error:
-        raise ImageMissing(
-            f"unable to find image {name!r} locally, and pulling is not supported yet",
-            hint="pybuild images lists what is there; build, load or import takes images in",
-        ) from error
 
 
 def _free_name(store: Store, wanted: str | None) -> str:

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.images import HistoryLine
     from pybuild.engine.records import ContainerRecord
+    from pybuild.engine.registries import RegistryTerms, Watch
     from pybuild.engine.runrequest import RunRequest
     from pybuild.engine.upkeep import CacheEntry
+    from registry_client.login import LoggedIn
+    from registry_client.pull import Pulled
+    from registry_client.push import Pushed
     from runtime.cancel import Cancel
     from store.images import Image
     from store.reference import Reference
@@ -186,16 +190,73 @@ class Engine:
 
         transfers.save_file(self.store, names, path)
 
-    def run(self, request: RunRequest, *, on_created: Callable[[str], None] | None = None) -> int:
+    def pull(
+        self,
+        name: str,
+        *,
+        platform: str | None = None,
+        all_tags: bool = False,
+        terms: RegistryTerms | None = None,
+        watch: Watch | None = None,
+    ) -> list[Pulled]:
+        """Bring the image called `name`, or all tags of its repository, into the store.
+
+        watch: called before each image, gives what takes its progress.
+        """
+        from pybuild.engine import registries
+
+        require_privilege("pull")
+        return registries.pull(
+            self.store, name, platform=platform, all_tags=all_tags, terms=terms, watch=watch
+        )
+
+    def push(
+        self,
+        name: str,
+        *,
+        all_tags: bool = False,
+        terms: RegistryTerms | None = None,
+        watch: Watch | None = None,
+    ) -> list[Pushed]:
+        """Push the image called `name`, or all tags of its repository that are here.
+
+        watch: called before each image, gives what takes its progress.
+        """
+        from pybuild.engine import registries
+
+        return registries.push(self.store, name, all_tags=all_tags, terms=terms, watch=watch)
+
+    def log_in(
+        self, server: str, username: str, password: str, *, terms: RegistryTerms | None = None
+    ) -> LoggedIn:
+        """Show credentials to a registry, and keep them when it lets us in."""
+        from pybuild.engine import registries
+
+        return registries.log_in(server, username, password, terms)
+
+    def log_out(self, server: str) -> tuple[str, bool]:
+        """Forget the credentials for a registry; return its name and whether there were any."""
+        from pybuild.engine import registries
+
+        return registries.log_out(server)
+
+    def run(
+        self,
+        request: RunRequest,
+        *,
+        on_created: Callable[[str], None] | None = None,
+        watch: Watch | None = None,
+    ) -> int:
         """Make a container, run it to its end with our stdio, and return its exit code.
 
-        on_created: called with the container's ID before its command starts.
+        on_created: called with the container's ID before its command starts. watch: called before
+        a pull, gives what takes its progress.
         Raises ContainerError and RuntimeFailure when the command cannot be started.
         """
         from pybuild.engine import containers
 
         require_privilege("run")
-        return containers.run(self.store, request, on_created)
+        return containers.run(self.store, request, on_created, watch)
 
     def containers(self, *, everything: bool = False) -> list[ContainerRecord]:
         """Return the containers that run, or all there are, newest first."""

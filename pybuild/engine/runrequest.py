@@ -27,6 +27,7 @@ class RunRequest:
     none at all. env: `K=V` sets, `K` alone removes what the image sets.
     user: as USER writes it; None means the image's. network: host, none, or empty for the default.
     extra_hosts: (name, address) pairs for /etc/hosts. remove: nothing is kept of it afterwards.
+    pull: when the registry is asked for the image: missing, always or never.
     """
 
     image: str
@@ -45,3 +46,4 @@ class RunRequest:
     interactive: bool = False
     read_only: bool = False
     remove: bool = False
+    pull: str = "missing"
