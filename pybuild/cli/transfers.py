@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.cli.options import Option, Parsed, Syntax, flag, many, value
@@ -12,7 +14,7 @@ from pybuild.cli.verb import Session, Verb
 if TYPE_CHECKING:
     from pybuild.cli.transferprogress import LiveTransfer, PlainTransfer
     from pybuild.engine.registries import RegistryTerms
-    from registry_client.events import OnEvent
+    from registry_client.events import Event, OnEvent
     from store.reference import Reference
 
 # What registries have to prove; login has them too.
@@ -130,9 +132,11 @@ class _Watcher:
         from pybuild.cli.transferprogress import transfer_progress
 
         self.finish()
-        self._announce(reference)
-        self._shown = transfer_progress(sys.stdout, pushes=self._pushes)
-        return self._shown
+        shown = self._shown = transfer_progress(sys.stdout, pushes=self._pushes)
+        if self._pushes:
+            self._announce_push(reference)
+            return shown
+        return _after(partial(_announce_pull, reference), shown)
 
     def finish(self) -> None:
         """Leave the last state on the screen."""
@@ -140,15 +144,26 @@ class _Watcher:
             self._shown.finish()
             self._shown = None
 
-    def _announce(self, reference: Reference) -> None:
-        if not self._pushes:
-            name = reference.familiar_name.removeprefix(f"{reference.registry}/")
-            name = f"library/{name}" if "/" not in reference.familiar_name else name
-            print(f"{reference.tag or reference.digest}: Pulling from {name}")
-        elif reference.name != self._repository:
+    def _announce_push(self, reference: Reference) -> None:
+        if reference.name != self._repository:
             self._repository = reference.name
-            print(f"The push refers to repository [{reference.name}]")
-        sys.stdout.flush()
+            print(f"The push refers to repository [{reference.name}]", flush=True)
+
+
+def _announce_pull(reference: Reference) -> None:
+    print(f"{reference.tag or reference.digest}: Pulling from {reference.repository}", flush=True)
+
+
+def _after(announce: Callable[[], None], on_event: OnEvent) -> OnEvent:
+    """Return `on_event` with `announce` called before its first event."""
+    waiting = [announce]
+
+    def take(event: Event) -> None:
+        while waiting:
+            waiting.pop()()
+        on_event(event)
+
+    return take
 
 
 def _say_default_tag(name: str) -> None:

@@ -95,7 +95,7 @@ def test_load_adds_the_store_to_other_outputs() -> None:
         (["-f", "https://example.org/Dockerfile", "."], NotSupported, "building from a URL"),
         (["--network", "none", "."], NotSupported, "--network none: not supported yet"),
         (["--platform", "linux/amd64,linux/arm64", "."], NotSupported, "several platforms"),
-        (["--push", "."], NotSupported, "--push: not supported yet"),
+        (["--provenance", "x", "."], NotSupported, "--provenance: not supported yet"),
         (["--secret", "id=x", "."], NotSupported, "--secret: not supported yet"),
     ],
 )

@@ -77,8 +77,8 @@ def test_a_word_that_means_nothing(words: list[str], message: str, hint: str) ->
 
 
 def test_verbs_of_docker_that_are_not_here() -> None:
-    with pytest.raises(NotSupported, match="pull: not supported yet"):
-        main.find_verb(["pull", "debian"])
+    with pytest.raises(NotSupported, match="commit: not supported yet"):
+        main.find_verb(["commit", "debian"])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_verbs_of_docker_that_are_not_here() -> None:
     [
         (["build", "--bogus", "."], 2, "error: build: unknown option --bogus\nhint: see"),
         (["build", "--squash", "."], 1, "error: --squash: not supported yet\n"),
-        (["pull", "x"], 1, "error: pull: not supported yet\n"),
+        (["commit", "x"], 1, "error: commit: not supported yet\n"),
         (["run", "--bogus", "x"], 125, "error: run: unknown option --bogus\n"),
         (["run", "-d", "x"], 125, "error: -d (--detach): not supported yet\n"),
         (["--root"], 2, "error: --root needs a folder\n"),
@@ -103,7 +103,7 @@ def test_errors_become_one_line_a_hint_and_an_exit_code(
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["--debug", "pull", "x"]) == 1
+    assert main.run(["--debug", "commit", "x"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -102,7 +102,7 @@ def test_mounts(text: str) -> None:
         (["-e", "A B=x"], UsageError, "is no variable"),
         (["--network", "bridge"], NotSupported, "--network bridge: not supported yet"),
         (["--add-host", "x"], UsageError, "no name:address"),
-        (["--pull", "always"], NotSupported, "--pull always: not supported yet"),
+        (["--pull", "often"], UsageError, "none of missing, always, never"),
         (["-l", "=x"], UsageError, "has no key"),
         (["-p", "80:80"], NotSupported, "--publish"),
         (["--privileged"], NotSupported, "--privileged: not supported yet"),
