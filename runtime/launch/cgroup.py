@@ -91,8 +91,9 @@ class Leaf:
         self._only_v2 = not v1
         try:
             if "unified" in mounted:
-                self._make_v2(mounted["unified"] + self._plan["parent"], bool(v1))
-            self._make_v1(mounted)
+                self._make_v2(mounted["unified"], bool(v1))
+            if v1:
+                self._make_v1(mounted)
         except OSError as error:
             self._give_up(error)
         return self
@@ -113,24 +114,32 @@ class Leaf:
         if self._plan["required"]:
             raise error
 
-    def _make_v2(self, parent: str, hybrid: bool) -> None:
+    def _make_v2(self, root: str, hybrid: bool) -> None:
+        parent = root + self._plan["parent"]
         path = f"{parent}/{self._plan['name']}"
         if self._plan["parent"] == PARENT:
             sweep(parent)
         self.fd = _make_held(parent, path)
         self._v2 = path
         if not hybrid and self._plan["v2"]:
-            for controller in {name.partition(".")[0] for name, _ in self._plan["v2"]}:
-                _write(os.path.dirname(parent), "cgroup.subtree_control", f"+{controller}")
-                _write(parent, "cgroup.subtree_control", f"+{controller}")
-            for name, value in self._plan["v2"]:
-                _write(path, name, value)
+            self._limit_v2(root)
         if self._plan["device_program"]:
             try:
                 devicefilter.attach(self.fd, self._plan["device_program"])
                 self.guards_devices = True
             except OSError:
                 pass  # bpf(2) is refused here; the v1 controller or the mounts have to do
+
+    def _limit_v2(self, root: str) -> None:
+        """Hand the controllers that limits need down from the root of the tree, and set them."""
+        names = {name.partition(".")[0] for name, _ in self._plan["v2"]} - {"cgroup"}
+        wanted = " ".join(f"+{name}" for name in sorted(names))
+        at = root
+        for part in self._plan["parent"].split("/"):
+            at = f"{at}/{part}" if part else at
+            _write(at, "cgroup.subtree_control", wanted)
+        for name, value in self._plan["v2"]:
+            _write(self._v2, name, value)
 
     def _make_v1(self, mounted: "dict[str, str]") -> None:
         wanted = dict.fromkeys(controller for controller, _, _ in self._plan["v1"])
@@ -204,7 +213,7 @@ def _mkdir(path: str) -> None:
 def _make_held(parent: str, path: str) -> int:
     """Make the leaf `path` and its parent; return a descriptor that holds it against a sweep."""
     for _ in range(8):
-        _mkdir(parent)
+        os.makedirs(parent, exist_ok=True)
         try:
             _mkdir(path)
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

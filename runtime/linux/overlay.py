@@ -19,6 +19,15 @@ FIXED = (("metacopy", "off"), ("redirect_dir", "off"), ("index", "off"))
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def _release() -> "tuple[int, int]":
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
+
+
+# Asked by version and not by trying: each try would leave a line in the kernel's log.
+_HAS_LOWERDIR_PLUS = _release() >= (6, 8)
+
+
 def directory(path: str, read_only: bool) -> int:
     """Return a detached copy of the one directory `path`, not of the mounts below it."""
     tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
@@ -39,6 +48,8 @@ def overlay(
     Paths are relative to the working directory, or absolute. Without `upper` it is read-only.
     Raises OSError with EINVAL where the kernel has no `lowerdir+` (before 6.8).
     """
+    if not _HAS_LOWERDIR_PLUS:
+        raise OSError(errno.EINVAL, "fsconfig: no lowerdir+", "overlay")
     options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
     if upper is not None:
         options += [("upperdir", upper), ("workdir", work)]
