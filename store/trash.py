@@ -32,10 +32,13 @@ def delete_tree(path: str, stop: Stop = never) -> None:
 
 def delete_at(dir_fd: int, name: str, stop: Stop = never) -> None:
     """Delete `name` in an open directory, as delete_tree does."""
-    # Others may be deleting the same: what is gone when we come to it is as wanted.
-    with contextlib.suppress(FileNotFoundError):
-        if not _unlinked(dir_fd, name) and _delete_below(dir_fd, name, stop):
+    # Others may be deleting the same: where they took something from under us, look again.
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            if _unlinked(dir_fd, name) or not _delete_below(dir_fd, name, stop):
+                return
             os.rmdir(name, dir_fd=dir_fd)
+            return
 
 
 def _unlinked(dir_fd: int, name: str) -> bool:
