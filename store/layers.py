@@ -9,27 +9,22 @@ import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import BinaryIO, cast
+from functools import partial
+from typing import BinaryIO
 
 from store import aliases
 from store.checkpoint import checkpoint
-from store.compression import decompressed
 from store.content import ContentStore
-from store.contents import Contents, Policy
 from store.digest import DiffID, Digest, hex_of, is_digest
 from store.errors import Corrupt, NotFound, disk_errors
-from store.folder import Folder, Scratch, durable_rename, write_durably
-from store.headers import HeaderWriter
+from store.folder import Folder, durable_rename, write_durably
 from store.layerinfo import BlobRef, LayerInfo, LayerRecord
 from store.overlay import Merged
-from store.restream import Source, stream
-from store.tarreader import TarReader, chunks_of
 from store.tarstream import TarSink
-from store.unpack import Unpacker
 
 __all__ = ["BlobRef", "LayerInfo", "LayerStore"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_CHUNK_BYTES = 1 << 18
 
 
 class LayerStore:
@@ -160,10 +155,18 @@ class LayerStore:
         blob = BlobRef(digest, self._content.size(digest), media_type)
         if self.has(expected) and self.info(expected).blob == blob:
             return expected
+        with self._plain(digest) as tar:
+            return self.unpack(tar, expected=expected, blob=blob, below=below)
+
+    @contextlib.contextmanager
+    def _plain(self, digest: Digest) -> Iterator[Iterator[bytes]]:
+        """Open a kept blob as the tar that it holds. Raises NotFound."""
+        from store.compression import decompressed
+
         with self._content.open(digest) as file:
-            tar = decompressed(chunks_of(file), name=f"blob {digest}")
+            tar = decompressed(_chunks(file), name=f"blob {digest}")
             with contextlib.closing(tar):
-                return self.unpack(tar, expected=expected, blob=blob, below=below)
+                yield tar
 
     def _verified(self, chunks: Iterator[bytes], expected: DiffID, blob: BlobRef | None) -> DiffID:
         with TarSink() as sink:
@@ -177,10 +180,12 @@ class LayerStore:
     def _unpack(
         self, chunks: Iterator[bytes], expected: DiffID | None, blob: BlobRef | None
     ) -> DiffID:
+        from store.layerwriter import unpack_into
+
         scratch = self._folder.scratch_directory()
         try:
             with TarSink() as sink:
-                contents = _unpack_into(scratch, sink.tee(chunks))
+                contents = unpack_into(scratch.path, sink.tee(chunks))
                 diff_id = sink.finish()
             if expected is not None:
                 _expect(diff_id, expected)
@@ -254,10 +259,8 @@ class LayerStore:
             return
         with disk_errors(f"record layer {diff_id}", self._root):
             if not verified:
-                with self._content.open(blob.digest) as file:
-                    tar = decompressed(chunks_of(file), name=f"blob {blob.digest}")
-                    with contextlib.closing(tar):
-                        self._verified(tar, diff_id, None)
+                with self._plain(blob.digest) as tar:
+                    self._verified(tar, diff_id, None)
             record = replace(record, info=replace(record.info, blob=blob))
             write_durably(self._folder, f"{self.path(diff_id)}/layer.json", record.to_json())
         self._records[diff_id] = record
@@ -282,16 +285,16 @@ class LayerStore:
 
         Raises NotFound; Corrupt, perhaps only after the last piece, when it is damaged.
         """
+        from store.restream import Source, stream
+
         record = self.record(diff_id, fresh=True)
         blob = record.info.blob
         with contextlib.ExitStack() as stack:
             if blob is not None and self._content.has(blob.digest):
-                file = stack.enter_context(self._content.open(blob.digest))
-                pieces = decompressed(chunks_of(file), name=f"blob {blob.digest}")
+                pieces = stack.enter_context(self._plain(blob.digest))
             else:
                 source = Source(self.path(diff_id), f"layer {diff_id}", record.displaced)
-                pieces = stream(source)
-            stack.enter_context(contextlib.closing(pieces))
+                pieces = stack.enter_context(contextlib.closing(stream(source)))
             sink = stack.enter_context(TarSink())
             stack.enter_context(disk_errors(f"read layer {diff_id}", self._root))
             yield from sink.tee(pieces)
@@ -300,26 +303,6 @@ class LayerStore:
                     f"layer {diff_id}: its stored bytes give {found}",
                     hint="remove it and build or pull it again",
                 )
-
-
-def _unpack_into(scratch: Scratch, chunks: Iterator[bytes]) -> Contents:
-    tree = f"{scratch.path}/fs"
-    os.mkdir(tree, 0o755)
-    os.chmod(tree, 0o755)
-    os.mkdir(f"{scratch.path}/lost", 0o700)
-    root_fd = os.open(tree, _DIRECTORY)
-    try:
-        with open(f"{scratch.path}/headers", "xb", buffering=0) as file:
-            headers = HeaderWriter(file)
-            reader = TarReader(chunks)
-            policy = Policy(headers=headers, lost=f"{scratch.path}/lost")
-            contents = Unpacker(root_fd, policy).run(reader)
-            headers.finish(reader.offset)
-    finally:
-        os.close(root_fd)
-    if not contents.displaced:
-        os.rmdir(f"{scratch.path}/lost")
-    return contents
 
 
 def note(path: str, what: str, names: Iterable[bytes]) -> None:
@@ -340,7 +323,8 @@ def _tree(diff_id: DiffID) -> str:
 
 def _chunks(tar: Iterable[bytes] | BinaryIO) -> Iterator[bytes]:
     # An open file is an iterable too, of lines.
-    return chunks_of(cast(BinaryIO, tar)) if hasattr(tar, "read") else iter(tar)
+    read = getattr(tar, "read", None)
+    return iter(partial(read, _CHUNK_BYTES), b"") if read else iter(tar)
 
 
 def _expect(found: DiffID, expected: DiffID) -> None:

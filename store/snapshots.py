@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from store.checkpoint import checkpoint
-from store.diff import Summary, write_layer
 from store.digest import DiffID, is_digest
 from store.errors import Corrupt, InUse, NewerFormat, NotFound, StoreError, disk_errors
 from store.folder import Folder, claim_abandoned, write_durably
-from store.headers import HeaderWriter
-from store.layerinfo import LayerInfo, LayerRecord
+from store.layerinfo import LayerInfo
 from store.layers import LayerStore, note
 from store.locks import acquire
 from store.mount import OverlayMount
 from store.stubs import EMPTY, STUBS, ensure
-from store.tarstream import TarSink
 
 VERSION = 1
 
@@ -280,7 +277,10 @@ class Active:
         with disk_errors("commit layer", self._path):
             folder = f"{self._path}/layer"
             os.mkdir(folder, 0o700)
-            record, summary = self._write(folder)
+            from store.layerwriter import write_upper
+
+            written = write_upper(self.upper, self._layers.merged(self._plan.chain), folder)
+            record, summary = written.record, written.summary
             checkpoint("layer-hashed")
             if not self._layers.has(record.info.diff_id):
                 note(folder, "whiteouts", summary.whiteouts)
@@ -290,29 +290,6 @@ class Active:
         self._kept = False
         self.discard()
         return record.info
-
-    def _write(self, folder: str) -> tuple[LayerRecord, Summary]:
-        """Make the tree canonical, hash it, and write its header stream into `folder`."""
-        below = self._layers.merged(self._plan.chain)
-        upper_fd = os.open(self.upper, _DIRECTORY)
-        try:
-            with open(f"{folder}/headers", "xb", buffering=0) as file, TarSink() as sink:
-                headers = HeaderWriter(file)
-                summary = write_layer(upper_fd, below, sink, headers)
-                headers.finish(sink.size_bytes)
-                diff_id = sink.finish()
-        finally:
-            os.close(upper_fd)
-        info = LayerInfo(
-            diff_id=diff_id,
-            size_bytes=sink.size_bytes,
-            files=summary.files,
-            content_bytes=summary.content_bytes,
-            empty=summary.files == 0,
-            shareable=True,
-            created_ns=time.time_ns(),
-        )
-        return LayerRecord(info, "", len(summary.whiteouts)), summary
 
     def _check_open(self, action: str) -> None:
         if self._held.folder_fd < 0:
