@@ -90,19 +90,19 @@ def _inflated(chunks: Iterator[bytes], algorithm: str, name: str) -> Iterator[by
     make = _INFLATERS[algorithm]
     step, state = make()
     begun = False
-    try:
-        for chunk in chunks:
-            while chunk:
-                if state.eof:
-                    if algorithm == "gzip" and not chunk.startswith(b"\x1f\x8b"):
-                        _expect_zeros(chunk, name)
-                        break
-                    step, state = make()
-                begun = True
+    for chunk in chunks:
+        while chunk:
+            if state.eof:
+                if algorithm == "gzip" and chunk[0] != 0x1F:
+                    _expect_zeros(chunk, name)
+                    break
+                step, state = make()
+            begun = True
+            try:
                 yield from step(chunk)
-                chunk = state.unused_data if state.eof else b""
-    except _DAMAGE as error:
-        raise BadArchive(f"decompress {name} ({algorithm}): {error}") from error
+            except _DAMAGE as error:
+                raise BadArchive(f"decompress {name} ({algorithm}): {error}") from error
+            chunk = state.unused_data if state.eof else b""
     if begun and not state.eof:
         raise BadArchive(f"decompress {name} ({algorithm}): it is cut off")
 

@@ -56,6 +56,8 @@ def test_is_told_by_first_bytes(name: str, size: int) -> None:
 def test_many_members(name: str) -> None:
     packed = COMPRESSORS[name](b"one") + COMPRESSORS[name](b"") + COMPRESSORS[name](DATA)
     assert b"".join(decompressed(pieces(packed, 5000))) == b"one" + DATA
+    short = COMPRESSORS[name](b"one") + COMPRESSORS[name](b"two")
+    assert b"".join(decompressed(pieces(short, 1))) == b"onetwo"
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "bzip2", "xz"])
