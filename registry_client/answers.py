@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from http import HTTPStatus
 
 import requests
 
@@ -32,6 +33,8 @@ def refusal(response: requests.Response, what: str, registry: str) -> RegistryEr
     status = response.status_code
     code, message = _first_error(response, what)
     cause = message or code.lower().replace("_", " ") or f"{status} {phrase_of(status)}"
+    if status == HTTPStatus.UNAUTHORIZED and not message:  # HEAD's answers have no words
+        cause = "authentication required"
     hint = None
     if status in (401, 403):
         hint = f"pybuild login {registry} takes credentials"

@@ -163,15 +163,13 @@ class Client:
                     return self._pinged(scheme, what)
                 except (RegistryError, TryAgain) as failure:
                     failures.append(failure)
-                    if _is_final(failure):
+                    if not _is_wrong_scheme(failure):
                         break
-            passing = [f for f in failures if isinstance(f, TryAgain) and not f.is_absent]
-            if _is_final(failures[-1]) or not passing:
-                last = failures[-1] if _is_final(failures[-1]) else failures[0]
-                if not isinstance(last, TryAgain) or last.is_absent:
-                    raise self._explained(last)
-                passing = [last]
-            self.patience.wait(attempt, passing[0])
+            telling = (f for f in failures if not _is_wrong_scheme(f))
+            chosen = next(telling, failures[0])
+            if not isinstance(chosen, TryAgain) or chosen.is_absent:
+                raise self._explained(chosen)
+            self.patience.wait(attempt, chosen)
             attempt += 1
 
     def _schemes(self) -> tuple[str, ...]:
@@ -219,10 +217,11 @@ class Client:
         return error
 
 
-def _is_final(failure: RegistryError | TryAgain) -> bool:
-    """Tell whether a ping's failure shows that its scheme is the right one."""
-    error = failure.error if isinstance(failure, TryAgain) else failure
-    if isinstance(error, BadStatus):
+def _is_wrong_scheme(failure: RegistryError | TryAgain) -> bool:
+    """Tell whether a ping's failure may be one of its scheme: TLS spoken where there is none."""
+    if isinstance(failure, TryAgain):
+        return not isinstance(failure.error, BadStatus)
+    if isinstance(failure, BadStatus):
         # What TLS servers answer to plain HTTP, and plain ones that send to TLS.
-        return error.status != HTTPStatus.BAD_REQUEST and error.status >= HTTPStatus.BAD_REQUEST
-    return isinstance(error, Untrusted)
+        return failure.status <= HTTPStatus.BAD_REQUEST
+    return isinstance(failure, Unreachable) and not isinstance(failure, Untrusted)

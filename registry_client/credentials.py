@@ -232,7 +232,7 @@ def _credentials(entry: object, path: str) -> Credentials | None:
     username, password = texts.get("username", ""), texts.get("password", "")
     if "auth" in texts:
         try:
-            decoded = base64.b64decode(texts["auth"], validate=False).decode()
+            decoded = base64.b64decode(texts["auth"].strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise CredentialsError(f"read {path}: an auth entry is no base64 text") from None
         username, _, password = decoded.rstrip("\0").partition(":")

@@ -362,7 +362,8 @@ def _cause(error: Exception) -> str:
         return f"TLS: {inner.reason.lower().replace('_', ' ')}"
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror[:1].lower() + inner.strerror[1:]
-    return str(inner).partition("\n")[0] or type(inner).__name__
+    text = str(inner).partition("\n")[0] or type(inner).__name__
+    return text[:1].lower() + text[1:]
 
 
 def _innermost(error: BaseException) -> BaseException:

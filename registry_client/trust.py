@@ -110,8 +110,10 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _is_in_network(host: str, network: str) -> bool:
     address = _address(host)
+    if address is None or "/" not in network:
+        return False
     try:
-        return "/" in network and address in ipaddress.ip_network(network, strict=False)
+        return address in ipaddress.ip_network(network, strict=False)
     except ValueError:
         return False
 

@@ -369,6 +369,7 @@ def status(code: int, **headers: Any) -> Fault:
     """Answer with an error."""
 
     def fault(page: Handler) -> None:
+        page.rfile.read(int(page.headers.get("Content-Length") or 0))
         page.close_connection = True
         page.refuse(code, "", "", **headers)
 
@@ -434,7 +435,8 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+    certificates = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", *certificates):
         monkeypatch.delenv(name, raising=False)
 
 
