@@ -150,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes = b"", **headers: Any) -> None:
         """Send an answer; a header of None is left out, `_` in its name reads `-`."""
         given = {"Content_Length": len(body), **headers}
+        if self.close_connection:
+            given["Connection"] = "close"  # else the client may ask again on what is closed
         self.send_response(status)
         for name, value in given.items():
             if value is not None:
