@@ -9,7 +9,9 @@ transaction that reads first and then writes would fail at once with "database i
 spite of its time-out. Within a process one connection serves all threads under a lock.
 """
 
+import errno
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -20,7 +22,7 @@ from types import TracebackType
 
 from store import recordschema
 from store.digest import DiffID, Digest
-from store.errors import Corrupt, DiskFull, InUse, StoreError
+from store.errors import Corrupt, InUse, StoreError, disk_errors
 
 RESULTS_PER_KEY = 8
 
@@ -97,7 +99,6 @@ class StepRow:
 _ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_BUSY: InUse,
     sqlite3.SQLITE_LOCKED: InUse,
-    sqlite3.SQLITE_FULL: DiskFull,
     sqlite3.SQLITE_CANTOPEN: StoreError,
     sqlite3.SQLITE_READONLY: StoreError,
     sqlite3.SQLITE_IOERR: StoreError,
@@ -151,8 +152,11 @@ class BuildRecords:
         try:
             yield
         except sqlite3.Error as error:
-            kind = _ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, Corrupt)
-            raise kind(f"build records {self.path}: {error}") from error
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
+                with disk_errors(f"build records {self.path}", self.path):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise _ERRORS.get(code, Corrupt)(f"build records {self.path}: {error}") from error
 
     @contextmanager
     def _writing(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:

@@ -210,7 +210,7 @@ def copy_or_unpack(root: str, found: Match, op: CopyOp, vertex: Vertex, target: 
     """Copy a match, or unpack it into the destination where ADD finds an archive."""
     path = os.path.join(root, found.path)
     if op.unpack and found.entries[0].kind == "file" and is_archive(path):
-        unpack_archive(path, found.entries[0], op.destination, target, vertex.place)
+        unpack_archive(path, found.name, op.destination, target, vertex.place)
         return
     copy_match(root, found, op.destination, target)
 
