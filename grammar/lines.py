@@ -238,7 +238,7 @@ class _Reader:
                 joined.add(text, self.at, 1)
             elif not warned:
                 warned = True
-                message = "empty continuation line"
+                message = "Empty continuation line"
                 self.warnings.append(ast.Warning_("NoEmptyContinuation", self.at, message))
 
     def _finish(self, joined: _Joined, first: int, comments: tuple[str, ...]) -> LogicalLine | None:
