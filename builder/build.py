@@ -22,6 +22,7 @@ from builder.events import OnEvent
 from builder.export.image import write_image
 from builder.graph import build_graph
 from builder.imageconfig import image_config
+from builder.lint.engine import Linter, options_of
 from builder.planning import BuildPlan, plan_build
 from builder.request import BuildRequest, Output
 from builder.schedule import default_jobs, run_graph
@@ -73,12 +74,13 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     stages = parse_dockerfile(dockerfile, trees, progress)
     ignore_file, rules = load_ignore_rules(request, dockerfile, progress)
     with store.lease(), journaled(store, request, dockerfile) as row:
-        warn = WarnFunction(progress)
-        for warning in stages.dockerfile.warnings:
-            warn(warning.rule, warning.message, warning.line)
+        warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
         with tables.kept_in(trees):
+            warn.check_file(request, platform)
             bases = Bases(store, request, platform, progress)
             plan = plan_build(store, request, stages, platform, warn, bases.image)
+            warn.check_plan(plan.vertices.values(), rules)
+        warn.raise_if_asked()
         cache_folder = os.path.join(store.root, "contexts")
         context = open_context(request, ignore_file, rules, cache_folder)
         site = Site(store, context, progress, cancel, row.build_id, dockerfile.name, warn)

@@ -9,6 +9,7 @@ BuildError
 ├── BaseImageNotFound
 ├── ContextError           the build context or the Dockerfile cannot be read
 ├── ExportError
+├── LintViolation          a warning where check=error=true makes errors of them
 ├── Canceled
 └── StepsFailed            several steps failed; `errors` has them all
 """
@@ -125,6 +126,10 @@ class ContextChanged(BuildError):
 
 class ExportError(BuildError):
     """The finished image cannot be written to an output."""
+
+
+class LintViolation(BuildError):
+    """Lint rules are violated, and `check=error=true` says that this is an error."""
 
 
 class Canceled(BuildError):

@@ -12,6 +12,7 @@ from importlib import import_module
 from builder.bases import stored_image
 from builder.errors import InstructionError, Place
 from builder.instructions import origin
+from builder.lint.engine import inspect, inspect_stage
 from builder.lower import lower
 from builder.request import BuildRequest
 from builder.stage import HistoryStep, Plan, Stage
@@ -83,15 +84,25 @@ class Planner:
                 place, f'circular dependency detected on stage: "{text.display}"'
             )
         self.open.append(text.index)
+        try:
+            stage = self.lowered(text, place)
+        finally:
+            self.open.pop()
+        self.done[text.index] = stage
+        return stage
+
+    def lowered(self, text: StageText, place: Place) -> Stage:
+        """Return the state at the end of a stage, all of its instructions inspected and lowered."""
         stage = origin.begin(text, self.plan)
         stage, triggers = origin.without_triggers(stage)
         fired = tuple(self.trigger(trigger, text, place) for trigger in triggers)
         instructions = (*fired, *text.instructions)
         stage = replace(stage, steps=origin.count_steps(replace(text, instructions=instructions)))
+        inspect_stage(instructions, self.plan.warn)
         for node in instructions:
+            for rule, message in inspect(node, stage):
+                self.plan.warn(rule, message, node.span.first_line)
             stage = lower(node, stage)
-        self.open.pop()
-        self.done[text.index] = stage
         return stage
 
     def trigger(self, trigger: str, text: StageText, place: Place) -> ast.Instruction:

@@ -8,7 +8,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -140,7 +140,7 @@ class Site:
     cancel: Cancel
     build_id: str
     dockerfile: str
-    warn: "WarnFunction"
+    warn: Callable[[str, str, int | None], None]
 
     @property
     def log_folder(self) -> str:

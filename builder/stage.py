@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from builder.errors import BuildError, InstructionError, Place
+from builder.lint import semantics
 from builder.request import BuildRequest
 from builder.stages import PROXY_ARGS, StageList, StageText
 from builder.vertex import Op, Vertex, VertexID, vertex_id
@@ -59,6 +60,8 @@ class Stage:
     root: the vertex that makes the root file system. base: the image the stage began with.
     step, steps: number of the instruction at hand among those that make vertices, and how many
     there are. cmd_set: CMD was given in this stage (ENTRYPOINT then leaves it alone).
+    declared: names of ARGs, with or without a value. is_workdir_set: this stage, or one that it is
+    built on, has a WORKDIR.
     """
 
     plan: Plan
@@ -73,6 +76,8 @@ class Stage:
     step: int = 1
     steps: int = 1
     cmd_set: bool = False
+    declared: frozenset[str] = frozenset()
+    is_workdir_set: bool = False
 
     @property
     def shell(self) -> tuple[str, ...]:
@@ -80,27 +85,37 @@ class Stage:
         return self.config.shell or DEFAULT_SHELL
 
     @property
+    def is_base_unknown(self) -> bool:
+        """Tell whether the base stands for one that nobody could ask (see lint/check.py)."""
+        return self.base is not None and not self.base.id
+
+    @property
     def cwd(self) -> str:
         """The working directory, absolute."""
         return self.config.working_dir or "/"
+
+    @property
+    def escape(self) -> str:
+        """The escape character of the file."""
+        return self.plan.stages.dockerfile.directives.escape
 
     def expand(self, word: str, node: ast.Instruction) -> str:
         """Return `word` with variables replaced and quotes removed; unset names are empty."""
         env = dict(self.env)
         try:
-            expansion = expand(word, env, self.plan.stages.dockerfile.directives.escape)
+            expansion = expand(word, env, self.escape)
         except ExpansionError as error:
             raise InstructionError(self.place(node), str(error), hint=error.hint) from error
         for name in expansion.undefined:
-            self.plan.warn(
-                "UndefinedVar", f"usage of undefined variable '${name}'", node.span.first_line
-            )
+            if name not in self.declared and not self.is_base_unknown:
+                message = semantics.undefined_var(name, env)
+                self.plan.warn("UndefinedVar", message, node.span.first_line)
         return expansion.value
 
     def expand_words(self, word: str, node: ast.Instruction) -> tuple[str, ...]:
         """Return the words that `word` becomes: as `expand`, split at blanks afterwards."""
         try:
-            return expand_words(word, dict(self.env), self.plan.stages.dockerfile.directives.escape)
+            return expand_words(word, dict(self.env), self.escape)
         except ExpansionError as error:
             raise InstructionError(self.place(node), str(error), hint=error.hint) from error
 

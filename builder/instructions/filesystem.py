@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from builder.errors import InstructionError
 from builder.instructions.origin import root_of_copy_source
+from builder.lint import semantics
 from builder.lower import lower
 from builder.stage import Stage
 from builder.vertex import (
@@ -31,6 +32,7 @@ def workdir(node: ast.Workdir, stage: Stage) -> Stage:
     path = stage.expand(node.path, node)
     absolute = stage.absolute(path).rstrip("/") or "/"
     result = stage.configure(working_dir=absolute) if path else stage
+    result = replace(result, is_workdir_set=True)
     text = f"WORKDIR {result.cwd}"
     if result.cwd == "/":
         return replace(result, step=result.step + 1).record(text)
@@ -92,12 +94,8 @@ def finish(
     if isinstance(node, ast.Add) and node.unpack and inputs:
         raise InstructionError(stage.place(node), "ADD --unpack of a URL: not supported yet")
     if len(everything) > 1 and not stage.absolute(destination).endswith("/"):
-        stage.plan.warn(
-            "CopyManySourcesToFile",
-            f"several sources and the destination {destination} does not end with /: "
-            "if it is no directory the last file wins",
-            node.span.first_line,
-        )
+        message = semantics.copy_many_sources_to_file(destination)
+        stage.plan.warn("CopyManySourcesToFile", message, node.span.first_line)
     chown = None if node.chown is None else stage.expand(node.chown, node)
     chmod = None if node.chmod is None else stage.expand(node.chmod, node)
     op = CopyOp(

@@ -9,6 +9,7 @@ import signal
 from dataclasses import replace
 
 from builder.errors import InstructionError
+from builder.lint import semantics
 from builder.lower import lower
 from builder.stage import Stage, set_pair
 from grammar import ast
@@ -66,13 +67,11 @@ def arg(node: ast.Arg, stage: Stage) -> Stage:
             value = stage.plan.global_env.get(name)
         if value is not None:
             if name in config_names(stage):
-                stage.plan.warn(
-                    "ArgShadowsEnv",
-                    f"ARG {name} hides the ENV of the same name until the next ENV {name}",
-                    node.span.first_line,
-                )
+                message = semantics.arg_shadows_env(name)
+                stage.plan.warn("ArgShadowsEnv", message, node.span.first_line)
             result = result.with_env(name, value)
             result = replace(result, args=set_pair(result.args, name, value))
+        result = replace(result, declared=result.declared | {name})
         shown.append(name if value is None else f"{name}={value}")
     return result.record("ARG " + " ".join(shown))
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from builder.errors import BuildError, InstructionError, UnknownStage
+from builder.lint import semantics
 from builder.stage import DEFAULT_PATH, Plan, Stage, env_pairs, step_label
 from builder.stages import StageText
 from builder.vertex import BaseOp, Vertex, VertexID, vertex_id
@@ -34,7 +35,12 @@ def begin(text: StageText, plan: Plan) -> Stage:
         return continue_from(plan.stage(parent), text)
     if name == "scratch":
         return from_scratch(text, plan)
-    return from_image(reference_of(name, node, plan), text, plan)
+    stage = from_image(reference_of(name, node, plan), text, plan)
+    actual = stage.base.config.platform if stage.base else None
+    message = actual and semantics.invalid_base_image_platform(name, actual, plan.platform)
+    if message:
+        plan.warn("InvalidBaseImagePlatform", message, node.span.first_line)
+    return stage
 
 
 def from_scratch(text: StageText, plan: Plan) -> Stage:
@@ -95,16 +101,9 @@ def count_steps(text: StageText) -> int:
 def expand_global(word: str, node: ast.From, plan: Plan) -> str:
     """Return a word of FROM with the global ARGs replaced."""
     try:
-        expansion = expand(word, plan.global_env, plan.stages.dockerfile.directives.escape)
+        return expand(word, plan.global_env, plan.stages.dockerfile.directives.escape).value
     except ExpansionError as error:
         raise InstructionError(plan.stages.place(node), str(error), hint=error.hint) from error
-    for name in expansion.undefined:
-        plan.warn(
-            "UndefinedArgInFrom",
-            f"FROM argument '{name}' is not declared",
-            node.span.first_line,
-        )
-    return expansion.value
 
 
 def reference_of(name: str, node: ast.Instruction, plan: Plan) -> Reference:

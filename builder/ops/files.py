@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from builder.contenthash import Entry, Match, Selection
 from builder.errors import InstructionError, SourceNotFound
+from builder.lint import semantics
 from builder.ops.copyfiles import CopyRefused, Target, copy_match
 from builder.ops.registry import Ingredients, Made, describe, perform
 from builder.ops.unpackarchive import is_archive, unpack_archive
@@ -161,12 +162,8 @@ def copy_target(op: CopyOp, vertex: Vertex, root: str, site: Site) -> Target:
     if op.chown is not None:
         owner = find_owner(op.chown, root)
         if owner.unknown is not None:
-            site.warn(
-                "CopyUnknownOwner",
-                f'--chown={op.chown}: "{owner.unknown}" is not in the image\'s passwd or group '
-                "file and counts as root",
-                vertex.place.first_line,
-            )
+            message = semantics.copy_unknown_owner(op.chown, owner.unknown)
+            site.warn("CopyUnknownOwner", message, vertex.place.first_line)
     chmod, parent_mode = None, 0o755
     if op.chmod is not None:
         try:
