@@ -13,6 +13,7 @@ from store.locks import held
 
 if TYPE_CHECKING:
     from store.buildrecords import BuildRecords
+    from store.cachemounts import CacheMounts
     from store.images import ImageStore
     from store.layers import LayerStore
     from store.snapshots import Snapshots
@@ -111,6 +112,13 @@ class Store:
 
         return BuildRecords(self.folder.path("records.db"))
 
+    @cached_property
+    def cache_mounts(self) -> "CacheMounts":
+        """The directories of RUN --mount=type=cache."""
+        from store.cachemounts import CacheMounts
+
+        return CacheMounts(self.folder)
+
     def lock(self, name: str) -> AbstractContextManager[int]:
         """Hold the lock called `name` (any text); the value is its descriptor, to be inherited."""
         return self.folder.lock(name)
@@ -133,6 +141,7 @@ class Store:
         removed = self.snapshots.recover()
         chains.sweep(self.folder)
         aliases.sweep(self.folder)
+        self.cache_mounts.sweep()
         self.folder.sweep()
         return removed
 
