@@ -180,13 +180,17 @@ class _Job:
         store = self.store
         # One process brings the layer, the others wait for it and use it.
         with store.lock(f"pull {diff_id}"), self._named(f"layer {layer.digest}"):
+            is_blob_here = store.content.has(layer.digest)
             if store.layers.has(diff_id):
-                if store.layers.info(diff_id).blob is None and store.content.has(layer.digest):
-                    store.layers.set_blob(diff_id, _blob_ref(layer))
-                self.emit(BlobDone(layer.digest, Outcome.EXISTS))
-                return
-            self.added.layers.append(diff_id)
-            if store.content.has(layer.digest):
+                if is_blob_here:
+                    if store.layers.info(diff_id).blob is None:
+                        store.layers.set_blob(diff_id, _blob_ref(layer))
+                    self.emit(BlobDone(layer.digest, Outcome.EXISTS))
+                    return
+                # Without its blob the manifest could not go again as it came.
+            else:
+                self.added.layers.append(diff_id)
+            if is_blob_here:
                 self._unpack_kept(diff_id, layer)
             else:
                 self._fetch_and_unpack(diff_id, layer)

@@ -5,11 +5,12 @@ one that was made and recorded at its first leaving. Until the manifest is there
 registry has changed its meaning; blobs of a broken push are found by the next one.
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from registry_client import blobs, manifests, uploads
+from registry_client import manifests, uploads
 from registry_client.client import Access, Client, scope
 from registry_client.crew import Crew
 from registry_client.errors import BadStatus, RegistryError
@@ -19,14 +20,15 @@ from registry_client.events import (
     BlobMoved,
     Emitter,
     OnEvent,
-    Outcome,
     Retrying,
     ignore,
 )
 from registry_client.manifests import Document, Repository
-from registry_client.uploads import Upload
+from registry_client.origins import neighbour
+from registry_client.resolve import pulling
+from registry_client.uploads import Upload, Wanted
 from store import mediatypes
-from store.digest import DiffID, Digest
+from store.digest import DiffID
 from store.errors import NotFound, StoreError
 from store.images import Image
 from store.manifests import GZIP, Compression, layer_blob, manifest_of
@@ -35,6 +37,7 @@ from store.reference import Reference
 from store.root import Store
 
 WORKERS = 3
+MAKERS = 2  # layers compressed at once, each in several threads already: memory is what they take
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ def push(
     name = reference.repository
     with Client(reference.registry, access, name) as client, store.lease():
         repository = Repository(client, name, (scope(name, "pull", "push"),))
-        job = _Job(store, repository, reference, image, compression, what, Emitter(on_event))
+        emit = Emitter(on_event)
+        source = neighbour(store, image, reference)
+        job = _Job(store, repository, reference, image, compression, what, emit, source)
         return job.run()
 
 
@@ -83,7 +88,8 @@ class _Job:
     compression: Compression
     what: str
     emit: Emitter
-    crew: Crew = field(default_factory=lambda: Crew(WORKERS))
+    source: str = ""
+    making: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAKERS))
 
     def run(self) -> Pushed:
         candidates = self._recorded()
@@ -104,9 +110,13 @@ class _Job:
                 raise
 
     def _record(self, target: Descriptor) -> Pushed:
-        """Remember under which digest the image is at the registry."""
+        """Remember what the names mean at the registry now."""
+        images = self.store.images
+        record = images.reference(self.reference)
+        if record is not None and record.image_id == self.image.id:
+            images.tag(self.image.id, self.reference, target=target)
         by_digest = replace(self.reference, tag=None, digest=target.digest)
-        self.store.images.tag(self.image.id, by_digest, target=target)
+        images.tag(self.image.id, by_digest, target=target)
         return Pushed(self.image, self.reference, target)
 
     # -- documents that came with the image, or were made before
@@ -123,7 +133,7 @@ class _Job:
                 yield Document(replace(target, size_bytes=len(data)), data)
 
     def _push_recorded(self, document: Document) -> bool:
-        """Push what a recorded document names; False when that is neither here nor there."""
+        """Push what a recorded document names; False when some of it cannot be got."""
         if not document.is_index:
             return self._push_manifest(document)
         children = Index.from_json(document.data).manifests
@@ -133,31 +143,36 @@ class _Job:
         """Push one image of an index by its digest, unless it is there."""
         if manifests.find(self.repository, child.digest, self.what) is not None:
             return True
-        if not self.store.content.has(child.digest):
-            return False
-        document = Document(child, self.store.content.get(child.digest))
-        if not self._push_recorded(document):
+        document = self._child(child)
+        if document is None or not self._push_recorded(document):
             return False
         manifests.put(self.repository, child.digest, document, self.what)
         return True
 
+    def _child(self, child: Descriptor) -> Document | None:
+        """Return a document of an index, from here or from where the index was before."""
+        if self.store.content.has(child.digest):
+            return Document(child, self.store.content.get(child.digest))
+        if not self.source:
+            return None
+        neighbour = Repository(self.repository.client, self.source, pulling(self.source))
+        try:
+            return manifests.fetch(neighbour, child.digest, self.what)
+        except RegistryError:
+            return None
+
     def _push_manifest(self, document: Document) -> bool:
         manifest = Manifest.from_json(document.data)
         layers = {layer.digest: layer for layer in manifest.layers}
-        missing = [digest for digest in layers if not self.store.content.has(digest)]
-        if any(not self._is_there(digest) for digest in missing):
-            return False
         for layer in layers.values():
             self.emit(BlobFound(layer.digest, layer.size_bytes))
-        source = self._neighbour()
-        self.crew.run(
-            partial(self._send, layer, source) for layer in _largest_first(layers.values())
-        )
-        self._send(manifest.config, source, is_layer=False)
+        crew = Crew(WORKERS)
+        try:
+            crew.run(partial(self._send, crew, layer) for layer in _largest_first(layers.values()))
+            self._send(crew, manifest.config, is_layer=False)
+        except _NotHere:
+            return False
         return True
-
-    def _is_there(self, digest: Digest) -> bool:
-        return blobs.exists(self.repository, digest, self.what)
 
     # -- a manifest made now
 
@@ -169,68 +184,53 @@ class _Job:
             if not layers.has(diff_id):
                 raise NotFound(f"{self.what}: layer {diff_id} is not in the store")
         order = sorted(diff_ids, key=lambda diff_id: -layers.info(diff_id).size_bytes)
-        source = self._neighbour()
-        self.crew.run(partial(self._make_and_send, diff_id, source) for diff_id in order)
-        with self.store.lease():
-            descriptor, manifest = manifest_of(self.store, self.image, compression=self.compression)
-        self._send(manifest.config, source, is_layer=False)
+        crew = Crew(WORKERS)
+        crew.run(partial(self._make_and_send, crew, diff_id) for diff_id in order)
+        descriptor, manifest = manifest_of(self.store, self.image, compression=self.compression)
+        self._send(crew, manifest.config, is_layer=False)
         return Document(descriptor, self.store.content.get(descriptor.digest))
 
-    def _make_and_send(self, diff_id: DiffID, source: str) -> None:
-        self.crew.check()
+    def _make_and_send(self, crew: Crew, diff_id: DiffID) -> None:
+        crew.check()
         try:
-            blob = layer_blob(self.store, diff_id, self.compression)
+            with self.making:
+                blob = layer_blob(self.store, diff_id, self.compression)
         except StoreError as error:
             raise type(error)(f"{self.what}: {error}", hint=error.hint) from error
         self.emit(BlobFound(blob.digest, blob.size_bytes))
-        layer = Descriptor(blob.media_type, blob.digest, blob.size_bytes)
-        self._send(layer, source)
+        self._send(crew, Descriptor(blob.media_type, blob.digest, blob.size_bytes))
 
     # -- blobs
 
-    def _send(self, blob: Descriptor, source: str, *, is_layer: bool = True) -> None:
-        """Bring one blob to the registry. Runs in a thread of its own."""
-        self.crew.check()
-        if not self.store.content.has(blob.digest):
-            outcome, mounted_from = Outcome.EXISTS, ""  # looked for before
-        else:
-            kind = "layer" if is_layer else "image config"
-            with self.store.content.open(blob.digest) as file:
-                upload = Upload(
-                    self.repository,
-                    blob.digest,
-                    self.store.content.size(blob.digest),
-                    file,
-                    f"{self.what}: {kind} {blob.digest}",
-                    source if is_layer else "",
-                )
-                outcome, mounted_from = uploads.send(
-                    upload,
-                    partial(self._sent, blob, is_layer),
-                    lambda cause: self.emit(Retrying(cause)),
-                )
+    def _send(self, crew: Crew, blob: Descriptor, *, is_layer: bool = True) -> None:
+        """Bring one blob to the registry. Runs in a thread of its own. Raises _NotHere."""
+        crew.check()
+        content = self.store.content
+        kind = "layer" if is_layer else "image config"
+        what = f"{self.what}: {kind} {blob.digest}"
+        wanted = Wanted(self.repository, blob.digest, what, self.source)
+        outcome = None
+        if not content.has(blob.digest):
+            outcome, _ = uploads.place(wanted)
+            if outcome is None:
+                raise _NotHere
+        if outcome is None:
+            with content.open(blob.digest) as file:
+                size_bytes = content.size(blob.digest)
+                upload = Upload(self.repository, blob.digest, what, self.source, size_bytes, file)
+                on_bytes = partial(self._sent, crew, blob, is_layer)
+                outcome = uploads.send(upload, on_bytes, lambda cause: self.emit(Retrying(cause)))
         if is_layer:
-            self.emit(BlobDone(blob.digest, outcome, mounted_from))
+            self.emit(BlobDone(blob.digest, outcome, self.source))
 
-    def _sent(self, blob: Descriptor, is_layer: bool, done: int) -> None:
-        self.crew.check()
+    def _sent(self, crew: Crew, blob: Descriptor, is_layer: bool, done: int) -> None:
+        crew.check()
         if is_layer:
             self.emit(BlobMoved(blob.digest, done, blob.size_bytes))
 
-    def _neighbour(self) -> str:
-        """Return another repository of this registry that has or had the image's layers, or ""."""
-        wanted = set(self.image.config.diff_ids)
-        here = self.reference
-        found: dict[str, int] = {}
-        for record in self.store.images.reference_records():
-            other = record.reference
-            is_neighbour = other.registry == here.registry and other.repository != here.repository
-            # Only names with a digest have been there: they come from a pull or a push.
-            if is_neighbour and other.digest and other.repository not in found:
-                layers = self.store.images.get(record.image_id).config.diff_ids
-                found[other.repository] = len(wanted.intersection(layers))
-        best = max(found, key=lambda name: found[name], default=None)
-        return best if best is not None and found[best] else ""
+
+class _NotHere(Exception):
+    """A blob that a manifest names is neither here nor there."""
 
 
 def _largest_first(layers: Iterable[Descriptor]) -> list[Descriptor]:

@@ -30,18 +30,24 @@ _RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A blob to be at a repository. file: its bytes, open. what: begins every error about it.
+class Wanted:
+    """A blob that is to be at a repository. what: begins every error about it.
 
     source: another repository of the same registry that may have it, or empty.
     """
 
     repository: Repository
     digest: Digest
-    size_bytes: int
-    file: BinaryIO
     what: str
     source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload(Wanted):
+    """A blob to be sent. size_bytes, file: its bytes, open."""
+
+    size_bytes: int = 0
+    file: BinaryIO | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class _Part:
 
     def __iter__(self) -> Iterator[bytes]:
         at, end = self.start, self.upload.size_bytes
+        assert self.upload.file is not None
         fd = self.upload.file.fileno()
         while at < end:
             piece = os.pread(fd, min(_PIECE_BYTES, end - at), at)
@@ -67,23 +74,32 @@ class _Part:
             self.on_bytes(at)
 
 
+def place(wanted: Wanted) -> tuple[Outcome | None, str | None]:
+    """Let a blob be at a repository without sending it: it is there, or a neighbour has it.
+
+    Returns how, None when it has to be sent, and then the address of an upload, if one was begun.
+    """
+    if blobs.exists(wanted.repository, wanted.digest, wanted.what):
+        return Outcome.EXISTS, None
+    if not wanted.source:
+        return None, None
+    is_mounted, location = _mount(wanted)
+    return (Outcome.MOUNTED if is_mounted else None), location
+
+
 def send(
     upload: Upload,
     on_bytes: Callable[[int], object] = lambda _done: None,
     on_retry: Callable[[str], object] = lambda _cause: None,
-) -> tuple[Outcome, str]:
-    """Bring a blob to a repository; return how it got there, and from which one where mounted.
+) -> Outcome:
+    """Bring a blob to a repository; return how it got there.
 
     on_bytes: called with the number of bytes sent so far, on_retry with the cause of each new
     attempt. Raises Unauthorized, BadStatus, Unreachable, ….
     """
-    if blobs.exists(upload.repository, upload.digest, upload.what):
-        return Outcome.EXISTS, ""
-    location = None
-    if upload.source:
-        is_mounted, location = _mount(upload)
-        if is_mounted:
-            return Outcome.MOUNTED, upload.source
+    outcome, location = place(upload)
+    if outcome is not None:
+        return outcome
     patience = upload.repository.client.patience
     failures = start = 0
     while True:
@@ -99,10 +115,10 @@ def send(
             location, start = _resumed(upload, location)
             failures = 0 if start - started >= _RENEWED_BY_BYTES else failures + 1
         else:
-            return Outcome.PUSHED, ""
+            return Outcome.PUSHED
 
 
-def _call(upload: Upload, method: str, path: str, **more: object) -> Call:
+def _call(upload: Wanted, method: str, path: str, **more: object) -> Call:
     scopes = upload.repository.scopes
     return Call(method, path, upload.what, scopes, **more)  # type: ignore[arg-type]
 
@@ -114,7 +130,7 @@ def _begin(upload: Upload) -> str:
     return _location(upload, upload.repository.client.ask_once(call))
 
 
-def _mount(upload: Upload) -> tuple[bool, str | None]:
+def _mount(upload: Wanted) -> tuple[bool, str | None]:
     """Ask for a blob of another repository: whether it is there now, else an upload's address."""
     repository = upload.repository
     query = f"mount={quote(upload.digest)}&from={quote(upload.source)}"
@@ -131,7 +147,7 @@ def _mount(upload: Upload) -> tuple[bool, str | None]:
     return False, _location(upload, response)
 
 
-def _location(upload: Upload, response: requests.Response) -> str:
+def _location(upload: Wanted, response: requests.Response) -> str:
     response.close()
     location = response.headers.get("Location")
     if not location:
