@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -200,6 +201,8 @@ def main() -> None:
         raise SystemExit("bench: missing: root")
     enter_private_mounts()
     become_subreaper()
+    # As Ctrl-C does: daemons are stopped and the work folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(
         f"{platform.platform()}, {os.cpu_count()} cores, {options.rounds} rounds in turn (a1: more)"
     )
