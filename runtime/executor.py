@@ -13,6 +13,7 @@ from runtime import defaults, hostfiles, terminal
 from runtime.cancel import Cancel
 from runtime.errors import InvalidSpec
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
+from runtime.launcher import Launchers
 from runtime.linux import constants as c
 from runtime.linux.seccomp import filter_for
 from runtime.plan import LaunchPlan, launch_plan
@@ -124,6 +125,7 @@ def execute(
     stdout: int | None = None,
     stderr: int | None = None,
     cancel: Cancel | None = None,
+    launchers: Launchers | None = None,
 ) -> ExitStatus:
     """Run `execution` to its end and return how it ended; nothing of it is left then.
 
@@ -131,6 +133,7 @@ def execute(
     container writes to `stdout` and `stderr`, descriptors, by default our own.
     cancel: kills the container when set; its end is then reported as that of any killed process,
     or as Cancelled when the command had not started.
+    launchers: where a launcher may be waiting already.
     Raises a RuntimeFailure when the command could not be started.
     """
     stdio = Stdio(
@@ -139,7 +142,7 @@ def execute(
         2 if stderr is None else stderr,
         on_output,
     )
-    with Running(plan_of(execution), stdio, execution.lock_fds) as running:
+    with Running(plan_of(execution), stdio, execution.lock_fds, launchers) as running:
         return running.wait(cancel)
 
 
@@ -173,7 +176,9 @@ def execute_bundle(
         return running.wait(cancel)
 
 
-def execute_in_foreground(execution: Execution, *, cancel: Cancel | None = None) -> ExitStatus:
+def execute_in_foreground(
+    execution: Execution, *, cancel: Cancel | None = None, launchers: Launchers | None = None
+) -> ExitStatus:
     """Run `execution` on our own stdin, stdout and stderr; signals that we get are passed on.
 
     With `tty` our terminal is in raw mode meanwhile and its size is followed.
@@ -183,7 +188,7 @@ def execute_in_foreground(execution: Execution, *, cancel: Cancel | None = None)
     if execution.tty and plan["window"] == (0, 0):
         plan["window"] = terminal.size(1)
     raw = terminal.raw_mode(execution.stdin if execution.tty else None)
-    with Running(plan, Stdio(execution.stdin), execution.lock_fds) as running:
+    with Running(plan, Stdio(execution.stdin), execution.lock_fds, launchers) as running:
 
         def resized() -> None:
             running.resize(*terminal.size(1))

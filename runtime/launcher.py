@@ -5,6 +5,7 @@ exec. The interpreter runs from a read-only detached mount of its own file, so t
 container can write to the host's Python through /proc/<pid>/exe (CVE-2019-5736's class).
 """
 
+import _socket
 import contextlib
 import errno
 import fcntl
@@ -12,12 +13,18 @@ import functools
 import os
 import signal
 import sys
+import threading
+from typing import TYPE_CHECKING
 
 from runtime.errors import LaunchFailed, NotPrivileged
-from runtime.launch.channel import send
+from runtime.launch.channel import send, send_descriptors
 from runtime.linux import constants as c
 from runtime.linux import mount as m
-from runtime.plan import LaunchPlan
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from runtime.plan import LaunchPlan
 
 _HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Appended, so that nothing beside the rooms can stand in for the standard library.
@@ -78,33 +85,27 @@ def _clear_of_stdio(fd: int) -> int:
 
 
 class Launcher:
-    """A running launcher. A context manager: on exit the container is dead and all is gone.
+    """A launcher process that waits for its one plan.
 
+    A context manager: on exit the container is dead and all is gone.
     pid: of the launcher. report: descriptor on which its messages arrive.
     """
 
-    def __init__(
-        self, plan: LaunchPlan, stdio: tuple[int, int, int], keep: tuple[int, ...] = ()
-    ) -> None:
-        """Start it.
-
-        stdio: descriptors that become the container's 0, 1 and 2.
-        keep: more descriptors that the launcher inherits under their own numbers.
-        """
-        plan["inherited"] = list(keep)
-        orders_read, self._orders = os.pipe2(os.O_CLOEXEC)
+    def __init__(self) -> None:
+        """Start it; an interpreter takes some milliseconds until it listens."""
+        # The C module: the one around it takes 5 ms to import.
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        orders_end = theirs.detach()
+        self._orders = ours.detach()
         self.report, report_write = os.pipe2(os.O_CLOEXEC)
-        temporary = [orders_read, report_write]
+        temporary = [orders_end, report_write]
         try:
-            temporary += (high := [_clear_of_stdio(fd) for fd in (orders_read, report_write)])
-            temporary += (standard := [_clear_of_stdio(fd) for fd in stdio])
+            temporary += (high := [_clear_of_stdio(fd) for fd in (orders_end, report_write)])
+            temporary.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
             temporary.append(image := _sealed_interpreter())
             actions = [
-                (os.POSIX_SPAWN_DUP2, old, new)
-                for old, new in [
-                    *((fd, number) for number, fd in enumerate(standard)),
-                    *((fd, fd) for fd in (*high, *keep)),  # onto itself: survives the exec
-                ]
+                *((os.POSIX_SPAWN_DUP2, null, number) for number in range(3)),
+                *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in high),  # onto itself: survives the exec
             ]
             self.pid = self._spawn(image, actions, high)
         except BaseException:
@@ -115,8 +116,28 @@ class Launcher:
             for fd in temporary:
                 os.close(fd)
         self._reaped = False
-        with contextlib.suppress(BrokenPipeError):  # it died; the end of its report says so
-            send(self._orders, (plan,))
+
+    def launch(
+        self, plan: "LaunchPlan", stdio: tuple[int, int, int], keep: tuple[int, ...] = ()
+    ) -> None:
+        """Tell it what to do.
+
+        stdio: descriptors that become the container's 0, 1 and 2.
+        keep: more descriptors that the launcher holds until the container is gone.
+        """
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it died; the end of its report says so
+                send_descriptors(self._orders, (*stdio, *keep))
+                send(self._orders, (plan, keep))
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """End a launcher that was never told anything, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.__exit__()
 
     def _spawn(self, image: int, actions: list[tuple[int, int, int]], channel: list[int]) -> int:
         argv = [interpreter(), "-I", "-S", "-X", "utf8", "-c", _CODE, _HOUSE, *map(str, channel)]
@@ -161,3 +182,46 @@ class Launcher:
     def __exit__(self, *_: object) -> None:
         self.wait()
         os.close(self.report)
+
+
+class Launchers:
+    """Launchers started ahead of their need, so that no container waits for an interpreter.
+
+    A context manager that ends the one that waits. May be used from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: Launcher | None = None
+        self._open = True
+
+    def prepare(self) -> None:
+        """Have a launcher waiting."""
+        with self._lock:
+            if self._open and self._waiting is None:
+                self._waiting = Launcher()
+
+    def take(self) -> Launcher:
+        """Return the launcher that waits, or a new one."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        return waiting or Launcher()
+
+    def close(self) -> None:
+        """End the launcher that waits; none is made ahead any more."""
+        with self._lock:
+            self._open = False
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.discard()
+
+    def __enter__(self) -> "Launchers":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: "TracebackType | None",
+    ) -> None:
+        self.close()

@@ -58,7 +58,6 @@ class LaunchPlan(TypedDict):
     """Everything the launcher has to know."""
 
     caller: int
-    inherited: list[int]
     anchor: str
     join: list[tuple[str, int]]
     root: RootPlan
@@ -218,7 +217,6 @@ def launch_plan(spec: Spec, root: RootPlan, *, name: str, user: str = "") -> Lau
     late = c.CLONE_NEWCGROUP  # only after the move into the leaf is its root the leaf
     return {
         "caller": os.getpid(),
-        "inherited": [],
         "anchor": root["base"],
         "join": join,
         "root": root,

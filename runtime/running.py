@@ -24,7 +24,7 @@ from runtime.errors import (
 )
 from runtime.launch import cgroup
 from runtime.launch.channel import receive
-from runtime.launcher import Launcher
+from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
 from runtime.plan import LaunchPlan
 from runtime.terminal import Terminal
@@ -65,9 +65,16 @@ class Stdio:
 class Running:
     """A container and its launcher; a context manager that leaves nothing of either."""
 
-    def __init__(self, plan: LaunchPlan, stdio: Stdio, lock_fds: tuple[int, ...] = ()) -> None:
-        """Start the container described by `plan`."""
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        stdio: Stdio,
+        lock_fds: tuple[int, ...] = (),
+        launchers: Launchers | None = None,
+    ) -> None:
+        """Start the container described by `plan`, through one of `launchers` where given."""
         self._stdio = stdio
+        self._cgroup = plan["cgroup"]
         self._poller = select.poll()
         self._owned = contextlib.ExitStack()  # descriptors of ours to close at the end
         self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
@@ -85,11 +92,14 @@ class Running:
                 else:
                     stdin = null if stdio.stdin is None else stdio.stdin
                     descriptors = (stdin, *self._outputs(stack))
-                self._launcher = Launcher(plan, descriptors, (*lock_fds, *keep))
+                self._launcher = launchers.take() if launchers else Launcher()
+                self._launcher.launch(plan, descriptors, (*lock_fds, *keep))
             except BaseException:
                 self._owned.close()
                 raise
         self._watch(self._launcher.report, self._hear)
+        if launchers:
+            launchers.prepare()  # for the next, while this one works
 
     def _watch(self, fd: int, take: Callable[[], bool]) -> None:
         self._readers[fd] = take
@@ -249,7 +259,7 @@ class Running:
             with contextlib.suppress(OSError):
                 pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 select.select([self._pidfd], [], [])
-        cgroup.sweep_all()
+        cgroup.remove_leaf(self._cgroup["parent"], self._cgroup["name"])
 
     def __enter__(self) -> "Running":
         return self

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runtime.plan import CgroupPlan
 
 PARENT = "/pybuild"  # of all leaves, in each tree
-_REMOVE_TRIES = 50
+_REMOVE_TRIES = 500  # a second: a dying process frees its memory first
 
 
 def hierarchies(mountinfo: str) -> "dict[str, str]":
@@ -251,14 +251,19 @@ def _remove(path: str) -> None:
             os.rmdir(parent)
 
 
-def sweep_all() -> None:
-    """Remove what killed launchers left in any tree."""
+def remove_leaf(parent: str, name: str) -> None:
+    """Kill what is in a container's leaves in all trees and remove them; its launcher is dead.
+
+    The container's init may still be dying and hold the leaf, so this does not ask who does.
+    """
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         mounted = hierarchies(file.read())
     for mountpoint in mounted.values():
-        sweep(mountpoint + PARENT)
-        with tolerate(OSError):  # other containers live there, or it never was
-            os.rmdir(mountpoint + PARENT)
+        path = f"{mountpoint}{parent}/{name}"
+        if os.path.isdir(path):
+            with tolerate(OSError):  # v1, or before Linux 5.14: its processes die with their init
+                _write(path, "cgroup.kill", "1")
+            _remove(path)
 
 
 def sweep(parent: str) -> None:

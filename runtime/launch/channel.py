@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _LENGTH = struct.Struct("<I")
 _LIMIT = 64 << 20
+_DESCRIPTORS = 250  # the kernel passes 253 at once
 
 
 def send(fd: int, message: "tuple[Any, ...]") -> None:
@@ -59,3 +60,33 @@ def send_descriptor(socket_fd: int, fd: int) -> None:
     sock = _socket.socket(fileno=socket_fd)
     sock.sendmsg([b"t"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))])
     sock.detach()
+
+
+def send_descriptors(socket_fd: int, fds: "tuple[int, ...]") -> None:
+    """Pass descriptors over the unix socket `socket_fd`, before the next message."""
+    import _socket
+
+    sock = _socket.socket(fileno=socket_fd)
+    try:
+        sock.sendmsg(
+            [b"d"],
+            [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))],
+        )
+    finally:
+        sock.detach()
+
+
+def receive_descriptors(socket_fd: int) -> "tuple[int, ...] | None":
+    """Return the descriptors passed over `socket_fd`, or None when the other end is closed."""
+    import _socket
+
+    sock = _socket.socket(fileno=socket_fd)
+    try:
+        room = _socket.CMSG_SPACE(4 * _DESCRIPTORS)
+        data, ancillary, _, _ = sock.recvmsg(1, room, _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        sock.detach()
+    if not data:
+        return None
+    (passed,) = [rights for _, _, rights in ancillary]
+    return struct.unpack(f"{len(passed) // 4}i", passed)

@@ -10,7 +10,7 @@ import os
 import select
 
 from runtime.launch import cgroup, init
-from runtime.launch.channel import receive, send
+from runtime.launch.channel import receive, receive_descriptors, send
 from runtime.launch.filesystem import open_root, open_views
 from runtime.launch.stubs import Stub, remove_stubs
 from runtime.launch.tolerate import tolerate
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Launch:
     """One container, from the plan to its exit status.
 
-    orders: pipe from the caller: first the plan, then signals to forward; its end kills.
+    orders: socket from the caller: descriptors, the plan, then signals to forward; its end kills.
     report: pipe to the caller.
     """
 
@@ -40,8 +40,10 @@ class Launch:
     def run(self) -> None:
         """Do everything; the last message sent is `failed` or `exited`."""
         prctl(c.PR_SET_DUMPABLE, 0)
-        plan: LaunchPlan = receive(self.orders)[0]  # type: ignore[index,assignment]
-        self._close_all_but(plan["inherited"])
+        passed = receive_descriptors(self.orders)
+        if passed is None:  # there was nothing to do for us
+            return
+        plan = self._receive_plan(passed)
         caller = pidfd_open(plan["caller"])
         # The pid could be another process's by now: only a living parent is the caller.
         if os.getppid() != plan["caller"]:
@@ -68,8 +70,21 @@ class Launch:
         elif status is not None:
             send(self.report, ("exited", *status, *usage))
 
+    def _receive_plan(self, passed: "tuple[int, ...]") -> "LaunchPlan":
+        """Return the plan, and take what was passed: stdio, and what the caller holds."""
+        plan: LaunchPlan
+        theirs: tuple[int, ...]
+        plan, theirs = receive(self.orders)  # type: ignore[misc,assignment]
+        for number, fd in enumerate(passed[:3]):
+            os.dup2(fd, number)
+        held = passed[3:]
+        self._close_all_but(list(held))
+        if plan["tty"]:
+            plan["tty_socket"] = held[theirs.index(plan["tty_socket"])]
+        return plan
+
     def _close_all_but(self, inherited: "list[int]") -> None:
-        """Close what somebody in the caller's process left open to its children."""
+        """Close what somebody in the caller's process left open to its children, and copies."""
         first = 3
         for fd in sorted({self.orders, self.report, *inherited}):
             if fd > first:
