@@ -188,9 +188,11 @@ class Launchers:
     """Launchers started ahead of their need, so that no container waits for an interpreter.
 
     A context manager that ends the one that waits. May be used from any thread.
+    refill: whether another is wanted after one was taken: many containers will follow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, refill: bool = False) -> None:
+        self.refill = refill
         self._lock = threading.Lock()
         self._waiting: Launcher | None = None
         self._open = True

@@ -98,7 +98,7 @@ class Running:
                 self._owned.close()
                 raise
         self._watch(self._launcher.report, self._hear)
-        if launchers:
+        if launchers and launchers.refill:
             launchers.prepare()  # for the next, while this one works
 
     def _watch(self, fd: int, take: Callable[[], bool]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pybuild.engine.runrequest import RunRequest
     from registry_client.events import OnEvent
     from runtime.execution import Bind, Execution
+    from runtime.launcher import Launchers
     from store.digest import DiffID
     from store.oci import ContainerConfig
     from store.reference import Reference
@@ -44,10 +45,11 @@ def run(
     request: RunRequest,
     on_created: Callable[[str], None] | None = None,
     watch: Callable[[Reference], OnEvent] | None = None,
+    launchers: Launchers | None = None,
 ) -> int:
     """Make a container, run it to its end with our stdio, and return its exit code.
 
-    watch: called before a pull, gives what takes its progress.
+    watch: called before a pull, gives what takes its progress. launchers: may have one waiting.
     Raises ImageMissing, ContainerError, and RuntimeFailure when the command could not be started;
     nothing is kept of the container then.
     """
@@ -63,7 +65,7 @@ def run(
             active.unlease()  # a container may live for months; its record names its layers
             if on_created is not None:
                 on_created(record.id)
-            code = _execute(_execution(record, request, active, folders))
+            code = _execute(_execution(record, request, active, folders), launchers)
         except BaseException:
             # A command that never started leaves nothing to look at.
             active.discard()
@@ -315,12 +317,13 @@ def _execution(
     )
 
 
-def _execute(execution: Execution) -> int:
+def _execute(execution: Execution, launchers: Launchers | None) -> int:
     from runtime.executor import execute, execute_in_foreground
 
     # Signals reach the main thread only; in another one there are none to pass on.
     is_main = threading.current_thread() is threading.main_thread()
-    return (execute_in_foreground if is_main else execute)(execution).code
+    run_it = execute_in_foreground if is_main else execute
+    return run_it(execution, launchers=launchers).code
 
 
 def _stop(store: Store, record: ContainerRecord) -> None:

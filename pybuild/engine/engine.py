@@ -253,10 +253,14 @@ class Engine:
         a pull, gives what takes its progress.
         Raises ContainerError and RuntimeFailure when the command cannot be started.
         """
-        from pybuild.engine import containers
+        from runtime.launcher import Launchers
 
         require_privilege("run")
-        return containers.run(self.store, request, on_created, watch)
+        with Launchers() as launchers:
+            launchers.prepare()  # it gets ready while the rest is imported
+            from pybuild.engine import containers
+
+            return containers.run(self.store, request, on_created, watch, launchers)
 
     def containers(self, *, everything: bool = False) -> list[ContainerRecord]:
         """Return the containers that run, or all there are, newest first."""
