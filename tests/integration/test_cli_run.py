@@ -52,7 +52,7 @@ def test_the_exit_code_is_the_containers(pybuild, busybox_image, command, code) 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["nothing:here", "true"], "unable to find image 'nothing:here' locally"),
+        (["127.0.0.1:1/nothing:here", "true"], "pull 127.0.0.1:1/nothing:here: "),
         (["-u", "stranger", "busybox:test", "true"], "unable to find user stranger"),
         (["--mount", "type=bind,src=/no/such,dst=/x", "busybox:test", "true"], "does not exist"),
         (["--name", "-", "busybox:test", "true"], "only [a-zA-Z0-9]"),
@@ -65,7 +65,8 @@ def test_our_own_failures_are_125_and_leave_nothing(
 ) -> None:
     done = pybuild("run", *words, check=False)
     assert done.returncode == 125
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith(("error: ", "Unable to find image "))
+    assert done.stderr.count("error: ") == 1
     assert part in done.stderr
     assert os.listdir(store_root / "containers") == []
     assert os.listdir(store_root / "snapshots") == []
