@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError, LintViolation
+from builder.errors import BuildError, LintViolation, Place
 from builder.instructions.origin import global_env
 from builder.lint import semantics
 from builder.lint.rules import RULES, Rule
@@ -111,12 +111,11 @@ def options_above(node: ast.Instruction) -> CheckOptions | None:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A finding that counts. Lines are from 1, both inclusive; None where there is no place."""
+    """A finding that counts, and the lines that it is about, where it is about some."""
 
     rule: Rule
     message: str
-    first_line: int | None
-    last_line: int | None
+    place: Place | None
 
 
 class Linter:
@@ -141,19 +140,17 @@ class Linter:
         options = self.options if local is None else self.options.and_also(local)
         if not options.allows(found):
             return
-        whole = node is not None and node.span.first_line == line
-        last_line = node.span.last_line if node is not None and whole else line
         with self._lock:
             if (rule, message, line) in self._found:
                 return
-            self._found[rule, message, line] = Violation(found, message, line, last_line)
+            self._found[rule, message, line] = Violation(found, message, self._place(line, node))
         self._on_warning(rule, message, line)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
         """What counts, in order of lines."""
         found = self._found.values()
-        return tuple(sorted(found, key=lambda violation: violation.first_line or 0))
+        return tuple(sorted(found, key=lambda item: item.place.first_line if item.place else 0))
 
     def check_file(self, request: BuildRequest, platform: str) -> None:
         """Run the rules that are about the file as a whole."""
@@ -175,6 +172,14 @@ class Linter:
                 f"lint violation found for rules: {', '.join(names)}",
                 hint="check=error=true makes errors of warnings",
             )
+
+    def _place(self, line: int | None, node: ast.Instruction | None) -> Place | None:
+        """Return the instruction's lines, or the one line where that is inside of it."""
+        if line is None:
+            return None
+        if node is not None and node.span.first_line == line:
+            return self.stages.place(node)
+        return Place(self.stages.dockerfile.name, line, line, self.stages.source)
 
     def _at(self, line: int | None) -> ast.Instruction | None:
         """Return the instruction that a line is part of."""

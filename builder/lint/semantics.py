@@ -5,6 +5,7 @@ it and the stage as it is before it; and where only the lowering of an instructi
 is broken, the function here gives the words, and the instruction's meaning calls it.
 """
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -206,19 +207,19 @@ def copy_ignored_file(vertices: Iterable[Vertex], rules: IgnoreRules | None) -> 
         if not isinstance(vertex.op, CopyOp):
             continue
         verb = "Add" if vertex.title[:3].upper() == "ADD" else "Copy"
-        for source in vertex.op.sources:
-            if isinstance(source, ContextPath) and _is_ignored(source.path, rules):
-                path = source.path.strip("/") or "."
-                message = f"Attempting to {verb} file {quoted(path)}"
+        for path in (s.path for s in vertex.op.sources if isinstance(s, ContextPath)):
+            # Relative to the context, which `..` does not lead out of.
+            cleaned = posixpath.normpath("/" + path).lstrip("/") or "."
+            if _is_ignored(cleaned, rules):
+                message = f"Attempting to {verb} file {quoted(cleaned)}"
                 message += " that is excluded by .dockerignore"
                 yield Finding(message, vertex.place.first_line)
 
 
 def _is_ignored(path: str, rules: IgnoreRules) -> bool:
-    cleaned = path.strip("/")
-    if cleaned in ("", "."):
+    if path == ".":
         return any(pattern in _NAMES_EVERYTHING for pattern in rules.patterns)
-    return rules.excludes(cleaned)
+    return rules.excludes(path)
 
 
 # -- words for what lowering and copying find
