@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pybuild.cli.call import answer, call_of
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported
@@ -41,13 +42,15 @@ SYNTAX = Syntax(
         flag("push", "push the image; short for --output type=registry"),
         flag("tls-verify", "=false takes any certificate, and plain HTTP (default: true)"),
         many("ca", "FILE", "PEM file with certificates to trust; may be given again"),
+        flag("check", "lint the Dockerfile instead; short for --call check"),
+        value("call", "METHOD", "answer instead: check, outline or targets[,format=json]"),
         flag("load", "keep the image in the store; without --output that is the default"),
     ),
     at_least=1,
     at_most=1,
     later=(
-        "add-host allow annotation attest build-context builder cache-from cache-to call"
-        " cgroup-parent cgroupns check compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
+        "add-host allow annotation attest build-context builder cache-from cache-to"
+        " cgroup-parent cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
         " metadata-file no-cache-filter policy provenance resource rm sbom secret"
         " security-opt shm-size squash ssh ulimit"
@@ -60,7 +63,11 @@ _PROGRESS_LATER = ("tty", "rawjson")
 
 def build(parsed: Parsed, session: Session) -> int:
     """Build what the command line asks for."""
+    call = call_of(parsed, SYNTAX)
     request = request_of(parsed)
+    if call is not None:
+        with session.engine() as engine:
+            return answer(call, request, engine)
     quiet = _progress_kind(parsed) == "quiet"
     with session.engine() as engine:
         from runtime.cancel import Cancel

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.build import BuildResult
+from builder.build import BuildResult, check_platform, parser
 from builder.build import build as build_request
+from builder.context import read_dockerfile
+from builder.stage import env_pairs
+from builder.stages import stages_of
 from runtime.executor import Cancel
+from store.errors import StoreError
+from store.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.context import DockerfileText
     from builder.events import Event
+    from builder.lint.check import CheckReport
+    from builder.outline import Outline, Target
     from builder.request import BuildRequest
     from pybuild.engine.engine import Engine
 
-__all__ = ["BuildResult", "build"]
+__all__ = ["BuildResult", "build", "check", "outline", "targets"]
 
 
 def build(
@@ -26,3 +34,35 @@ def build(
 ) -> BuildResult:
     """Build `request` into the engine's store; `cancel` stops it when it is set."""
     return build_request(engine.store, request, on_event, cancel or Cancel())
+
+
+def check(engine: Engine, request: BuildRequest) -> CheckReport:
+    """Lint the Dockerfile of `request`."""
+    # Reaches for registries, which takes 100 ms to import.
+    from builder.lint.check import check as check_request
+
+    return check_request(engine.store, request)
+
+
+def outline(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, Outline]:
+    """Return what the target of `request` takes, and the text that says so."""
+    from builder.outline import outline_of
+
+    def image_env(name: str) -> dict[str, str]:
+        try:
+            image = engine.store.images.find(str(Reference.parse(name)))
+        except StoreError:
+            return {}
+        return dict(env_pairs(image.config.config.env))
+
+    text = read_dockerfile(request)
+    stages = stages_of(parser()(text.data, text.name), text.data)
+    return text, outline_of(stages, request, check_platform(request), image_env)
+
+
+def targets(request: BuildRequest) -> tuple[DockerfileText, tuple[Target, ...]]:
+    """Return the targets of a Dockerfile, and the text that says so."""
+    from builder.outline import targets_of
+
+    text = read_dockerfile(request)
+    return text, targets_of(stages_of(parser()(text.data, text.name), text.data))

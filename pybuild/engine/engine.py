@@ -15,7 +15,10 @@ from pybuild.errors import ContainerError, NotPrivileged
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from builder.context import DockerfileText
     from builder.events import Event
+    from builder.lint.check import CheckReport
+    from builder.outline import Outline, Target
     from builder.request import BuildRequest
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.images import HistoryLine
@@ -105,6 +108,24 @@ class Engine:
 
         require_privilege("build")
         return build(self, request, on_event, cancel)
+
+    def lint(self, request: BuildRequest) -> CheckReport:
+        """Lint the Dockerfile of `request`; nothing is built or pulled."""
+        from pybuild.engine import builds
+
+        return builds.check(self, request)
+
+    def outline(self, request: BuildRequest) -> tuple[DockerfileText, Outline]:
+        """Return what the target of `request` takes: ARGs, secrets, ssh; and the text read."""
+        from pybuild.engine import builds
+
+        return builds.outline(self, request)
+
+    def targets(self, request: BuildRequest) -> tuple[DockerfileText, tuple[Target, ...]]:
+        """Return the targets of the Dockerfile of `request`; and the text read."""
+        from pybuild.engine import builds
+
+        return builds.targets(request)
 
     def images(self, pattern: str | None = None) -> list[tuple[Image, tuple[Reference, ...]]]:
         """Return the images, newest first, each with those of its names that fit `pattern`."""

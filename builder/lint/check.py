@@ -1,0 +1,140 @@
+"""Linting without building: what `build --check` does.
+
+Every stage is lowered, or with a target those that it needs; nothing is run and nothing is pulled.
+Of a base image that the store lacks only the config is asked for.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from builder.build import check_platform, load_ignore_rules, parse_dockerfile
+from builder.context import DockerfileText, read_dockerfile
+from builder.errors import BaseImageNotFound, BuildError, Place
+from builder.lint.engine import Linter, Violation, options_of
+from builder.planning import Planner
+from builder.request import BuildRequest
+from builder.site import Progress
+from builder.stages import StageList
+from builder.transfers import access_of
+from grammar import tables
+from grammar.ignorefile import IgnoreRules
+from registry_client import blobs
+from registry_client.client import Client
+from registry_client.errors import RegistryError, Unreachable
+from registry_client.manifests import Repository
+from registry_client.resolve import pulling, resolve
+from store import platforms
+from store.digest import Digest
+from store.errors import NotFound, StoreError
+from store.images import Image
+from store.oci import ImageConfig
+from store.reference import Reference
+from store.root import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found.
+
+    errors: why a build would fail, and with `error=true` that there are violations.
+    unknown: base images that nobody could ask for, so that less was checked.
+    """
+
+    dockerfile: DockerfileText
+    stages: StageList
+    violations: tuple[Violation, ...]
+    errors: tuple[BuildError, ...]
+    unknown: tuple[str, ...]
+
+
+def check(store: Store, request: BuildRequest) -> CheckReport:
+    """Return what is to be said of the Dockerfile of a build. Raises GrammarError, BuildError."""
+    silent = Progress(lambda _event: None)
+    platform = check_platform(request)
+    dockerfile = read_dockerfile(request)
+    trees = os.path.join(store.root, "trees")
+    os.makedirs(trees, mode=0o700, exist_ok=True)
+    stages = parse_dockerfile(dockerfile, trees, silent)
+    _, rules = load_ignore_rules(request, dockerfile, silent)
+    linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
+    bases = BaseConfigs(store, request)
+    with tables.kept_in(trees):
+        linter.check_file(request, platform)
+        found = list(check_stages(linter, bases, request, platform, rules))
+    # The stages of a broken one are broken in the same way.
+    errors = {str(error): error for error in found}
+    return CheckReport(
+        dockerfile, stages, linter.violations, tuple(errors.values()), tuple(bases.unknown)
+    )
+
+
+def check_stages(
+    linter: Linter,
+    bases: "BaseConfigs",
+    request: BuildRequest,
+    platform: str,
+    rules: IgnoreRules | None,
+) -> Iterator[BuildError]:
+    """Lower the stages that count; return what would make the build fail."""
+    stages = linter.stages
+    try:
+        targets = (stages.target(request.target),) if request.target else stages.stages
+        planner = Planner(bases.image, request, stages, platform, linter)
+    except BuildError as error:
+        yield error
+        return
+    for stage in targets:
+        try:
+            planner.stage(stage)
+        except BuildError as error:
+            yield error
+    linter.check_plan(planner.plan.vertices.values(), rules)
+    try:
+        linter.raise_if_asked()
+    except BuildError as error:
+        yield error
+
+
+@dataclass(slots=True)
+class BaseConfigs:
+    """Base images as far as a check needs them: their configs.
+
+    unknown: names of those that nobody could ask for. They are taken for images without any
+    setting, and variables are not missed in what is built on them.
+    """
+
+    store: Store
+    request: BuildRequest
+    unknown: list[str] = field(default_factory=list)
+    _known: dict[Reference, Image] = field(default_factory=dict)
+
+    def image(self, reference: Reference, place: Place) -> Image:
+        """Return an image of the store, or the registry's with its config alone.
+
+        Raises BaseImageNotFound when the registry does not have it.
+        """
+        if reference not in self._known:
+            try:
+                self._known[reference] = self.store.images.find(str(reference))
+            except NotFound:
+                self._known[reference] = self._ask(reference, place)
+        return self._known[reference]
+
+    def _ask(self, reference: Reference, place: Place) -> Image:
+        what = f"check {reference.familiar()}"
+        host = platforms.host()
+        access = access_of(self.request)
+        try:
+            with Client(reference.registry, access, reference.repository) as client:
+                repository = Repository(client, reference.repository, pulling(reference.repository))
+                manifest = resolve(repository, reference, None, what).manifest
+                config = blobs.fetch(blobs.Blob(repository, manifest.config, what))
+            return Image(manifest.config.digest, ImageConfig.from_json(config))
+        except Unreachable:
+            self.unknown.append(reference.familiar())
+            return Image(Digest(""), ImageConfig(host.architecture, host.os))
+        except (RegistryError, StoreError) as error:
+            cause = str(error).removeprefix(f"{what}: ")
+            message = f"{reference.familiar()}: image not found in the store, and not there: "
+            raise BaseImageNotFound(place, message + cause, hint=error.hint) from error
