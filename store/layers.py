@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from store import aliases
 from store.checkpoint import checkpoint
@@ -21,6 +21,9 @@ from store.folder import Folder, durable_rename, write_durably
 from store.layerinfo import BlobRef, LayerInfo, LayerRecord
 from store.overlay import Merged
 from store.tarstream import TarSink
+
+if TYPE_CHECKING:
+    from store.restream import Source
 
 __all__ = ["BlobRef", "LayerInfo", "LayerStore"]
 
@@ -280,12 +283,19 @@ class LayerStore:
 
     # -- giving out --------------------------------------------------------------------------
 
+    def source(self, diff_id: DiffID) -> "Source":
+        """Return what the layer's tar can be made from again. Raises NotFound."""
+        from store.restream import Source
+
+        record = self.record(diff_id)
+        return Source(self.path(diff_id), f"layer {diff_id}", record.displaced)
+
     def stream_tar(self, diff_id: DiffID) -> Generator[bytes, None, None]:
         """Yield the layer's exact uncompressed tar, in pieces, its digest verified at the end.
 
         Raises NotFound; Corrupt, perhaps only after the last piece, when it is damaged.
         """
-        from store.restream import Source, stream
+        from store.restream import stream
 
         record = self.record(diff_id, fresh=True)
         blob = record.info.blob
@@ -293,8 +303,7 @@ class LayerStore:
             if blob is not None and self._content.has(blob.digest):
                 pieces = stack.enter_context(self._plain(blob.digest))
             else:
-                source = Source(self.path(diff_id), f"layer {diff_id}", record.displaced)
-                pieces = stack.enter_context(contextlib.closing(stream(source)))
+                pieces = stack.enter_context(contextlib.closing(stream(self.source(diff_id))))
             sink = stack.enter_context(TarSink())
             stack.enter_context(disk_errors(f"read layer {diff_id}", self._root))
             yield from sink.tee(pieces)

@@ -8,9 +8,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from store.checkpoint import checkpoint
 from store.digest import DiffID, is_digest
@@ -21,6 +22,9 @@ from store.layers import LayerStore, note
 from store.locks import acquire
 from store.mount import OverlayMount
 from store.stubs import EMPTY, STUBS, ensure
+
+if TYPE_CHECKING:
+    from store.restream import Source
 
 VERSION = 1
 
@@ -36,6 +40,14 @@ class Plan:
     chain: tuple[DiffID, ...]
     stubs: bool = False
     volatile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A layer that is about to be stored. source: it as written, None when it is here already."""
+
+    info: LayerInfo
+    source: "Source | None"
 
 
 class Snapshots:
@@ -260,13 +272,16 @@ class Active:
             return
         try:
             # After a commit little is left; else it may be a whole tree.
-            self._folder.remove_tree(self._path, later=os.path.exists(self.upper))
+            trees = (self.upper, f"{self._path}/layer/fs")
+            self._folder.remove_tree(self._path, later=any(map(os.path.exists, trees)))
         finally:
             self._held.close()
 
-    def commit(self) -> LayerInfo:
+    def commit(self, *, instead: "Callable[[Candidate], DiffID | None] | None" = None) -> LayerInfo:
         """Make the changes a layer, durably, and end the snapshot; the caller has unmounted it.
 
+        instead: told what would be stored; may name a stored layer that is just as good, and then
+        nothing new is. Returns what is recorded of the layer that stands for the changes.
         Raises InUse while another process can still write to it, StoreError for what no layer can
         hold, DiskFull; then the snapshot is still there, to be discarded.
         """
@@ -282,14 +297,24 @@ class Active:
             written = write_upper(self.upper, self._layers.merged(self._plan.chain), folder)
             record, summary = written.record, written.summary
             checkpoint("layer-hashed")
-            if not self._layers.has(record.info.diff_id):
+            is_new = not self._layers.has(record.info.diff_id)
+            if is_new:
                 note(folder, "whiteouts", summary.whiteouts)
                 os.rename(self.upper, f"{folder}/fs")
-            record = self._layers.adopt(folder, self._held.folder_fd, record)
+            stored = instead(self._candidate(record.info, is_new)) if instead else None
+            if stored is None:
+                info = self._layers.adopt(folder, self._held.folder_fd, record).info
+            else:
+                info = self._layers.info(stored)
         self.warnings = tuple(summary.warnings)
         self._kept = False
         self.discard()
-        return record.info
+        return info
+
+    def _candidate(self, info: LayerInfo, is_new: bool) -> Candidate:
+        from store.restream import Source
+
+        return Candidate(info, Source(f"{self._path}/layer", "the new layer") if is_new else None)
 
     def _check_open(self, action: str) -> None:
         if self._held.folder_fd < 0:
