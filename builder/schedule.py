@@ -6,11 +6,13 @@ Owns threads and their end. The first failure stops what runs; all failures are 
 import heapq
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 
 from builder.errors import BuildError, Canceled, StepsFailed
 from builder.graph import BuildGraph
 from builder.site import Result
+from builder.slots import Slots
 from builder.vertex import Vertex, VertexID
 from runtime.executor import Cancel
 
@@ -25,17 +27,22 @@ def default_jobs() -> int:
     return max(MIN_JOBS, os.cpu_count() or 1)
 
 
-def run_graph(graph: BuildGraph, solve: Solve, cancel: Cancel, jobs: int) -> dict[VertexID, Result]:
+def run_graph(
+    graph: BuildGraph, solve: Solve, cancel: Cancel, slots: Slots
+) -> dict[VertexID, Result]:
     """Solve all vertices and return their results.
 
-    solve: called in a thread with a vertex and its inputs' results, in their order.
+    solve: called in a thread with a vertex and its inputs' results, in their order. slots: a
+    vertex is begun when one is free.
     Raises the error of the step that failed, StepsFailed for several, Canceled; `cancel` is set
     then, and no step is running any more. An exception in this thread (Ctrl-C) does the same.
     """
-    run = _Run(graph, solve)
-    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="step") as pool:
+    run = _Run(graph, solve, slots)
+    # Threads are made as they are needed; one that has lent its slot is there besides the others.
+    workers = max(1, len(graph.vertices))
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step") as pool:
         try:
-            run.work(pool, cancel, jobs)
+            run.work(pool, cancel)
         except BaseException:
             cancel.set()
             raise
@@ -46,9 +53,10 @@ def run_graph(graph: BuildGraph, solve: Solve, cancel: Cancel, jobs: int) -> dic
 class _Run:
     """The state of one run of a graph."""
 
-    def __init__(self, graph: BuildGraph, solve: Solve) -> None:
+    def __init__(self, graph: BuildGraph, solve: Solve, slots: Slots) -> None:
         self.graph = graph
         self.solve = solve
+        self.slots = slots
         self.results: dict[VertexID, Result] = {}
         self.errors: list[BaseException] = []
         self._waiting = graph.waiting()
@@ -56,20 +64,32 @@ class _Run:
         self._ready = [(self._rank[v], v) for v, count in self._waiting.items() if count == 0]
         heapq.heapify(self._ready)
         self._running: dict[Future[Result], VertexID] = {}
+        # What has happened: a vertex is done, or (None) a slot was lent.
+        self._news: SimpleQueue[Future[Result] | None] = SimpleQueue()
+        slots.on_free = lambda: self._news.put(None)
 
-    def work(self, pool: ThreadPoolExecutor, cancel: Cancel, jobs: int) -> None:
+    def work(self, pool: ThreadPoolExecutor, cancel: Cancel) -> None:
         """Start what is ready and take in what is done, until nothing is left to do."""
         while self._ready or self._running:
-            while self._ready and len(self._running) < jobs and not self.errors:
+            while self._ready and not self.errors and self.slots.try_take():
                 _, name = heapq.heappop(self._ready)
                 vertex = self.graph.vertices[name]
                 inputs = [self.results[source] for source in vertex.inputs]
-                self._running[pool.submit(self.solve, vertex, inputs)] = name
+                future = pool.submit(self._solve, vertex, inputs)
+                self._running[future] = name
+                future.add_done_callback(self._news.put)
             if not self._running:
                 return
-            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._take_in(future, cancel)
+            news = self._news.get()
+            if news is not None:
+                self._take_in(news, cancel)
+
+    def _solve(self, vertex: Vertex, inputs: Sequence[Result]) -> Result:
+        try:
+            return self.solve(vertex, inputs)
+        finally:
+            # Here and not in `work`: after Ctrl-C nobody is there, and others wait for the slot.
+            self.slots.give_back()
 
     def _take_in(self, future: "Future[Result]", cancel: Cancel) -> None:
         name = self._running.pop(future)

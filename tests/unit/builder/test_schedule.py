@@ -1,3 +1,5 @@
+import select
+import signal
 import threading
 from collections.abc import Sequence
 
@@ -7,6 +9,7 @@ from builder.errors import BuildError, Canceled, Place, StepsFailed
 from builder.graph import BuildGraph, build_graph
 from builder.schedule import run_graph
 from builder.site import Result
+from builder.slots import Slots
 from builder.vertex import RunOp, Vertex, VertexID
 from runtime.executor import Cancel
 from store.digest import DiffID
@@ -44,7 +47,7 @@ def test_inputs_come_before_their_users_and_in_their_order() -> None:
         seen[item.id] = [result.chain[-1] for result in inputs]
         return Result((DiffID(item.id),))
 
-    results = run_graph(graph("d", *DIAMOND), solve, Cancel(), 2)
+    results = run_graph(graph("d", *DIAMOND), solve, Cancel(), Slots(2))
     assert seen["d"] == ["b", "c"]
     assert set(results) == {"a", "b", "c", "d"}
 
@@ -57,7 +60,7 @@ def test_independent_vertices_run_at_the_same_time() -> None:
             together.wait()
         return Result()
 
-    run_graph(graph("d", *DIAMOND), solve, Cancel(), 2)
+    run_graph(graph("d", *DIAMOND), solve, Cancel(), Slots(2))
 
 
 def test_a_failure_stops_the_rest_and_is_raised() -> None:
@@ -71,7 +74,7 @@ def test_a_failure_stops_the_rest_and_is_raised() -> None:
         return Result()
 
     with pytest.raises(BuildError, match="b broke"):
-        run_graph(graph("d", *DIAMOND), solve, cancel, 1)
+        run_graph(graph("d", *DIAMOND), solve, cancel, Slots(1))
     assert cancel.is_set()
     assert "d" not in ran
 
@@ -85,7 +88,7 @@ def test_all_failures_are_reported_and_cancelled_steps_are_not() -> None:
         raise Canceled if item.id == "c" else BuildError(f"{item.id} broke")
 
     with pytest.raises(StepsFailed) as caught:
-        run_graph(flat, solve, Cancel(), 3)
+        run_graph(flat, solve, Cancel(), Slots(3))
     assert sorted(str(error) for error in caught.value.errors) == ["a broke", "b broke"]
 
 
@@ -94,16 +97,51 @@ def test_a_bug_is_not_hidden_by_a_failure() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_graph(graph("a", *DIAMOND), solve, Cancel(), 1)
+        run_graph(graph("a", *DIAMOND), solve, Cancel(), Slots(1))
 
 
-def test_an_interrupt_in_the_main_thread_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_in_the_main_thread_cancels() -> None:
     cancel = Cancel()
+    main = threading.get_ident()
 
-    def interrupted(*_args: object, **_kwargs: object) -> None:
-        raise KeyboardInterrupt
+    def solve(_item: Vertex, _inputs: Sequence[Result]) -> Result:
+        signal.pthread_kill(main, signal.SIGINT)
+        select.select([cancel.fd], [], [])
+        return Result()
 
-    monkeypatch.setattr("builder.schedule.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_graph(graph("a", *DIAMOND), lambda _v, _i: Result(), cancel, 1)
+        run_graph(graph("a", *DIAMOND), solve, cancel, Slots(1))
     assert cancel.is_set()
+
+
+def test_a_step_that_waits_lends_its_slot() -> None:
+    slots = Slots(1)
+    other_ran = threading.Event()
+    working: list[str] = []
+
+    def solve(item: Vertex, _inputs: Sequence[Result]) -> Result:
+        if item.id == "b":
+            with slots.lent():
+                assert other_ran.wait(timeout=30)
+        assert not working, "one slot, two at work"
+        working.append(item.id)
+        if item.id == "c":
+            other_ran.set()
+        working.remove(item.id)
+        return Result()
+
+    assert len(run_graph(graph("d", *DIAMOND), solve, Cancel(), slots)) == 4
+    assert slots.try_take()
+    assert not slots.try_take()
+
+
+def test_a_step_that_gives_up_waiting_waits_for_no_slot() -> None:
+    slots = Slots(1)
+    assert slots.try_take()
+    with pytest.raises(Canceled), slots.lent():
+        assert slots.try_take()
+        raise Canceled
+    slots.give_back()
+    assert not slots.try_take()
+    slots.give_back()
+    assert slots.try_take()
