@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from builder.bases import Bases
@@ -27,8 +27,10 @@ from builder.planning import BuildPlan, plan_build
 from builder.request import BuildRequest, Output
 from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
+from builder.slots import Slots
 from builder.solve import solve
 from builder.stages import StageList, stages_of
+from builder.supplies import supplies_of
 from builder.treecache import Parse, parse_cached
 from builder.vertex import VertexID
 from grammar import tables
@@ -73,7 +75,11 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     os.makedirs(trees, mode=0o700, exist_ok=True)
     stages = parse_dockerfile(dockerfile, trees, progress)
     ignore_file, rules = load_ignore_rules(request, dockerfile, progress)
-    with store.lease(), journaled(store, request, dockerfile) as row:
+    with (
+        store.lease(),
+        journaled(store, request, dockerfile) as row,
+        supplies_of(store, request) as supplies,
+    ):
         warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
         with tables.kept_in(trees):
             warn.check_file(request, platform)
@@ -83,12 +89,21 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         warn.raise_if_asked()
         cache_folder = os.path.join(store.root, "contexts")
         context = open_context(request, ignore_file, rules, cache_folder)
-        site = Site(store, context, progress, cancel, row.build_id, dockerfile.name, warn)
-        try:
-            results = run_plan(plan, site, request.jobs or default_jobs())
+        slots = Slots(request.jobs or default_jobs())
+        with closing(context):
+            site = Site(
+                store,
+                context,
+                progress,
+                cancel,
+                row.build_id,
+                dockerfile.name,
+                warn,
+                slots,
+                supplies,
+            )
+            results = run_plan(plan, site)
             image = export(plan, results, site, request, outputs, references)
-        finally:
-            context.close()
         finish(store, row, image)
     return BuildResult(row.build_id, image.id if image else None, references)
 
@@ -193,14 +208,14 @@ def finish(store: Store, row: BuildRow, image: Image | None) -> None:
     store.records.end_build(replace(row, status="done", image_id=image_id, ended_ns=time.time_ns()))
 
 
-def run_plan(plan: BuildPlan, site: Site, jobs: int) -> dict[VertexID, Result]:
+def run_plan(plan: BuildPlan, site: Site) -> dict[VertexID, Result]:
     """Solve all vertices that the target needs."""
     graph = build_graph(plan.vertices, plan.target.root)
     return run_graph(
         graph,
         lambda vertex, inputs: solve(vertex, inputs, site, plan.platform),
         site.cancel,
-        jobs,
+        site.slots,
     )
 
 

@@ -108,14 +108,31 @@ class Selection:
         return digest_of(json.dumps(rows, separators=(",", ":")).encode())
 
 
-def row(entry: Entry, with_owner: bool) -> list[object]:
-    """Return the properties of a file that count, as JSON values in a fixed order.
+def tree_digest(match: Match, *, with_owner: bool) -> Digest:
+    """Return the content digest of a file or directory that is shown as it is, as a bind mount.
 
-    A selected directory's own attributes do not: COPY takes its contents. Link groups count only
-    through their bytes: whether two equal files share an inode changes the layer, not a key.
+    Its own attributes count and its name does not; else as Selection.digest.
+    """
+    rows = [attributes(entry, with_owner) for entry in match.entries]
+    return digest_of(json.dumps(rows, separators=(",", ":")).encode())
+
+
+def row(entry: Entry, with_owner: bool) -> list[object]:
+    """Return the properties of a copied file that count, as JSON values in a fixed order.
+
+    A selected directory's own attributes do not: COPY takes its contents.
     """
     if entry.kind == "dir" and not entry.path:
         return ["dir"]
+    return attributes(entry, with_owner)
+
+
+def attributes(entry: Entry, with_owner: bool) -> list[object]:
+    """Return the properties of a file that count, as JSON values in a fixed order.
+
+    Link groups count only through their bytes: whether two equal files share an inode changes the
+    layer, not a key.
+    """
     return [
         entry.path,
         entry.kind,

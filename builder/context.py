@@ -7,7 +7,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 
-from builder.contenthash import Selection
+from builder.contenthash import Match, Selection
 from builder.errors import BuildError, ContextError, NotSupportedYet
 from builder.request import BuildRequest
 from builder.statcache import StatCache
@@ -28,6 +28,7 @@ class LocalContext:
     ignore_file: str | None
     cache: StatCache
     _selections: dict[tuple[str, tuple[str, ...]], Selection] = field(default_factory=dict)
+    _matches: dict[str, Match] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def select(self, pattern: str, exclude: tuple[str, ...]) -> Selection:
@@ -39,10 +40,19 @@ class LocalContext:
                 self._selections[pattern, exclude] = found
             return found
 
+    def match(self, path: str) -> Match:
+        """Return what a bind mount shows: a path, no pattern. Raises PathNotFound, FileChanged."""
+        with self._lock:
+            found = self._matches.get(path)
+            if found is None:
+                found = self._matches[path] = self.tree.find(path)
+            return found
+
     def forget_selections(self) -> None:
         """Look at the disk again the next time: something changed."""
         with self._lock:
             self._selections.clear()
+            self._matches.clear()
 
     def close(self) -> None:
         """Keep what was digested and close the directory."""

@@ -26,6 +26,27 @@ class Output:
         return tuple(name.strip() for name in named.split(",")) if named else ()
 
 
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """One `--secret`: where the value of secret `id` is read from when a step needs it.
+
+    A file, an environment variable, or neither: then the variable called `id` or, where there is
+    none, the file called so. The value itself is nowhere in a request.
+    """
+
+    id: str
+    path: str | None = None
+    variable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SshSource:
+    """One `--ssh`: an agent's socket, or files with private keys; none means SSH_AUTH_SOCK."""
+
+    id: str
+    paths: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """A build.
@@ -34,6 +55,8 @@ class BuildRequest:
     in `dockerfile_text`, None for `Dockerfile` in the context.
     build_args, labels: in the order given; a later one of the same name wins.
     jobs: how many steps may run at once; None means the number of processors.
+    secrets, ssh: what `RUN --mount` of these types can get. allow: entitlements, of
+    `network.host` and `security.insecure`. network: what a RUN without --network gets.
     pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
     have to prove (see registry_client.trust.Trust).
     """
@@ -49,6 +72,10 @@ class BuildRequest:
     platform: str | None = None
     outputs: tuple[Output, ...] = ()
     jobs: int | None = None
+    secrets: tuple[SecretSource, ...] = ()
+    ssh: tuple[SshSource, ...] = ()
+    allow: tuple[str, ...] = ()
+    network: str = "default"
     pull: bool = False
     tls_verify: bool = True
     ca_files: tuple[str, ...] = ()

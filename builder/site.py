@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from builder import events
 from builder.context import LocalContext
 from builder.errors import Canceled
+from builder.slots import Slots
+from builder.supplies import Supplies
 from builder.vertex import Vertex
 from runtime.executor import Cancel
 from store.digest import DiffID, Digest
@@ -141,6 +143,8 @@ class Site:
     build_id: str
     dockerfile: str
     warn: Callable[[str, str, int | None], None]
+    slots: Slots
+    supplies: Supplies
 
     @property
     def log_folder(self) -> str:
@@ -160,13 +164,15 @@ class Site:
     @contextmanager
     def key_lock(self, key: Digest) -> Iterator[None]:
         """Be the only one, over all processes, that makes the layer of a key. Raises Canceled."""
-
-        def wait(seconds: float) -> None:
-            if select.select([self.cancel.fd], [], [], seconds)[0]:
-                raise Canceled
-
-        with held_key(os.path.join(self.store.root, "locks/keys"), key, wait):
+        with held_key(os.path.join(self.store.root, "locks/keys"), key, self.pause):
             yield
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not on after the build was stopped. Raises Canceled."""
+        poller = select.poll()
+        poller.register(self.cancel.fd, select.POLLIN)
+        if poller.poll(1000 * seconds):
+            raise Canceled
 
 
 class WarnFunction:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
 from builder.errors import Canceled, ContextChanged
 from builder.ops import files, run  # noqa: F401  importing registers them
@@ -74,7 +75,14 @@ def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: S
         status = "cancelled" if isinstance(error, Canceled) else "failed"
         journal(vertex, key, site, step, status, exit_code=code)
         raise
+    window = started_ns, time.time_ns()
     created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    status = "done"
+    if made.adopted is not None:
+        # The record is of the run that made the layer: its files' times are of that moment.
+        created, status = made.adopted.created, "adopted"
+        window = made.adopted.started_ns, made.adopted.ended_ns
+        step.message("the same files as before: nothing changes for what follows")
     site.store.records.insert(
         BuildRecord(
             key=key.digest,
@@ -86,12 +94,14 @@ def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: S
             stage=vertex.stage,
             step=vertex.step,
             ingredients=key.ingredients,
-            started_ns=started_ns,
-            ended_ns=time.time_ns(),
+            started_ns=window[0],
+            ended_ns=window[1],
             build_id=site.build_id,
         )
     )
-    journal(vertex, key, site, step, "done", made=made)
+    if made.instruction is not None:
+        remember(site.store, made.instruction, key.digest)
+    journal(vertex, key, site, step, status, made=made)
     step.done()
     return Result((*inputs[0].chain, made.diff_id), created)
 

@@ -69,6 +69,13 @@ class StageList:
                     "so only earlier ones can be copied from",
                 )
             return self.stages[int(name)]
+        return self.named(name, user, node)
+
+    def named(self, name: str, user: StageText, node: ast.Instruction) -> StageText | None:
+        """Return the last stage called `name` for a use in stage `user`, None when there is none.
+
+        Raises UnknownStage for `user` itself and for a stage that comes later.
+        """
         for stage in reversed(self.stages):
             if stage.name != name.lower():
                 continue

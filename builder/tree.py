@@ -83,12 +83,17 @@ class Tree:
         """
         parts = [part for part in os.path.normpath("/" + pattern).split("/") if part]
         if not glob.has_wildcard("/".join(parts)):
-            match = self.match("/".join(parts), exclude)
-            if match is None:
-                raise PathNotFound(pattern, self.hiding_rule("/".join(parts)))
-            return Selection((match,))
+            return Selection((self.find(pattern, exclude),))
         found = (self.match(path, exclude) for path in self.expand(parts))
         return Selection(tuple(match for match in found if match is not None))
+
+    def find(self, path: str, exclude: PatternList | None = None) -> Match:
+        """Return the match of one path, in which no character is special. Raises PathNotFound."""
+        clean = os.path.normpath("/" + path).strip("/")
+        match = self.match(clean, exclude)
+        if match is None:
+            raise PathNotFound(path, self.hiding_rule(clean))
+        return match
 
     def hiding_rule(self, path: str) -> str | None:
         """Return the ignore rule that hides a path which is on disk, as `line 3: *.log`."""

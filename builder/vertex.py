@@ -8,10 +8,13 @@ not decided here: that needs content, see `cachekey`.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from builder.errors import Place
 from store.digest import DiffID, Digest, digest_of
+
+if TYPE_CHECKING:
+    from builder.runmounts import RunMount
 
 VertexID = NewType("VertexID", str)
 
@@ -29,7 +32,7 @@ class RunOp:
     """A process in a container on the first input's root file system.
 
     env: the variables that are part of the key, in order. proxy_env: those that are not, the
-    predefined proxy arguments.
+    predefined proxy arguments. security: sandbox, or insecure for all privileges.
     """
 
     args: tuple[str, ...]
@@ -40,6 +43,8 @@ class RunOp:
     hostname: str
     platform: str
     proxy_env: tuple[tuple[str, str], ...] = ()
+    security: str = "sandbox"
+    mounts: "tuple[RunMount, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,21 @@ def root_of_copy_source(node: ast.Copy, stage: Stage) -> VertexID:
             hint="give the image a stage of its own, FROM $IMAGE AS name, and copy from that",
         )
     source = stage.plan.stages.source_of_copy(name, stage.text, node)
+    return root_of_stage_or_image(name, source, node, stage)
+
+
+def root_of_mount_source(name: str, node: ast.Run, stage: Stage) -> VertexID:
+    """Return the vertex whose files `RUN --mount=from=name` shows; here a number is a name."""
+    source = stage.plan.stages.named(name, stage.text, node)
+    if source is None and name == "scratch":
+        return stage.add_vertex(node, BaseOp(()), (), stage.step + 1, name="[internal] scratch")
+    return root_of_stage_or_image(name, source, node, stage)
+
+
+def root_of_stage_or_image(
+    name: str, source: StageText | None, node: ast.Instruction, stage: Stage
+) -> VertexID:
+    """Return the last vertex of a stage or, without one, the vertex of the image `name`."""
     if source is not None:
         return stage.plan.stage(source).root
     reference = reference_of(name, node, stage.plan)

@@ -1,10 +1,13 @@
 """RUN: a process on the stage's root file system."""
 
 from dataclasses import replace
+from functools import partial
 
 from builder.errors import InstructionError
 from builder.instructions.metadata import command_args
+from builder.instructions.origin import root_of_mount_source
 from builder.lower import lower
+from builder.runmounts import PIPES, ScriptMount, lower_mounts
 from builder.stage import Stage, proxy_env
 from builder.vertex import RunOp
 from grammar import ast
@@ -12,7 +15,7 @@ from grammar import ast
 SANDBOX_HOSTNAME = "buildkitsandbox"
 
 
-def shell_text(command: ast.ShellForm, node: ast.Run, stage: Stage) -> str:
+def shell_text(command: ast.ShellForm, node: ast.Run) -> str:
     """Return what the shell is given: the text, or a heredoc's body, or text with heredocs.
 
     Source: Dockerfile reference, "Here-documents". A RUN that is only a heredoc passes the body;
@@ -22,33 +25,41 @@ def shell_text(command: ast.ShellForm, node: ast.Run, stage: Stage) -> str:
         return command.text
     if command.text:
         return command.text + "".join(f"\n{doc.written}{doc.name}" for doc in node.heredocs)
-    body = node.heredocs[0].body
-    if body.startswith("#!"):
-        raise InstructionError(stage.place(node), "a RUN heredoc with #!: not supported yet")
-    return body
+    return node.heredocs[0].body
+
+
+def script_of(node: ast.Run) -> ScriptMount | None:
+    """Return the file to be executed when RUN is only a heredoc that begins with `#!`."""
+    if not node.heredocs or node.command != ast.ShellForm(""):
+        return None
+    heredoc = node.heredocs[0]
+    return ScriptMount(f"{PIPES}/{heredoc.name}", heredoc.body) if is_script(heredoc) else None
+
+
+def is_script(heredoc: ast.Heredoc) -> bool:
+    """Tell whether a heredoc names its own interpreter."""
+    return heredoc.body.startswith("#!")
 
 
 @lower.register
 def run(node: ast.Run, stage: Stage) -> Stage:
     """RUN makes a layer of what the process changes."""
-    if node.mounts or node.devices:
-        flag = "--mount" if node.mounts else "--device"
-        raise InstructionError(stage.place(node), f"RUN {flag}: not supported yet")
-    if node.security not in (None, "sandbox"):
+    if node.devices:
         raise InstructionError(
-            stage.place(node), f"RUN --security={node.security}: not supported yet"
+            stage.place(node), f"RUN --device={node.devices[0]}: not supported yet"
         )
-    network = node.network or "default"
-    if network not in ("default", "host", "none"):
-        raise InstructionError(
-            stage.place(node),
-            f'invalid network mode "{network}"',
-            hint="one of default, none, host",
-        )
-    command = node.command
-    if isinstance(command, ast.ShellForm):
-        command = replace(command, text=shell_text(command, node, stage))
-    args = command_args(command, stage)
+    mounts, inputs = lower_mounts(
+        node, stage, partial(root_of_mount_source, node=node, stage=stage)
+    )
+    script = script_of(node)
+    if script is not None:
+        args: tuple[str, ...] = (script.target,)
+        mounts = (script, *mounts)
+    else:
+        command = node.command
+        if isinstance(command, ast.ShellForm):
+            command = replace(command, text=shell_text(command, node))
+        args = command_args(command, stage)
     if not args:
         raise InstructionError(stage.place(node), "RUN needs a command")
     declared = frozenset(name for name, _ in stage.args)
@@ -57,12 +68,41 @@ def run(node: ast.Run, stage: Stage) -> Stage:
         env=tuple((key, value) for key, value in stage.env),
         cwd=stage.cwd,
         user=stage.config.user,
-        network="host" if network == "default" else network,
+        network=network_of(node, stage),
         hostname=stage.plan.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", SANDBOX_HOSTNAME),
         platform=stage.plan.platform,
         proxy_env=tuple(sorted(proxy_env(stage.plan.build_args, declared).items())),
+        security=security_of(node, stage),
+        mounts=mounts,
     )
-    return stage.apply(node, op, history_text(args, stage))
+    return stage.apply(node, op, history_text(args, stage), inputs)
+
+
+def network_of(node: ast.Run, stage: Stage) -> str:
+    """Return the network of a RUN's process. Raises InstructionError where it is not allowed."""
+    network = node.network or "default"
+    if network == "host":
+        need_entitlement("network.host", node, stage)
+    if network == "default":
+        network = stage.plan.request.network
+    return "host" if network == "default" else network
+
+
+def security_of(node: ast.Run, stage: Stage) -> str:
+    """Return the security mode. Raises InstructionError where it is not allowed."""
+    if node.security == "insecure":
+        need_entitlement("security.insecure", node, stage)
+    return node.security or "sandbox"
+
+
+def need_entitlement(name: str, node: ast.Run, stage: Stage) -> None:
+    """Raise InstructionError unless the build was allowed to do what `name` stands for."""
+    if name not in stage.plan.request.allow:
+        raise InstructionError(
+            stage.place(node),
+            f"{name} is not allowed",
+            hint=f"build with --allow {name} if you trust this Dockerfile",
+        )
 
 
 def history_text(args: tuple[str, ...], stage: Stage) -> str:

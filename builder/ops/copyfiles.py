@@ -85,6 +85,19 @@ def copy_match(source_root: str, match: Match, destination: str, target: Target)
     copy_entries(source_root, match, path, target)
 
 
+def copy_whole(source_root: str, match: Match, path: str, target: Target) -> None:
+    """Copy a match to `path`, relative to the root, where nothing is; as it is, not its contents.
+
+    Raises FileChanged, and OSError as the system calls give it.
+    """
+    top = match.entries[0]
+    place = os.path.join(target.root, path)
+    if top.kind == "dir":
+        make_directory(place, top, target)
+    copy_entries(source_root, match, path, target)
+    os.utime(place, ns=(top.atime_ns, top.mtime_ns), follow_symlinks=False)
+
+
 def copy_entries(source_root: str, match: Match, base: str, target: Target) -> None:
     """Copy a match's entries to `base` and below; directories get their times at the end."""
     directories: list[tuple[str, Entry]] = []

@@ -9,7 +9,8 @@ from functools import singledispatch
 
 from builder.site import Result, Site, Step
 from builder.vertex import Vertex
-from store.digest import DiffID
+from store.buildrecords import BuildRecord
+from store.digest import DiffID, Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,17 @@ class Ingredients:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The layer that a step made, and facts for the journal."""
+    """The layer that a step made, and facts for the journal.
+
+    instruction: names what ran whatever it read, "" where nothing is to be adopted for it.
+    adopted: the record of an earlier run whose layer this is, since both made the same.
+    """
 
     diff_id: DiffID
     size_bytes: int
     facts: Mapping[str, object] = field(default_factory=dict)
+    instruction: Digest | None = None
+    adopted: BuildRecord | None = None
 
 
 @singledispatch

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pybuild.cli.call import answer, call_of
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported
 
 if TYPE_CHECKING:
     from builder.events import OnEvent
-    from builder.request import BuildRequest, Output
+    from builder.request import BuildRequest, Output, SecretSource, SshSource
     from pybuild.engine.builds import BuildResult
 
 SYNTAX = Syntax(
@@ -37,7 +36,10 @@ SYNTAX = Syntax(
         many("label", "K=V", "label for the image; may be given again"),
         value("iidfile", "FILE", "write the image ID into FILE"),
         value("jobs", "N", "steps that may run at once (default: one a processor)", "j"),
-        value("network", "MODE", "network of RUN steps: default or host"),
+        value("network", "MODE", "network of RUN steps: default, none or host"),
+        many("secret", "id=…", "for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]"),
+        many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
+        many("allow", "WHAT", "let RUN have network.host or security.insecure"),
         flag("pull", "ask the registry for base images that are here too"),
         flag("push", "push the image; short for --output type=registry"),
         flag("tls-verify", "=false takes any certificate, and plain HTTP (default: true)"),
@@ -49,25 +51,31 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=(
-        "add-host allow annotation attest build-context builder cache-from cache-to"
+        "add-host annotation attest build-context builder cache-from cache-to"
         " cgroup-parent cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
-        " metadata-file no-cache-filter policy provenance resource rm sbom secret"
-        " security-opt shm-size squash ssh ulimit"
+        " metadata-file no-cache-filter policy provenance resource rm sbom"
+        " security-opt shm-size squash ulimit"
     ),
 )
 
+_NETWORKS = ("default", "none", "host")
+_SECRET_KEYS = ("id", "type", "src", "source", "env")
+_ENTITLEMENTS = ("network.host", "security.insecure")
 _PROGRESS = ("auto", "plain", "quiet")
 _PROGRESS_LATER = ("tty", "rawjson")
 
 
 def build(parsed: Parsed, session: Session) -> int:
     """Build what the command line asks for."""
-    call = call_of(parsed, SYNTAX)
     request = request_of(parsed)
-    if call is not None:
-        with session.engine() as engine:
-            return answer(call, request, engine)
+    if parsed.flag("check") or parsed.text("call") is not None:
+        from pybuild.cli.call import answer, call_of
+
+        call = call_of(parsed, SYNTAX)
+        if call is not None:
+            with session.engine() as engine:
+                return answer(call, request, engine)
     quiet = _progress_kind(parsed) == "quiet"
     with session.engine() as engine:
         from runtime.cancel import Cancel
@@ -100,8 +108,9 @@ def request_of(parsed: Parsed) -> BuildRequest:
 
     dockerfile = parsed.text("file")
     _check_places(parsed.arguments[0], dockerfile)
-    if parsed.text("network") not in (None, "default", "host"):
-        raise NotSupported(f"--network {parsed.text('network')}: not supported yet")
+    network = parsed.text("network") or "default"
+    if network not in _NETWORKS:
+        raise NotSupported(f"--network {network}: not supported yet")
     platform = parsed.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM") or None
     if platform is not None and "," in platform:
         raise NotSupported("--platform: several platforms in one build: not supported yet")
@@ -117,6 +126,10 @@ def request_of(parsed: Parsed) -> BuildRequest:
         platform=platform,
         outputs=_outputs(parsed),
         jobs=_jobs(parsed.text("jobs")),
+        secrets=tuple(map(parse_secret, parsed.many("secret"))),
+        ssh=tuple(map(parse_ssh, parsed.many("ssh"))),
+        allow=_allowed(parsed.many("allow"), network),
+        network=network,
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),
@@ -128,24 +141,64 @@ def parse_output(text: str) -> Output:
 
     A word without `=` is docker's short form: a directory, or `-` for a tar on stdout.
     """
-    import csv
-
     from builder.request import Output
 
-    fields = next(csv.reader([text], strict=True), [])
-    if len(fields) == 1 and "=" not in fields[0]:
-        kind = "tar" if fields[0] == "-" else "local"
-        return Output(kind, (("dest", fields[0]),))
-    pairs = []
-    for field in fields:
-        key, equals, option = field.partition("=")
-        if not equals:
-            raise usage_error(SYNTAX, f'--output: "{field}" is no key=value')
-        pairs.append((key.strip().lower(), option))
+    if "=" not in text and "," not in text:
+        return Output("tar" if text == "-" else "local", (("dest", text),))
+    pairs = list(_csv_pairs("--output", text))
     kinds = [option for key, option in pairs if key == "type"]
     if not kinds:
         raise usage_error(SYNTAX, f'--output: "{text}" names no type', "as in type=oci,dest=FILE")
     return Output(kinds[-1], tuple(pair for pair in pairs if pair[0] != "type"))
+
+
+def parse_secret(text: str) -> SecretSource:
+    """Return the secret that `text` describes, `id=token,src=FILE` in CSV."""
+    from builder.request import SecretSource
+
+    given = dict(_csv_pairs("--secret", text))
+    for key, option in given.items():
+        if key not in _SECRET_KEYS or (key == "type" and option not in ("file", "env")):
+            raise usage_error(SYNTAX, f'--secret: unknown "{key}={option}"')
+    name, kind = given.get("id", ""), given.get("type")
+    if not name:
+        raise usage_error(SYNTAX, f'--secret: "{text}" has no id', "as in id=token,src=FILE")
+    path = given.get("src") or given.get("source")
+    if kind == "env":
+        return SecretSource(name, variable=given.get("env") or path or name)
+    if kind == "file" or path:
+        return SecretSource(name, path=path or name)
+    return SecretSource(name, variable=given.get("env") or None)
+
+
+def parse_ssh(text: str) -> SshSource:
+    """Return the key agent that `text` describes: `default`, `id=SOCKET` or `id=KEY,KEY`."""
+    from builder.request import SshSource
+
+    name, _, paths = text.partition("=")
+    if not name:
+        raise usage_error(SYNTAX, f'--ssh: "{text}" has no id', "as in --ssh default")
+    return SshSource(name, tuple(path for path in paths.split(",") if path))
+
+
+def _allowed(words: tuple[str, ...], network: str) -> tuple[str, ...]:
+    names = [name.strip() for word in words for name in word.split(",")]
+    for name in names:
+        if name not in _ENTITLEMENTS:
+            raise NotSupported(f"--allow {name}: not supported yet")
+    if network == "host" and "network.host" not in names:
+        names.append("network.host")
+    return tuple(names)
+
+
+def _csv_pairs(flag_name: str, text: str) -> Iterator[tuple[str, str]]:
+    import csv
+
+    for field in next(csv.reader([text], strict=True), []):
+        key, equals, option = field.partition("=")
+        if not equals:
+            raise usage_error(SYNTAX, f'{flag_name}: "{field}" is no key=value')
+        yield key.strip().lower(), option
 
 
 def _check_places(context: str, dockerfile: str | None) -> None:

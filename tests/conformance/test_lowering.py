@@ -29,7 +29,9 @@ def planned(case: Path, store: Store) -> dict[str, object]:
     request = BuildRequest(
         context=".",
         **{
-            name: tuple(map(tuple, value)) if isinstance(value, list) else value
+            name: tuple(tuple(item) if isinstance(item, list) else item for item in value)
+            if isinstance(value, list)
+            else value
             for name, value in (json.loads(options.read_text()) if options.exists() else {}).items()
         },
     )

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from builder.request import BuildRequest, Output
-from pybuild.cli.build import SYNTAX, _progress_kind, parse_output, request_of
+from builder.request import BuildRequest, Output, SecretSource, SshSource
+from pybuild.cli.build import SYNTAX, _progress_kind, parse_output, parse_secret, request_of
 from pybuild.cli.options import parse
 from pybuild.errors import NotSupported, UsageError
 
@@ -75,6 +75,40 @@ def test_outputs(text: str, output: Output) -> None:
     assert parse_output(text) == output
 
 
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("id=a", SecretSource("a")),
+        ("id=a,src=f", SecretSource("a", path="f")),
+        ("id=a,source=f,type=file", SecretSource("a", path="f")),
+        ("type=file,id=a", SecretSource("a", path="a")),
+        ("id=a,env=V", SecretSource("a", variable="V")),
+        ("id=a,type=env", SecretSource("a", variable="a")),
+        ("ID=a,type=env,src=V", SecretSource("a", variable="V")),
+        ('"id=a,b",src=f', SecretSource("a,b", path="f")),
+    ],
+)
+def test_secrets(text: str, secret: SecretSource) -> None:
+    assert parse_secret(text) == secret
+    assert request("--secret", text, ".").secrets == (secret,)
+
+
+def test_agents() -> None:
+    assert request("--ssh", "default", "--ssh", "a=/s", "--ssh", "b=k1,k2", ".").ssh == (
+        SshSource("default"),
+        SshSource("a", ("/s",)),
+        SshSource("b", ("k1", "k2")),
+    )
+
+
+def test_what_a_build_is_allowed() -> None:
+    both = ("security.insecure", "network.host")
+    assert request("--allow", ",".join(both), ".").allow == both
+    assert request("--allow", both[0], "--network=host", ".") == BuildRequest(
+        context=".", allow=both, network="host"
+    )
+
+
 def test_load_adds_the_store_to_other_outputs() -> None:
     assert request("--load", ".").outputs == ()
     oci = Output("oci", (("dest", "x"),))
@@ -93,10 +127,15 @@ def test_load_adds_the_store_to_other_outputs() -> None:
         (["-"], NotSupported, "context from stdin: not supported yet"),
         (["https://example.org/x.git"], NotSupported, "building from a URL"),
         (["-f", "https://example.org/Dockerfile", "."], NotSupported, "building from a URL"),
-        (["--network", "none", "."], NotSupported, "--network none: not supported yet"),
+        (["--network", "mine", "."], NotSupported, "--network mine: not supported yet"),
+        (["--allow", "device", "."], NotSupported, "--allow device: not supported yet"),
+        (["--secret", "src=x", "."], UsageError, "has no id"),
+        (["--secret", "id", "."], UsageError, "no key=value"),
+        (["--secret", "id=x,type=other", "."], UsageError, 'unknown "type=other"'),
+        (["--ssh", "=x", "."], UsageError, "has no id"),
         (["--platform", "linux/amd64,linux/arm64", "."], NotSupported, "several platforms"),
         (["--provenance", "x", "."], NotSupported, "--provenance: not supported yet"),
-        (["--secret", "id=x", "."], NotSupported, "--secret: not supported yet"),
+        (["--add-host", "x:1", "."], NotSupported, "--add-host: not supported yet"),
     ],
 )
 def test_what_is_refused(words: list[str], error: type[Exception], message: str) -> None:
