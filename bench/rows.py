@@ -1,7 +1,7 @@
 """The workloads: what is built or run, and in what form each tool is asked for it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,11 @@ STAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One measured command, and what is done after it, outside the measured seconds."""
+    """One measured command, and what is done before and after it, outside the measured seconds."""
 
     argv: Sequence[str]
     clean_up: Sequence[str] | None = None
+    prepare: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

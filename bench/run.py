@@ -1,15 +1,18 @@
 """Measure pybuild and the tools installed beside it, in turn, and print the ratios.
 
-usage: bench/run.py [--rounds N] [--json FILE] [ROW...]       rows: a1 c e (default: all)
+usage: bench/run.py [--rounds N] [--json FILE] [ROW...]
+       rows: a1 c e f1 f3 f4 g g-oci (default: all)
 
-Needs root, and busybox-static; row c needs a Debian base made by scripts/debian_rootfs.py. Peers
-are used where they are installed: podman, buildah, crun, runc, docker (with its daemon).
+Needs root, and busybox-static; row c needs a Debian base made by scripts/debian_rootfs.py, the rows
+f and g that and docker-registry. Peers are used where they are installed: podman, buildah, skopeo,
+crun, runc, docker (with its daemon).
 Timings jump on a shared machine: each round runs every contestant once, and medians of the same
 run are compared.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -20,17 +23,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import contestants
 import rows
+import transfers
 from contestants import Contestant
 from measure import CommandFailed, Sample, become_subreaper, measure
 
 PROJECT = Path(__file__).resolve().parents[1]
 INSIDE = "PYBUILD_BENCH_INSIDE"
 MIB = 1024 * 1024
+NAMES = ("a1", "c", "e", *transfers.ROWS)
 
 
 def enter_private_mounts() -> None:
@@ -116,18 +121,21 @@ def set_up(
 
 
 def run_row(
-    row: rows.Row, field: list[Contestant], rounds: int, work: Path
+    row: rows.Row,
+    field: list[Contestant],
+    jobs: Callable[[Contestant], Iterator[rows.Job]],
+    rounds: int,
+    work: Path,
 ) -> dict[str, list[Sample]]:
     """Run every contestant `rounds` times in turn, after one round that is not counted."""
-    folder = work / f"contexts-{row.name}"
-    folder.mkdir()
     samples: dict[str, list[Sample]] = {contestant.name: [] for contestant in field}
-    queues = {contestant.name: rows.jobs(row, contestant, folder) for contestant in field}
+    queues = {contestant.name: jobs(contestant) for contestant in field}
     for number in range(rounds + 1):
         for contestant in field:
             if contestant.name not in samples:
                 continue
             job = next(queues[contestant.name])
+            job.prepare()
             try:
                 sample = measure(
                     job.argv,
@@ -180,15 +188,33 @@ def print_row(row: rows.Row, field: list[Contestant], summary: dict[str, dict[st
             print(f"   {contestant.name}: {contestant.makes}")
 
 
+def workloads(
+    work: Path, wanted: Sequence[str], resources: contextlib.ExitStack
+) -> Iterator[tuple[rows.Row, list[Contestant], Callable[[Contestant], Iterator[rows.Job]]]]:
+    """Yield each row with its contestants and with what gives their jobs."""
+    building = [name for name in wanted if name in rows.ROWS]
+    for name, entrants in set_up(work, building, resources).items() if building else ():
+        row, folder = rows.ROWS[name], work / f"contexts-{name}"
+        folder.mkdir()
+        yield row, entrants, functools.partial(rows.jobs, row, folder=folder)
+    moving = [name for name in wanted if name in transfers.ROWS]
+    if moving:
+        moved = transfers.Transfers(work, debian_tar())
+        resources.callback(moved.registry.stop)
+        for name in moving:
+            moved.begin(name)
+            yield transfers.ROWS[name], moved.field(), functools.partial(moved.jobs, name)
+
+
 def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description="measure pybuild against its peers")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="a1, c, e (default: all)")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(NAMES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="at least 5")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
-    options.rows = options.rows or ["a1", "c", "e"]
-    unknown = {*options.rows} - {"a1", "c", "e"}
+    options.rows = options.rows or [*NAMES]
+    unknown = {*options.rows} - {*NAMES}
     if unknown or options.rounds < 5:
         parser.error(f"no such row: {', '.join(unknown)}" if unknown else "at least 5 rounds")
     return options
@@ -211,12 +237,11 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="pybuild-bench-", dir="/var/tmp"))
     with contextlib.ExitStack() as resources:
         resources.callback(clean_up, work)
-        for name, entrants in set_up(work, options.rows, resources).items():
-            row = rows.ROWS[name]
-            samples = run_row(row, entrants, options.rounds * row.repeats, work)
+        for row, entrants, jobs in workloads(work, options.rows, resources):
+            samples = run_row(row, entrants, jobs, options.rounds * row.repeats, work)
             if samples:
-                results[name] = {who: summarise(taken) for who, taken in samples.items()}
-                print_row(row, entrants, results[name])
+                results[row.name] = {who: summarise(taken) for who, taken in samples.items()}
+                print_row(row, entrants, results[row.name])
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 
