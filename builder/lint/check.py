@@ -15,9 +15,9 @@ from builder.lint.engine import Linter, Violation, options_of
 from builder.planning import Planner
 from builder.request import BuildRequest
 from builder.site import Progress
-from builder.stages import StageList
 from builder.transfers import access_of
 from grammar import tables
+from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
 from registry_client import blobs
 from registry_client.client import Client
@@ -37,25 +37,30 @@ from store.root import Store
 class CheckReport:
     """What a check found.
 
-    errors: why a build would fail, and with `error=true` that there are violations.
+    errors: why a build would fail; with `error=true` that there are violations, too.
     unknown: base images that nobody could ask for, so that less was checked.
     """
 
     dockerfile: DockerfileText
-    stages: StageList
-    violations: tuple[Violation, ...]
-    errors: tuple[BuildError, ...]
-    unknown: tuple[str, ...]
+    violations: tuple[Violation, ...] = ()
+    errors: tuple[BuildError | GrammarError, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def check(store: Store, request: BuildRequest) -> CheckReport:
-    """Return what is to be said of the Dockerfile of a build. Raises GrammarError, BuildError."""
+    """Return what is to be said of the Dockerfile of a build.
+
+    Raises BuildError where there is no file to be checked, or no sense in what is asked.
+    """
     silent = Progress(lambda _event: None)
     platform = check_platform(request)
     dockerfile = read_dockerfile(request)
     trees = os.path.join(store.root, "trees")
     os.makedirs(trees, mode=0o700, exist_ok=True)
-    stages = parse_dockerfile(dockerfile, trees, silent)
+    try:
+        stages = parse_dockerfile(dockerfile, trees, silent)
+    except GrammarError as error:
+        return CheckReport(dockerfile, errors=(error,))
     _, rules = load_ignore_rules(request, dockerfile, silent)
     linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
     bases = BaseConfigs(store, request)
@@ -64,9 +69,7 @@ def check(store: Store, request: BuildRequest) -> CheckReport:
         found = list(check_stages(linter, bases, request, platform, rules))
     # The stages of a broken one are broken in the same way.
     errors = {str(error): error for error in found}
-    return CheckReport(
-        dockerfile, stages, linter.violations, tuple(errors.values()), tuple(bases.unknown)
-    )
+    return CheckReport(dockerfile, linter.violations, tuple(errors.values()), tuple(bases.unknown))
 
 
 def check_stages(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from builder.lint import semantics, syntax
 from builder.lint.subject import Finding, Subject
@@ -21,7 +20,7 @@ class Rule:
     name: str
     description: str
     check: Callable[[Subject], Iterator[Finding]] | None = None
-    inspect: Callable[[Any, Any], Iterator[str]] | None = None
+    inspect: Callable[..., Iterator[str]] | None = None
     nodes: tuple[type[ast.Instruction], ...] = ()
     experimental: bool = False
 

@@ -32,6 +32,7 @@ _NO_SECRET = re.compile("(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 _TARGET_PLATFORM = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})\Z")
 _NAMES_EVERYTHING = ("*", "**", "**/*")
 _FARTHEST = 2  # letters that a suggestion may differ in, as BuildKit has it
+_MANY = 200
 
 
 # -- FROM, with the global scope
@@ -282,19 +283,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the first of the known names that differ least, at most in two letters."""
-    distances = [(distance(name, other), other) for other in known]
-    near = [pair for pair in distances if pair[0] <= _FARTHEST]
-    return min(near, key=lambda pair: pair[0])[1] if near else None
+    """Return the first of the known names that differ least, at most in two letters.
+
+    Of very many names only the last ones are looked at: it is done for each undefined variable.
+    """
+    names = [other for other in known if abs(len(other) - len(name)) <= _FARTHEST][-_MANY:]
+    near = [other for other in names if differs_by(name, other, _FARTHEST)]
+    nearest = [other for other in near if differs_by(name, other, 1)]
+    return next(iter(nearest or near), None)
 
 
-def distance(left: str, right: str) -> int:
-    """Return Levenshtein's distance: letters to insert, drop or replace."""
-    if abs(len(left) - len(right)) > _FARTHEST:
-        return _FARTHEST + 1
-    row = list(range(len(right) + 1))
-    for number, letter in enumerate(left, start=1):
-        above, row[0] = row[0], number
-        for at, other in enumerate(right, start=1):
-            above, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, above + (letter != other))
-    return row[-1]
+def differs_by(left: str, right: str, edits: int) -> bool:
+    """Tell whether so many letters inserted, dropped or replaced, or fewer, make one the other."""
+    if left == right:
+        return True
+    if edits == 0 or abs(len(left) - len(right)) > edits:
+        return False
+    at = 0
+    while left[at : at + 1] == right[at : at + 1]:
+        at += 1
+    left, right = left[at:], right[at:]
+    return (
+        differs_by(left[1:], right[1:], edits - 1)
+        or differs_by(left[1:], right, edits - 1)
+        or differs_by(left, right[1:], edits - 1)
+    )

@@ -152,10 +152,13 @@ def _report_json(report: CheckReport) -> Json:
     }
     if report.errors:
         from builder.errors import InstructionError
+        from grammar.errors import DockerfileSyntaxError
 
         error = report.errors[0]
-        place = error.place if isinstance(error, InstructionError) else None
-        document["buildError"] = {"message": str(error), "location": _place(place)}
+        location = _place(error.place) if isinstance(error, InstructionError) else {}
+        if isinstance(error, DockerfileSyntaxError):
+            location = _lines(error.line, error.line)
+        document["buildError"] = {"message": str(error), "location": location}
     return document
 
 

@@ -150,6 +150,18 @@ def test_why_a_build_would_fail_is_said_too(
     assert "error: target stage" in capsys.readouterr().err
 
 
+def test_what_is_no_dockerfile(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(context, "FROM scratch\nRUM x\n", "--call=check,format=json") == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["warnings"] == []
+    assert "unknown instruction" in found["buildError"]["message"]
+    assert found["buildError"]["location"]["ranges"][0]["start"] == {"line": 2}
+    assert "Dockerfile:2" in err
+    assert run(context, "FROM scratch\nRUM x\n", "--check") == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_only_the_target_is_looked_at(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "FROM scratch AS a\nENV old value\nFROM scratch AS b\n"
     assert run(context, text, "--check") == 1

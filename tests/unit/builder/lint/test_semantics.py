@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.lint import semantics
 from builder.vertex import ContextPath, CopyOp, StagePath
@@ -28,12 +30,25 @@ def test_suggestions(name: str, known: list[str], closest: str | None) -> None:
     assert semantics.closest(name, known) == closest
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "distance"),
-    [("", "", 0), ("a", "", 1), ("kitten", "sittin", 2), ("abc", "acb", 2), ("abcd", "a", 3)],
-)
-def test_distance(left: str, right: str, distance: int) -> None:
-    assert semantics.distance(left, right) == distance == semantics.distance(right, left)
+def levenshtein(left: str, right: str) -> int:
+    row = list(range(len(right) + 1))
+    for number, letter in enumerate(left, start=1):
+        above, row[0] = row[0], number
+        for at, other in enumerate(right, start=1):
+            above, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, above + (letter != other))
+    return row[-1]
+
+
+@given(st.text("abc", max_size=6), st.text("abc", max_size=6), st.integers(0, 2))
+def test_differences_are_levenshteins(left: str, right: str, edits: int) -> None:
+    assert semantics.differs_by(left, right, edits) is (levenshtein(left, right) <= edits)
+
+
+def test_very_many_names_take_no_time() -> None:
+    names = [f"A{number}" for number in range(100_000)]
+    for number in range(50):
+        assert semantics.closest(f"B{number}xyz", names) is None
+    assert semantics.closest("A9999x", names) == "A99990"
 
 
 @pytest.mark.parametrize(
