@@ -13,7 +13,7 @@ help:
 	@echo "make test-full  run every test with full rounds"
 	@echo "make test-deps  install the Debian packages that the tests need"
 	@echo "make lint       ruff and mypy only"
-	@echo "make bench      measure rows a1, c and e against the other tools installed"
+	@echo "make bench      measure the rows of docs/bench.md against the other tools installed"
 	@echo "make clean      remove the environment, caches and the demo's store"
 
 demo:
@@ -41,7 +41,7 @@ lint: .venv/.installed-test
 	$(PYTEST) -q tests/unit/test_lint.py tests/unit/test_layers.py
 
 bench: .venv/.installed
-	$(VENV_PYTHON) bench/run.py a1 c e
+	$(VENV_PYTHON) bench/run.py
 
 # Stamps: the environment is made again only when what it is made from changed.
 .venv/.installed: pyproject.toml scripts/venv

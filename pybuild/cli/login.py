@@ -67,8 +67,8 @@ def _credentials(parsed: Parsed) -> tuple[str, str]:
             raise UsageError("login: --password and --password-stdin are mutually exclusive")
         if not username:
             raise UsageError("login: must provide --username with --password-stdin")
-        return username, sys.stdin.read().rstrip("\r\n")
-    if password is not None:
+        password = sys.stdin.read().rstrip("\r\n")
+    elif password is not None:
         print(
             "WARNING! Using --password via the CLI is insecure. Use --password-stdin.",
             file=sys.stderr,
