@@ -16,7 +16,6 @@ from builder.vertex import RunOp, canonical_digest
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest
 from store.errors import BadArchive, Corrupt, NotFound
-from store.layerlikeness import alike
 from store.root import Store
 from store.snapshots import Candidate
 
@@ -86,6 +85,9 @@ class Adoption:
     def _fits(self, record: BuildRecord, candidate: Candidate) -> bool:
         if self._is(record, candidate):
             return True
+        # It needs the decompressor, which a build that is cached does without.
+        from store.layerlikeness import alike
+
         layers, old, new = self.store.layers, record.diff_ids[0], candidate.info
         before = Window(record.started_ns, record.ended_ns)
 

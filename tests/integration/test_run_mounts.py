@@ -338,6 +338,24 @@ def test_a_step_that_waits_for_a_cache_leaves_its_slot_to_others(
         stream.close()
 
 
+def test_a_killed_build_leaves_no_cache_locked(build, pybuild, busybox_image, context) -> None:
+    mount = "RUN --mount=type=cache,target=/c,sharing=locked"
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image}\n{mount} touch /c/begun; echo held; sleep 1000\n"
+    )
+    process = pybuild.start("build", "--progress=plain", context)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith(b" held"):
+            break
+    process.kill()
+    process.communicate()
+    build(f"FROM {{base}}\n{mount} test -e /c/begun\n")
+    assert pybuild("system", "prune", "-f").returncode == 0
+    assert pybuild("system", "check", "--deep").returncode == 0
+    build(f"FROM {{base}}\n{mount} test -e /c/begun && echo still\n")
+
+
 def _is_c(path: Path) -> bool:
     record = json.loads((path.parent.parent / "record.json").read_text())
     return record["id"] == "/c"
