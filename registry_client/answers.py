@@ -7,7 +7,8 @@ from http import HTTPStatus
 import requests
 
 from registry_client.errors import RegistryError, TooLarge
-from registry_client.transport import TryAgain, phrase_of, pieces, status_error, translated
+from registry_client.failures import TryAgain, phrase_of, status_error, translated
+from registry_client.transport import pieces
 
 _LONGEST_ERROR = 1 << 16
 _LONGEST_CAUSE = 300

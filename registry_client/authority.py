@@ -18,7 +18,8 @@ from registry_client.answers import limited_body, refusal
 from registry_client.challenge import Challenge
 from registry_client.credentials import Credentials
 from registry_client.errors import RegistryError, Unauthorized
-from registry_client.transport import Patience, Request, Transport, TryAgain
+from registry_client.failures import TryAgain
+from registry_client.transport import Patience, Request, Transport
 from registry_client.trust import is_link_local, is_local
 
 CLIENT_ID = "pybuild"

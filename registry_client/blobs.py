@@ -13,8 +13,9 @@ import requests
 
 from registry_client.client import Call
 from registry_client.errors import BadManifest, DigestMismatch, NotFound, TooLarge, Truncated
+from registry_client.failures import TryAgain
 from registry_client.manifests import Repository
-from registry_client.transport import TryAgain, content_length, pieces
+from registry_client.transport import content_length, pieces
 from store.digest import Digest, digest_of
 from store.oci import Descriptor
 

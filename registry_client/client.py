@@ -18,7 +18,8 @@ from registry_client.answers import refusal
 from registry_client.authority import Authority, Scopes
 from registry_client.credentials import HUB, Credentials, CredentialStore
 from registry_client.errors import BadStatus, RegistryError, Unreachable, Untrusted
-from registry_client.transport import Body, Patience, Request, Transport, TryAgain
+from registry_client.failures import TryAgain
+from registry_client.transport import Body, Patience, Request, Transport
 from registry_client.trust import Trust, is_local
 
 _HUB_HOST = "registry-1.docker.io"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from registry_client.errors import TransferStopped
 
-_GRACE_S = 10.0
+_GRACE_S = 3.0
 
 
 @dataclass(slots=True)

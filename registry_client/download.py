@@ -18,17 +18,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import requests
 
 from registry_client.errors import DigestMismatch, InvalidURL, TooLarge
+from registry_client.failures import http_date, phrase_of, status_error
 from registry_client.transport import (
     MAX_REDIRECTS,
     Patience,
     Request,
     Transport,
     content_length,
-    http_date,
-    phrase_of,
     pieces,
     shown,
-    status_error,
 )
 from registry_client.trust import Trust
 from store.digest import Digest

@@ -1,22 +1,16 @@
 """One HTTP exchange, and what every exchange needs: trust, proxies, redirects, patience.
 
-The only module that talks to requests. Its exceptions become ours here. What is sent is what the
-caller says: no netrc, no cookies, no Content-Encoding undone. Knows nothing of registries.
+Here requests is talked to; its exceptions become ours in registry_client.failures. What is sent is
+what the caller says: no netrc, no cookies, no Content-Encoding undone. Knows nothing of registries.
 """
 
-import contextlib
-import email.utils
-import errno
 import importlib.metadata
 import random
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -24,18 +18,9 @@ import requests
 import requests.adapters
 import requests.utils
 
-from registry_client.errors import (
-    BadStatus,
-    InvalidURL,
-    NotFound,
-    RateLimited,
-    RegistryError,
-    Truncated,
-    Unauthorized,
-    Unreachable,
-    Untrusted,
-)
-from registry_client.trust import Trust
+from registry_client.errors import InvalidURL, Truncated, Unreachable
+from registry_client.failures import TryAgain, translated
+from registry_client.trust import Trust, is_local
 
 MAX_REDIRECTS = 10
 CHUNK_BYTES = 1 << 18
@@ -43,7 +28,6 @@ _CONNECT_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 30.0
 _CONNECTIONS = 16
 _REDIRECTS = (301, 302, 303, 307, 308)
-_ABSENT = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _PORTS = {"http": 80, "https": 443}
 # The headers of the caller that go to another server too. Any other may be a credential.
 _HARMLESS = frozenset(
@@ -84,7 +68,7 @@ class Patience:
     retries: int = 4
     backoff_s: float = 0.5
 
-    def wait(self, attempt: int, again: "TryAgain") -> None:
+    def wait(self, attempt: int, again: TryAgain) -> None:
         """Sleep before the attempt after `attempt` (from 0), or raise what `again` stands for."""
         if attempt >= self.retries:
             raise again.error from again.__cause__
@@ -110,21 +94,6 @@ class Patience:
             except TryAgain as again:
                 self.wait(number, again)
         raise ValueError(f"retries is {self.retries}, less than 0")
-
-
-class TryAgain(Exception):
-    """A failure that may pass.
-
-    error: what is raised if it does not. wait_s: the server's wish. is_absent: nobody is there.
-    """
-
-    def __init__(
-        self, error: RegistryError, wait_s: float | None = None, *, is_absent: bool = False
-    ) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.wait_s = wait_s
-        self.is_absent = is_absent
 
 
 class Transport:
@@ -170,7 +139,7 @@ class Transport:
                 stream=True,
                 timeout=(_CONNECT_TIMEOUT_S, timeout_s),
                 verify=not self.trust.is_insecure(urlsplit(url).netloc),
-                proxies=requests.utils.get_environ_proxies(url),
+                proxies=_proxies(url),
             )
         # Without this header requests has no reason to decode: `identity` is only a wish, and some
         # servers answer it with gzip.
@@ -196,6 +165,11 @@ class Transport:
                 headers = {k: value for k, value in headers.items() if k.lower() in _HARMLESS}
             url = target
         raise Unreachable(f"{request.what}: more than {MAX_REDIRECTS} redirects")
+
+
+def _proxies(url: str) -> dict[str, str]:
+    # As Go's tools, whatever NO_PROXY says: a proxy has another localhost.
+    return {} if is_local(urlsplit(url).netloc) else requests.utils.get_environ_proxies(url)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -258,36 +232,6 @@ def same_server(one: str, other: str) -> bool:
     return before == after or (before, after) == (("http", 80), ("https", 443))
 
 
-def status_error(
-    response: requests.Response, message: str, *, cause: str | None = None, hint: str | None = None
-) -> RegistryError | TryAgain:
-    """Return what an answer without success is to be raised as.
-
-    message: what failed. cause: instead of the status's own words.
-    """
-    status = response.status_code
-    message = f"{message}: {cause or f'{status} {phrase_of(status)}'}"
-    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        return NotFound(message, status, hint=hint)
-    if status in (401, 403, 407):
-        return Unauthorized(message, status, hint=hint)
-    wait_s = retry_after_s(response.headers.get("Retry-After"))
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        hint = hint or "the server limits requests: try again later"
-        return TryAgain(RateLimited(message, status, hint=hint), wait_s)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
-        return TryAgain(BadStatus(message, status, hint=hint), wait_s)
-    return BadStatus(message, status, hint=hint)
-
-
-def phrase_of(status: int) -> str:
-    """Return the words for an HTTP status."""
-    try:
-        return HTTPStatus(status).phrase.lower()
-    except ValueError:
-        return "unknown status"
-
-
 def pieces(response: requests.Response, what: str) -> Iterator[bytes]:
     """Yield the body. Raises TryAgain when it ends early, as far as its framing tells."""
     announced = content_length(response)
@@ -307,102 +251,6 @@ def content_length(response: requests.Response) -> int | None:
     # With chunks their own ends count, see RFC 9112, 6.3.
     chunked = "Transfer-Encoding" in response.headers
     return int(length) if length.isascii() and length.isdecimal() and not chunked else None
-
-
-@contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn the exceptions of requests into ours.
-
-    They are not chained: requests puts whole addresses into its texts, with signatures, and a
-    traceback would print them.
-    """
-    try:
-        yield
-    except requests.exceptions.SSLError as error:
-        raise _tls_error(what, error) from None
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise TryAgain(Truncated(f"{what}: {_cause(error)}")) from None
-    except (requests.ConnectionError, requests.Timeout) as error:
-        unreachable = Unreachable(f"{what}: {_cause(error)}")
-        inner = _innermost(error)
-        if isinstance(inner, socket.gaierror) and inner.errno == socket.EAI_NONAME:
-            raise unreachable from None  # no such host: that does not pass
-        raise TryAgain(unreachable, is_absent=_is_absent(inner)) from None
-    except (requests.RequestException, UnicodeError) as error:
-        raise InvalidURL(f"{what}: {_cause(error)}") from None
-
-
-def _is_absent(error: BaseException) -> bool:
-    """Tell whether nobody listens there, or the way there is not known: it seldom passes soon."""
-    return isinstance(error, socket.gaierror) or (
-        isinstance(error, OSError) and error.errno in _ABSENT
-    )
-
-
-def _tls_error(what: str, error: Exception) -> Unreachable:
-    inner = _innermost(error)
-    message = f"{what}: {_cause(error)}"
-    if isinstance(inner, ssl.SSLCertVerificationError):
-        hint = "REQUESTS_CA_BUNDLE names the file with the certificates to trust"
-        return Untrusted(message, hint=hint)
-    if isinstance(inner, ssl.SSLError) and inner.reason == "WRONG_VERSION_NUMBER":
-        hint = "the server speaks no TLS at this port; perhaps it is http:// there"
-        return Unreachable(message, hint=hint)
-    return Unreachable(message)
-
-
-def _cause(error: Exception) -> str:
-    """Return the reason in a few words: requests says it in several lines."""
-    inner = _innermost(error)
-    if isinstance(inner, TimeoutError) or isinstance(error, requests.Timeout):
-        return "timed out"
-    if isinstance(inner, ssl.SSLCertVerificationError):
-        return f"certificate not trusted: {inner.verify_message}"
-    if isinstance(inner, ssl.SSLError) and inner.reason:
-        return f"TLS: {inner.reason.lower().replace('_', ' ')}"
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror[:1].lower() + inner.strerror[1:]
-    text = str(inner).partition("\n")[0] or type(inner).__name__
-    return text[:1].lower() + text[1:]
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return the error of the system or of TLS that requests and urllib3 have wrapped."""
-    seen: list[BaseException] = []
-    inner: BaseException | None = error
-    while inner is not None and inner not in seen:
-        seen.append(inner)
-        if isinstance(inner, OSError) and not isinstance(inner, requests.RequestException):
-            break
-        inner = _next_cause(inner)
-    return seen[-1]
-
-
-def _next_cause(error: BaseException) -> BaseException | None:
-    arguments = [argument for argument in error.args if isinstance(argument, BaseException)]
-    candidates = [getattr(error, "reason", None), *arguments, error.__cause__, error.__context__]
-    return next((found for found in candidates if isinstance(found, BaseException)), None)
-
-
-def retry_after_s(value: str | None) -> float | None:
-    """Return what a Retry-After header asks for, in seconds from now."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdecimal():
-        return float(value)
-    date = http_date(value)
-    return None if date is None else max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def http_date(value: str | None) -> datetime | None:
-    """Return the time that an HTTP header holds, None where it holds none."""
-    if value is None:
-        return None
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _version() -> str:

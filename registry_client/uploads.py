@@ -19,8 +19,9 @@ from registry_client import blobs
 from registry_client.client import Call, scope
 from registry_client.errors import BadStatus, NotFound, RegistryError
 from registry_client.events import Outcome
+from registry_client.failures import TryAgain
 from registry_client.manifests import Repository
-from registry_client.transport import TryAgain, target_of
+from registry_client.transport import target_of
 from store.digest import Digest
 
 _PIECE_BYTES = 1 << 18
