@@ -36,7 +36,8 @@ from builder.vertex import VertexID
 from grammar import tables
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
-from runtime.executor import Cancel
+from runtime.cancel import Cancel
+from runtime.launcher import Launchers
 from store import platforms
 from store.buildrecords import BuildRow
 from store.digest import Digest
@@ -90,7 +91,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         cache_folder = os.path.join(store.root, "contexts")
         context = open_context(request, ignore_file, rules, cache_folder)
         slots = Slots(request.jobs or default_jobs())
-        with closing(context):
+        with closing(context), Launchers(refill=True) as launchers:
             site = Site(
                 store,
                 context,
@@ -101,6 +102,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 warn,
                 slots,
                 supplies,
+                launchers,
             )
             results = run_plan(plan, site)
             image = export(plan, results, site, request, outputs, references)

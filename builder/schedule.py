@@ -14,7 +14,7 @@ from builder.graph import BuildGraph
 from builder.site import Result
 from builder.slots import Slots
 from builder.vertex import Vertex, VertexID
-from runtime.executor import Cancel
+from runtime.cancel import Cancel
 
 Solve = Callable[[Vertex, Sequence[Result]], Result]
 

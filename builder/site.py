@@ -18,7 +18,8 @@ from builder.errors import Canceled
 from builder.slots import Slots
 from builder.supplies import Supplies
 from builder.vertex import Vertex
-from runtime.executor import Cancel
+from runtime.cancel import Cancel
+from runtime.launcher import Launchers
 from store.digest import DiffID, Digest
 from store.keylocks import held_key
 from store.root import Store
@@ -145,6 +146,7 @@ class Site:
     warn: Callable[[str, str, int | None], None]
     slots: Slots
     supplies: Supplies
+    launchers: Launchers
 
     @property
     def log_folder(self) -> str:

@@ -28,7 +28,7 @@ from builder.site import Result, Site
 from builder.supplies import FROZEN
 from builder.tree import PathNotFound, Tree
 from builder.vertex import RunOp, Vertex, canonical_digest
-from runtime.executor import Bind, FileMount, Tmpfs
+from runtime.execution import Bind, FileMount, Tmpfs
 from runtime.mounting import open_overlay
 from store.cachemounts import CacheMountKey, Instance
 from store.digest import DiffID, Digest, digest_of

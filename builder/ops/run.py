@@ -1,22 +1,13 @@
-"""RUN as a step: its key, and the process in its container."""
+"""RUN as a step: its key, and the layer that its process makes."""
 
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from builder.adoption import Adoption, Window, instruction_of
-from builder.errors import Canceled, InstructionError, StepFailed
-from builder.ops.mounts import Place, Provided, files_of_mounts, key_of_mounts, provided
+from builder.ops.mounts import Place, files_of_mounts, key_of_mounts
 from builder.ops.registry import Ingredients, Made, describe, perform
-from builder.secrets import Masker
 from builder.site import Result, Site, Step
 from builder.vertex import RunOp, Vertex
-from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
-from runtime.executor import Execution, ExitStatus, execute
-from store.snapshots import Active
-
-_TAIL_LINES = 10
 
 
 @describe.register
@@ -36,59 +27,15 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
     return Ingredients(keyed, {"files": files_of_mounts(op.mounts, place)} if op.mounts else {})
 
 
-@dataclass(slots=True)
-class Tail:
-    """The last lines of an output."""
-
-    lines: deque[bytes] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
-    rest: bytes = b""
-
-    def feed(self, data: bytes) -> None:
-        """Take more output."""
-        *whole, self.rest = (self.rest + data).split(b"\n")
-        self.lines.extend(whole)
-
-    def text(self) -> str:
-        """Return the last lines, without control characters that would move the cursor."""
-        last = [*self.lines, self.rest] if self.rest else list(self.lines)
-        return "\n".join(
-            line.decode("utf-8", "replace").rstrip("\r") for line in last[-_TAIL_LINES:]
-        )
-
-
-@dataclass(slots=True)
-class Output:
-    """Where a process's output goes: without secrets to the step, its end to an error's text."""
-
-    step: Step
-    tail: Tail = field(default_factory=Tail)
-    maskers: dict[int, Masker] = field(default_factory=dict)
-
-    def hide(self, secrets: Sequence[bytes]) -> None:
-        """Let these values not appear."""
-        self.maskers = {fd: Masker(secrets) for fd in (1, 2)} if secrets else {}
-
-    def take(self, fd: int, data: bytes) -> None:
-        """Take bytes that the process wrote to `fd`."""
-        self._pass_on(fd, self.maskers[fd].feed(data) if fd in self.maskers else data)
-
-    def finish(self) -> None:
-        """Pass on what was held back."""
-        for fd, masker in self.maskers.items():
-            self._pass_on(fd, masker.finish())
-
-    def _pass_on(self, fd: int, data: bytes) -> None:
-        if data:
-            self.tail.feed(data)
-            self.step.output(fd, data)
-
-
 @perform.register
 def perform_run(
     op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site, step: Step
 ) -> Made:
     """Run the process and make a layer of what it changed, or find that it is made already."""
+    from builder.ops.process import run_process  # the runtime: a cached step does without
+
     started_ns = time.time_ns()
+    site.launchers.prepare()  # it gets ready while the snapshot is made
     instruction = instruction_of(op, inputs[0].chain)
     with site.store.snapshots.prepare(inputs[0].chain, stubs=True) as active:
         status = run_process(op, Place(vertex, inputs, site), active, step)
@@ -96,65 +43,3 @@ def perform_run(
         info = active.commit(instead=None if vertex.no_cache else adoption.choose)
     facts = {"cpu_seconds": status.cpu_seconds, "peak_memory_bytes": status.peak_memory_bytes}
     return Made(info.diff_id, info.size_bytes, facts, instruction, adoption.found)
-
-
-def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStatus:
-    """Run the process to a good end on `active`. Raises StepFailed, InstructionError, Canceled."""
-    vertex, site = place.vertex, place.site
-    output = Output(step)
-    try:
-        with provided(op, place) as mounts:
-            output.hide(mounts.secrets)
-            execution = execution_of(op, active, mounts)
-            status = execute(execution, on_output=output.take, cancel=site.cancel)
-    except (CommandNotFound, CommandNotExecutable) as error:
-        output.finish()
-        raise failure(op, vertex, output, error.exit_code, str(error)) from error
-    except RuntimeFailure as error:
-        if site.cancel.is_set():
-            raise Canceled from error
-        raise InstructionError(vertex.place, str(error), hint=error.hint) from error
-    output.finish()
-    if site.cancel.is_set():
-        raise Canceled
-    if status.code != 0:
-        raise failure(op, vertex, output, status.code, exit_text(status))
-    return status
-
-
-def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
-    """Return the process with its container."""
-    env = (*op.env, *op.proxy_env, *mounts.env)
-    return Execution(
-        mount=active.mount,
-        args=op.args,
-        env=tuple(f"{name}={value}" for name, value in env),
-        cwd=op.cwd,
-        user=op.user,
-        hostname=op.hostname,
-        network="none" if op.network == "none" else "host",
-        binds=tuple(mounts.binds),
-        lock_fds=(active.lock_fd, *mounts.lock_fds),
-        privileged=op.security == "insecure",
-    )
-
-
-def exit_text(status: ExitStatus) -> str:
-    """Return how a process ended, in words."""
-    if status.signal is not None:
-        return f"exit code: {status.code} (killed by signal {status.signal})"
-    return f"exit code: {status.code}"
-
-
-def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> StepFailed:
-    """Return the error of a process that ended badly, with the last lines that it wrote."""
-    text = output.tail.text()
-    rule = "-" * 6
-    shown = f"{rule}\n > {vertex.name}:\n{text}\n{rule}" if text else None
-    return StepFailed(
-        vertex.place,
-        f'process "{" ".join(op.args)}" did not complete successfully: {how}',
-        exit_code=code,
-        log_path=output.step.log_path,
-        details=shown,
-    )

@@ -9,7 +9,7 @@ from builder.build import build as build_request
 from builder.context import read_dockerfile
 from builder.stage import env_pairs
 from builder.stages import stages_of
-from runtime.executor import Cancel
+from runtime.cancel import Cancel
 from store.errors import StoreError
 from store.reference import Reference
 

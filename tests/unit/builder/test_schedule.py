@@ -11,7 +11,7 @@ from builder.schedule import run_graph
 from builder.site import Result
 from builder.slots import Slots
 from builder.vertex import RunOp, Vertex, VertexID
-from runtime.executor import Cancel
+from runtime.cancel import Cancel
 from store.digest import DiffID
 
 

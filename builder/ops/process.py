@@ -1,0 +1,127 @@
+"""The process of a RUN in its container: its output without secrets, its end in words."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from builder.errors import Canceled, InstructionError, StepFailed
+from builder.ops.mounts import Place, Provided, provided
+from builder.secrets import Masker
+from builder.site import Step
+from builder.vertex import RunOp, Vertex
+from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
+from runtime.executor import Execution, ExitStatus, execute
+from store.snapshots import Active
+
+_TAIL_LINES = 10
+
+
+@dataclass(slots=True)
+class Tail:
+    """The last lines of an output."""
+
+    lines: deque[bytes] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    rest: bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take more output."""
+        *whole, self.rest = (self.rest + data).split(b"\n")
+        self.lines.extend(whole)
+
+    def text(self) -> str:
+        """Return the last lines, without control characters that would move the cursor."""
+        last = [*self.lines, self.rest] if self.rest else list(self.lines)
+        return "\n".join(
+            line.decode("utf-8", "replace").rstrip("\r") for line in last[-_TAIL_LINES:]
+        )
+
+
+@dataclass(slots=True)
+class Output:
+    """Where a process's output goes: without secrets to the step, its end to an error's text."""
+
+    step: Step
+    tail: Tail = field(default_factory=Tail)
+    maskers: dict[int, Masker] = field(default_factory=dict)
+
+    def hide(self, secrets: Sequence[bytes]) -> None:
+        """Let these values not appear."""
+        self.maskers = {fd: Masker(secrets) for fd in (1, 2)} if secrets else {}
+
+    def take(self, fd: int, data: bytes) -> None:
+        """Take bytes that the process wrote to `fd`."""
+        self._pass_on(fd, self.maskers[fd].feed(data) if fd in self.maskers else data)
+
+    def finish(self) -> None:
+        """Pass on what was held back."""
+        for fd, masker in self.maskers.items():
+            self._pass_on(fd, masker.finish())
+
+    def _pass_on(self, fd: int, data: bytes) -> None:
+        if data:
+            self.tail.feed(data)
+            self.step.output(fd, data)
+
+
+def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStatus:
+    """Run the process to a good end on `active`. Raises StepFailed, InstructionError, Canceled."""
+    vertex, site = place.vertex, place.site
+    output = Output(step)
+    try:
+        with provided(op, place) as mounts:
+            output.hide(mounts.secrets)
+            execution = execution_of(op, active, mounts)
+            status = execute(
+                execution, on_output=output.take, cancel=site.cancel, launchers=site.launchers
+            )
+    except (CommandNotFound, CommandNotExecutable) as error:
+        output.finish()
+        raise failure(op, vertex, output, error.exit_code, str(error)) from error
+    except RuntimeFailure as error:
+        if site.cancel.is_set():
+            raise Canceled from error
+        raise InstructionError(vertex.place, str(error), hint=error.hint) from error
+    output.finish()
+    if site.cancel.is_set():
+        raise Canceled
+    if status.code != 0:
+        raise failure(op, vertex, output, status.code, exit_text(status))
+    return status
+
+
+def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
+    """Return the process with its container."""
+    env = (*op.env, *op.proxy_env, *mounts.env)
+    return Execution(
+        mount=active.mount,
+        args=op.args,
+        env=tuple(f"{name}={value}" for name, value in env),
+        cwd=op.cwd,
+        user=op.user,
+        hostname=op.hostname,
+        network="none" if op.network == "none" else "host",
+        binds=tuple(mounts.binds),
+        lock_fds=(active.lock_fd, *mounts.lock_fds),
+        privileged=op.security == "insecure",
+    )
+
+
+def exit_text(status: ExitStatus) -> str:
+    """Return how a process ended, in words."""
+    if status.signal is not None:
+        return f"exit code: {status.code} (killed by signal {status.signal})"
+    return f"exit code: {status.code}"
+
+
+def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> StepFailed:
+    """Return the error of a process that ended badly, with the last lines that it wrote."""
+    text = output.tail.text()
+    rule = "-" * 6
+    shown = f"{rule}\n > {vertex.name}:\n{text}\n{rule}" if text else None
+    return StepFailed(
+        vertex.place,
+        f'process "{" ".join(op.args)}" did not complete successfully: {how}',
+        exit_code=code,
+        log_path=output.step.log_path,
+        details=shown,
+    )
