@@ -10,6 +10,8 @@ from store.manifests import Compression
 from store.reference import Reference
 from store.root import Store
 
+_MOST = {"none": 0, "gzip": 9, "zstd": 22}
+
 
 def push_image(
     store: Store,
@@ -37,8 +39,9 @@ def push_image(
 def compression_of(output: Output) -> Compression:
     """Return how the output wants its layers compressed. Raises StoreError."""
     named = Compression.parse(output.option("compression") or "gzip")
-    level = output.option("compression-level")
-    if level is not None and not level.isdecimal():
-        raise StoreError(f"compression-level={level}: not a number")
-    force = output.option("force-compression") == "true"
-    return Compression(named.algorithm, int(level) if level else None, force)
+    text = output.option("compression-level")
+    level = int(text) if text is not None and text.isdecimal() else None
+    most = _MOST[named.algorithm]
+    if text is not None and (level is None or level > most):
+        raise StoreError(f"compression-level={text}: not a number from 0 to {most}")
+    return Compression(named.algorithm, level, output.option("force-compression") == "true")

@@ -688,6 +688,63 @@ def wait_for_layers(store_root: Path, count: int) -> None:
     pytest.fail("no layer was finished")
 
 
+@pytest.mark.slow
+def test_interrupt(pybuild, registry, store_root) -> None:
+    """Ctrl-C ends a pull soon, although the registry is silent."""
+    made = f"{registry.host}/made:1"
+    random_image(pybuild, made)
+    pybuild("push", made)
+    shutil.rmtree(store_root)
+    with Valve(registry.host, 6 << 20) as valve:
+        process = pybuild.start("pull", f"{valve.host}/made:1")
+        assert valve.full.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert stderr == b"interrupted\n"
+        check_clean(pybuild)
+        valve.open()
+        pybuild("pull", f"{valve.host}/made:1")
+
+
+def test_the_same_image_at_once(pybuild, registry, store_root) -> None:
+    made = f"{registry.host}/made:1"
+    random_image(pybuild, made, layers=3, megabytes=8)
+    pybuild("push", made)
+    shutil.rmtree(store_root)
+    pybuild("images")
+    processes = [pybuild.start("pull", made) for _ in range(4)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    together = b"".join(out for out, _ in outputs)
+    assert together.count(b": Pull complete\n") == 3
+    assert together.count(b": Already exists\n") == 9
+    check_clean(pybuild)
+
+
+def test_a_full_disk(pybuild, registry, tmp_path, store_root) -> None:
+    made = f"{registry.host}/made:1"
+    random_image(pybuild, made, layers=3, megabytes=8)
+    pybuild("push", made)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "none", disk], check=True)
+    try:
+        env = {"PYBUILD_ROOT": str(disk / "store")}
+        failed = pybuild("pull", made, env=env, check=False)
+        assert failed.returncode == 1
+        errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"error: pull {made}: layer sha256:")
+        assert "no space left" in errors[0] or "bytes that are free" in errors[0]
+        assert pybuild("system", "check", "--deep", env=env).stderr == ""
+        assert list((disk / "store/blobs/sha256").iterdir()) == []
+        subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+        pybuild("pull", made, env=env)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 # --- memory
 
 

@@ -1,0 +1,91 @@
+"""Base images: those of the store need no registry, and a registry that is silent is an error."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder import events
+from builder.bases import Bases, stored_image
+from builder.errors import BaseImageNotFound, Place
+from builder.export.registry import compression_of
+from builder.request import BuildRequest, Output
+from builder.site import Progress
+from store.errors import StoreError
+from store.manifests import Compression
+from store.oci import ImageConfig
+from store.reference import Reference
+from store.root import Store
+
+PLACE = Place("Dockerfile", 3, 3)
+NOBODY = Reference.parse("127.0.0.1:1/base:1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        yield opened
+
+
+def bases(store: Store, seen: list[events.Event], *, pull: bool = False) -> Bases:
+    request = BuildRequest(context=".", pull=pull)
+    return Bases(store, request, "linux/amd64", Progress(seen.append))
+
+
+def test_an_image_of_the_store_is_not_asked_for(store: Store) -> None:
+    seen: list[events.Event] = []
+    image = store.images.add(ImageConfig("amd64", "linux"), references=[NOBODY])
+    assert bases(store, seen).image(NOBODY, PLACE).id == image.id
+    assert stored_image(store, NOBODY, PLACE).id == image.id
+    assert seen == []
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_a_registry_that_is_not_there(is_here: bool, store: Store) -> None:
+    if is_here:
+        store.images.add(ImageConfig("amd64", "linux"), references=[NOBODY])
+    seen: list[events.Event] = []
+    with pytest.raises(BaseImageNotFound) as caught:
+        bases(store, seen, pull=is_here).image(NOBODY, PLACE)
+    missing = "" if is_here else "image not found in the store, and it "
+    assert str(caught.value) == (
+        f"Dockerfile:3: 127.0.0.1:1/base:1: {missing}cannot be pulled: "
+        "registry 127.0.0.1:1: connection refused"
+    )
+    started, failed = seen
+    assert started == events.StepStarted(1, "[internal] pull 127.0.0.1:1/base:1")
+    assert isinstance(failed, events.StepFailed)
+
+
+def test_without_a_registry(store: Store) -> None:
+    with pytest.raises(BaseImageNotFound, match="image not found in the store"):
+        stored_image(store, NOBODY, PLACE)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, Compression("gzip")),
+        ({"compression": "zstd", "compression-level": "9"}, Compression("zstd", 9)),
+        ({"force-compression": "true"}, Compression("gzip", force=True)),
+    ],
+)
+def test_compression_of(options: dict[str, str], expected: Compression) -> None:
+    assert compression_of(Output("registry", tuple(options.items()))) == expected
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression": "lzma"}, {"compression-level": "x"}, {"compression-level": "99"}]
+)
+def test_compressions_that_are_none(options: dict[str, str]) -> None:
+    with pytest.raises(StoreError):
+        compression_of(Output("registry", tuple(options.items())))
+
+
+def test_where_an_output_goes() -> None:
+    assert Output("registry").is_pushed
+    assert Output("image", (("push", "true"),)).is_pushed
+    assert not Output("image").is_pushed
+    assert not Output("oci", (("push", "true"),)).is_pushed
+    named = Output("image", (("name", "a.org/x:1, b.org/y"),))
+    assert named.names == ("a.org/x:1", "b.org/y")
