@@ -81,7 +81,7 @@ class CacheMounts:
         self._root = folder.path("cachemounts")
 
     def use(
-        self, key: CacheMountKey, *, sharing: str, make: Callable[[str], None], wait: Wait
+        self, key: CacheMountKey, *, sharing: str, make: Callable[[str], object], wait: Wait
     ) -> Instance:
         """Return a directory of `key` that the caller may use until it closes it.
 
@@ -101,6 +101,16 @@ class CacheMounts:
                     if not names or sharing != "locked":
                         return self._new(key, names, make, shared=sharing == "shared")
                 wait(_WAIT_S)
+
+    def replace(
+        self, key: CacheMountKey, *, make: Callable[[str], object], wait: Wait = time.sleep
+    ) -> None:
+        """Begin a new generation with the directory that `make` makes at the path given."""
+        with disk_errors(f"cache mount {key.id}", self._root), self._locked(key.name, wait):
+            if self._current(key):
+                self._write(key, self._generation(key.name) + 1)
+                self._remove_unused(key.name, keep=None)
+            self._new(key, [], make, shared=False).close()
 
     def clear(self, key: CacheMountKey, wait: Wait = time.sleep) -> int:
         """Begin a new generation; return how many directories went at once, the unused ones."""
@@ -184,7 +194,7 @@ class CacheMounts:
         return Instance(f"{path}/fs", fd)
 
     def _new(
-        self, key: CacheMountKey, names: list[str], make: Callable[[str], None], *, shared: bool
+        self, key: CacheMountKey, names: list[str], make: Callable[[str], object], *, shared: bool
     ) -> Instance:
         folder = f"{self._root}/{key.name}"
         if not os.path.isdir(folder):

@@ -50,7 +50,7 @@ def import_(parsed: Parsed, session: Session) -> int:
     source, *rest = parsed.arguments
     if source.startswith(("http://", "https://")):
         raise NotSupported("import from a URL: not supported yet")
-    with session.engine() as engine, _reading(source) as stream:
+    with session.engine() as engine, reading(source) as stream:
         image = engine.import_rootfs(
             stream,
             reference=rest[0] if rest else None,
@@ -69,7 +69,7 @@ def load(parsed: Parsed, session: Session) -> int:
         if source is not None and os.path.isdir(source):
             loaded = engine.load(source)
         else:
-            with _reading(source or "-") as stream:
+            with reading(source or "-") as stream:
                 loaded = engine.load(stream)
     for image, reference in loaded:
         if reference is None:
@@ -100,7 +100,7 @@ VERBS = {"import": Verb(IMPORT, import_), "load": Verb(LOAD, load), "save": Verb
 
 
 @contextmanager
-def _reading(source: str) -> Iterator[BinaryIO]:
+def reading(source: str) -> Iterator[BinaryIO]:
     """Open the file `source`, stdin for `-`; a terminal is refused: nobody types an archive."""
     if source != "-":
         with open(source, "rb") as stream:

@@ -35,6 +35,11 @@ VERBS = {
     "login": "pybuild.cli.login",
     "logout": "pybuild.cli.login",
     "cache ls": "pybuild.cli.cache",
+    "cache mounts ls": "pybuild.cli.cachemounts",
+    "cache mounts tree": "pybuild.cli.cachemounts",
+    "cache mounts rm": "pybuild.cli.cachemounts",
+    "cache mounts export": "pybuild.cli.cachemounts",
+    "cache mounts import": "pybuild.cli.cachemounts",
     "info": "pybuild.cli.system",
     "version": "pybuild.cli.system",
     "system check": "pybuild.cli.system",
@@ -62,7 +67,10 @@ _ALIASES = {
     "system info": "info",
 }
 
-_GROUPS = frozenset(name.partition(" ")[0] for name in [*VERBS, *_ALIASES] if " " in name)
+# What begins the name of several verbs and is none itself: cache, cache mounts.
+_GROUPS = frozenset(
+    name.rpartition(" ")[0] for name in [*VERBS, *_ALIASES] if " " in name
+) | frozenset(name.partition(" ")[0] for name in VERBS if " " in name)
 
 # Docker's verbs that this version does not have.
 _LATER_WORDS = """
@@ -96,6 +104,11 @@ Verbs:
   login            Show credentials to a registry and keep them
   logout           Forget the credentials for a registry
   cache ls         List what the build cache remembers
+  cache mounts ls  List the directories of RUN --mount=type=cache
+  cache mounts tree    Show what is in one
+  cache mounts rm      Clear some, or all
+  cache mounts export  Write them to an archive
+  cache mounts import  Take them in from an archive
   info             Show this installation
   version          Show the version
   system check     Look for damage in the store
@@ -157,13 +170,15 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
     """
     first = words[0]
     if first in _GROUPS:
-        second = words[1] if len(words) > 1 else ""
-        name = f"{first} {second}"
-        name = _ALIASES.get(name, name)
-        if name in VERBS:
-            return name, words[2:]
-        known = sorted(n for n in [*VERBS, *_ALIASES] if n.startswith(f"{first} "))
-        raise UsageError(f"{name.strip()}: no such verb", hint=f"there is: {', '.join(known)}")
+        for count in (2, 3):
+            name = " ".join(words[:count])
+            name = _ALIASES.get(name, name)
+            if name in VERBS:
+                return name, words[count:]
+        name = " ".join(words[:2])
+        group = name if name in _GROUPS else first
+        known = sorted(n for n in [*VERBS, *_ALIASES] if n.startswith(f"{group} "))
+        raise UsageError(f"{name}: no such verb", hint=f"there is: {', '.join(known)}")
     if first in VERBS:
         return first, words[1:]
     if first in _LATER:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.outline import Outline, Target
     from builder.request import BuildRequest
     from pybuild.engine.builds import BuildResult
+    from pybuild.engine.cachemounts import CacheMountSize, TreeLine
     from pybuild.engine.images import HistoryLine
     from pybuild.engine.records import ContainerRecord
     from pybuild.engine.registries import RegistryTerms, Watch
@@ -300,6 +301,36 @@ class Engine:
         from pybuild.engine import upkeep
 
         return upkeep.cache_entries(self.store)
+
+    def cache_mounts(self) -> list[CacheMountSize]:
+        """Return the directories of `RUN --mount=type=cache`, by their ids."""
+        from pybuild.engine import cachemounts
+
+        return cachemounts.cache_mounts(self.store)
+
+    def cache_mount_trees(self, id_: str) -> list[list[TreeLine]]:
+        """Return what is in each directory of the cache mounts called `id_`. Raises NotFound."""
+        from pybuild.engine import cachemounts
+
+        return cachemounts.trees(self.store, id_)
+
+    def remove_cache_mounts(self, ids: Sequence[str]) -> list[str]:
+        """Clear the cache mounts called so, all without `ids`; return the ids. Raises NotFound."""
+        from pybuild.engine import cachemounts
+
+        return cachemounts.remove(self.store, ids)
+
+    def export_cache_mounts(self, ids: Sequence[str], target: BinaryIO | str) -> None:
+        """Write cache mounts, all without `ids`, to a stream or a file. Raises NotFound."""
+        from pybuild.engine import cachemounts
+
+        cachemounts.export(self.store, ids, target)
+
+    def import_cache_mounts(self, source: BinaryIO) -> list[str]:
+        """Take in what `export_cache_mounts` wrote; return the ids. Raises BadArchive."""
+        from pybuild.engine import cachemounts
+
+        return cachemounts.import_(self.store, source)
 
     def info(self) -> dict[str, object]:
         """Return what there is to know about the installation, the host and the store."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.changes import config_of
@@ -76,14 +76,21 @@ def save(store: Store, names: Sequence[str], target: BinaryIO) -> None:
 
 def save_file(store: Store, names: Sequence[str], path: str) -> None:
     """Write the images called `names` to the file `path`, which appears whole or not at all."""
+    with whole_file(path) as target:
+        save(store, names, target)
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """Open `path` for writing; a file appears there at the end of the block, after no exception."""
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as target:  # a pipe or a device
-            save(store, names, target)
+            yield target
         return
     temporary = f"{path}.{os.getpid()}.part"
     try:
         with open(temporary, "xb") as target:
-            save(store, names, target)
+            yield target
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -361,6 +361,41 @@ def _is_c(path: Path) -> bool:
     return record["id"] == "/c"
 
 
+def test_cache_mounts_are_shown_cleared_and_moved(build, pybuild, tmp_path) -> None:
+    fill = (
+        "FROM {base}\nRUN --mount=type=cache,target=/c,uid=7 mkdir /c/d; echo abc > /c/d/f;"
+        " touch -d '2001-02-03 04:05:06' /c/d/f; echo 12345 > /c/g\n"
+        "RUN --mount=type=cache,id=other,target=/o echo > /o/f\n"
+    )
+    look = (
+        "FROM {base}\nRUN --mount=type=cache,target=/c,uid=7 --mount=type=cache,id=other,target=/o"
+        " (cd /c; find . -type f | sort; date -r d/f +%Y; stat -c %u /c; ls /o) > /seen 2>&1"
+        " || true # {n}\n"
+    )
+    build(fill)
+    listing = pybuild("cache", "mounts", "ls", "--format", "{{.ID}} {{.Size}} {{.Files}}").stdout
+    assert listing == "/c 10B 2\nother 1B 1\n"
+    tree = pybuild("cache", "mounts", "tree", "--depth=1", "/c").stdout
+    assert [line.split() for line in tree.splitlines()] == [
+        ["10B", "/c"], ["4B", "d/"], ["6B", "g"]
+    ]  # fmt: skip
+    archive = tmp_path / "mounts.tar"
+    pybuild("cache", "mounts", "export", "-o", archive)
+    assert pybuild("cache", "mounts", "rm", "/c").stdout == "/c\n"
+    assert pybuild("cache", "mounts", "ls", "-q").stdout == "other\n"
+    build(look.replace("{n}", "1"))
+    assert "./g" not in output(pybuild, "x", "cat", "/seen")
+    assert pybuild("cache", "mounts", "rm", "--all").stdout == "/c\nother\n"
+    assert pybuild("cache", "mounts", "import", "-i", archive).stdout == "/c\nother\n"
+    build(look.replace("{n}", "2"))
+    assert output(pybuild, "x", "cat", "/seen") == "./d/f\n./g\n2001\n7\nf\n"
+    for words in (["rm", "none"], ["tree", "none"], ["export", "-o", tmp_path / "x", "none"]):
+        result = pybuild("cache", "mounts", *words, check=False)
+        assert (result.returncode, result.stderr) == (1, "error: cache mount none: there is none\n")
+    assert not (tmp_path / "x").exists()
+    assert pybuild("cache", "mounts", "rm", check=False).returncode == 2
+
+
 # -- tmpfs
 
 

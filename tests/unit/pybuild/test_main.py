@@ -10,6 +10,9 @@ from pybuild.cli import main, report
 from pybuild.cli.options import Syntax
 from pybuild.errors import ContainerError, NotSupported, UsageError
 
+SYSTEM = "system check, system info, system prune"
+MOUNTS = ", ".join(f"cache mounts {verb}" for verb in ("export", "import", "ls", "rm", "tree"))
+
 
 @pytest.mark.parametrize("name", main.VERBS)
 def test_every_row_of_the_verb_table_leads_to_a_verb(name: str) -> None:
@@ -44,6 +47,7 @@ def test_no_option_is_both_there_and_for_later(name: str) -> None:
         (["./run"], "build", ["./run"]),
         (["../images"], "build", ["../images"]),
         (["cache", "ls", "-q"], "cache ls", ["-q"]),
+        (["cache", "mounts", "ls", "-q"], "cache mounts ls", ["-q"]),
         (["image", "ls"], "images", []),
         (["container", "run", "x"], "run", ["x"]),
         (["system", "check"], "system check", []),
@@ -66,8 +70,9 @@ def test_a_directory_that_is_there_is_built(
     ("words", "message", "hint"),
     [
         (["iamges"], '"iamges" is neither a verb nor a directory', "did you mean images?"),
-        (["cache"], "cache: no such verb", "there is: cache ls"),
-        (["cache", "rm"], "cache rm: no such verb", "there is: cache ls"),
+        (["system"], "system: no such verb", f"there is: {SYSTEM}"),
+        (["system", "rm", "x"], "system rm: no such verb", f"there is: {SYSTEM}"),
+        (["cache", "mounts", "x"], "cache mounts: no such verb", f"there is: {MOUNTS}"),
     ],
 )
 def test_a_word_that_means_nothing(words: list[str], message: str, hint: str) -> None:
