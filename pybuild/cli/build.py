@@ -35,7 +35,9 @@ SYNTAX = Syntax(
         value("platform", "OS/ARCH", "platform of the result"),
         many("label", "K=V", "label for the image; may be given again"),
         value("iidfile", "FILE", "write the image ID into FILE"),
-        value("jobs", "N", "steps that may run at once (default: one a processor)", "j"),
+        value(
+            "jobs", "N", "steps that may run at once (default: one a processor, at least 4)", "j"
+        ),
         value("network", "MODE", "network of RUN steps: default, none or host"),
         many("secret", "id=…", "for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]"),
         many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
