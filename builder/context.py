@@ -14,7 +14,7 @@ from builder.statcache import StatCache
 from builder.tree import Tree
 from grammar import ignorefile
 from grammar.errors import GrammarError
-from grammar.ignorefile import IgnoreRules, PatternList
+from grammar.ignorefile import IgnoreRules
 
 _MAX_DOCKERFILE_BYTES = 64 << 20
 
@@ -27,17 +27,21 @@ class LocalContext:
     tree: Tree
     ignore_file: str | None
     cache: StatCache
-    _selections: dict[tuple[str, tuple[str, ...]], Selection] = field(default_factory=dict)
+    _selections: dict[tuple[str, tuple[str, ...], str | None], Selection] = field(
+        default_factory=dict
+    )
     _matches: dict[str, Match] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def select(self, pattern: str, exclude: tuple[str, ...]) -> Selection:
+    def select(
+        self, pattern: str, exclude: tuple[str, ...] = (), include: str | None = None
+    ) -> Selection:
         """Return what a source names, its files digested. Raises PathNotFound, FileChanged."""
         with self._lock:
-            found = self._selections.get((pattern, exclude))
+            found = self._selections.get((pattern, exclude, include))
             if found is None:
-                found = self.tree.select(pattern, PatternList(exclude) if exclude else None)
-                self._selections[pattern, exclude] = found
+                found = self.tree.select(pattern, exclude, include)
+                self._selections[pattern, exclude, include] = found
             return found
 
     def match(self, path: str) -> Match:
@@ -146,4 +150,5 @@ def open_context(
             f"open build context {request.context}: {(error.strerror or str(error)).lower()}"
         ) from error
     cache = StatCache(cache_folder, request.context)
-    return LocalContext(request.context, Tree(fd, rules, cache.digest), ignore_file, cache)
+    tree = Tree(fd, rules, cache.digest, owned_by_root=True)
+    return LocalContext(request.context, tree, ignore_file, cache)

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 
 from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
-from builder.errors import Canceled, ContextChanged
+from builder.errors import Canceled, ContextChanged, InstructionError
 from builder.ops import files, run  # noqa: F401  importing registers them
 from builder.ops.registry import Made, describe, perform
 from builder.site import Result, Site, Step
 from builder.tree import FileChanged
-from builder.vertex import BaseOp, CopyOp, DownloadOp, MakeDirOp, RunOp, Vertex
+from builder.vertex import BaseOp, CopyOp, DownloadOp, LinkOp, MakeDirOp, RunOp, Vertex
 from store.buildrecords import BuildRecord, StepRow
+from store.errors import NotStorable
 
 _KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir"}
 _ATTEMPTS = 5
@@ -28,6 +29,9 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
                 with site.step(vertex) as step:
                     step.cached()
             return Result(chain, created)
+        case LinkOp():
+            root, linked = inputs
+            return Result((*root.chain, *linked.chain), linked.created)
         case DownloadOp():
             # requests takes 100 ms to import.
             from builder.ops.remote import fetch
@@ -74,6 +78,8 @@ def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: S
         code = getattr(error, "exit_code", 0)
         status = "cancelled" if isinstance(error, Canceled) else "failed"
         journal(vertex, key, site, step, status, exit_code=code)
+        if isinstance(error, NotStorable):
+            raise InstructionError(vertex.place, str(error), hint=error.hint) from error
         raise
     window = started_ns, time.time_ns()
     created = datetime.now(UTC).isoformat().replace("+00:00", "Z")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from builder.contenthash import Match
 from builder.ops.copyfiles import Target, copy_whole
-from builder.ownership import Owner
 from builder.request import BuildRequest
 from builder.secrets import Secrets
 from store.digest import Digest
@@ -56,7 +55,7 @@ class Supplies:
             if digest not in self._frozen:
                 active = self._stack.enter_context(self.store.snapshots.prepare(()))
                 assert active.mount.upper is not None
-                copy_whole(root, match, FROZEN, Target(active.upper, Owner(0, 0)))
+                copy_whole(root, match, FROZEN, Target(active.upper))
                 self._frozen[digest] = OverlayMount(self.store.root, (active.mount.upper,))
             return self._frozen[digest]
 

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -48,17 +48,51 @@ class FileChanged(Exception):
 Digester = Callable[[str, str, os.stat_result], str]
 
 
+class Wanted:
+    """Which files of a selected tree are meant, by paths from its root.
+
+    exclude: what --exclude leaves out. include: with --parents, what alone is meant; None is all.
+    """
+
+    def __init__(self, exclude: Sequence[str] = (), include: str | None = None) -> None:
+        self._exclude = PatternList(exclude) if exclude else None
+        self._include = PatternList([include]) if include is not None else None
+        # What could be taken back in below a directory is what could be included there.
+        self._reach = PatternList([f"!{include}"]) if include is not None else None
+
+    def has(self, path: str) -> bool:
+        """Tell whether a path is meant."""
+        if self._include is not None and not self._include.excludes(path):
+            return False
+        return self._exclude is None or not self._exclude.excludes(path)
+
+    def may_have_below(self, path: str) -> bool:
+        """Tell whether something below a directory that is not meant itself may be."""
+        if self._include is not None and self._reach is not None:
+            reached = self._include.excludes(path) or self._reach.may_reinclude_below(path)
+            if not reached:
+                return False
+        if self._exclude is None or not self._exclude.excludes(path):
+            return True
+        return self._exclude.may_reinclude_below(path)
+
+
+EVERYTHING = Wanted()
+
+
 @dataclass(slots=True)
 class Tree:
     """A tree, open through `fd`; a context manager that closes it.
 
     rules: what the ignore file hides. digester: gives the digest of a file's bytes from its
     path on disk, its path in the tree and its status (a cache may know it).
+    owned_by_root: all files count as root's, whoever owns them on disk: a person's own files do.
     """
 
     fd: int
     rules: IgnoreRules | None = None
     digester: Digester = field(default=lambda path, _name, _status: digest_file(path)[0])
+    owned_by_root: bool = False
 
     def __enter__(self) -> "Tree":
         return self
@@ -76,21 +110,36 @@ class Tree:
         """A path of the tree's root that other threads can use too."""
         return f"/proc/self/fd/{self.fd}"
 
-    def select(self, pattern: str, exclude: PatternList | None = None) -> Selection:
+    def select(
+        self, pattern: str, exclude: Sequence[str] = (), include: str | None = None
+    ) -> Selection:
         """Return what a source of COPY names: one path, or all that its pattern matches.
 
-        Raises PathNotFound when a path without wildcards is not there; a pattern may match none.
+        exclude, include: see `Wanted`. Raises PathNotFound when a path without wildcards is not
+        there, also one named by pattern and `include` together; a pattern may match none.
         """
+        wanted = Wanted(exclude, include)
         parts = [part for part in os.path.normpath("/" + pattern).split("/") if part]
-        if not glob.has_wildcard("/".join(parts)):
-            return Selection((self.find(pattern, exclude),))
-        found = (self.match(path, exclude) for path in self.expand(parts))
-        return Selection(tuple(match for match in found if match is not None))
+        path = "/".join(parts)
+        if glob.has_wildcard(path):
+            found = (self.match(path, wanted) for path in self.expand(parts))
+            return Selection(tuple(match for match in found if match is not None))
+        match = self.find(pattern, wanted)
+        if include is not None and len(match.entries) == 1 and not glob.has_wildcard(include):
+            self.require(join(path, include))
+        return Selection((match,))
 
-    def find(self, path: str, exclude: PatternList | None = None) -> Match:
+    def require(self, path: str) -> None:
+        """Raise PathNotFound unless something that is not hidden is at `path`."""
+        real = resolve(self.root, path)
+        hidden = self.rules is not None and bool(real) and self.rules.excludes(real)
+        if hidden or not os.path.lexists(os.path.join(self.root, real)):
+            raise PathNotFound(path, self.hiding_rule(path))
+
+    def find(self, path: str, wanted: Wanted = EVERYTHING) -> Match:
         """Return the match of one path, in which no character is special. Raises PathNotFound."""
         clean = os.path.normpath("/" + path).strip("/")
-        match = self.match(clean, exclude)
+        match = self.match(clean, wanted)
         if match is None:
             raise PathNotFound(path, self.hiding_rule(clean))
         return match
@@ -105,29 +154,26 @@ class Tree:
         return f"line {rule[0]}: {rule[1]}"
 
     def expand(self, parts: list[str]) -> Iterator[str]:
-        """Yield the paths that a pattern of components matches, in order of name."""
-        paths = [""]
-        for part in parts:
+        """Yield the paths that a pattern of components matches, in order of name.
+
+        Links are followed up to the first wildcard only, as BuildKit's walk does it.
+        """
+        first = next(number for number, part in enumerate(parts) if glob.has_wildcard(part))
+        paths = [resolve(self.root, "/".join(parts[:first]))]
+        for part in parts[first:]:
             following: list[str] = []
             for path in paths:
-                if glob.has_wildcard(part):
-                    names = self.names_below(path)
-                    following += [join(path, name) for name in names if glob.match(part, name)]
-                else:
-                    following.append(join(path, part))
+                names = self.names_below(path)
+                following += [join(path, name) for name in names if glob.match(part, name)]
             paths = following
-        yield from (path for path in paths if self.exists(path))
+        yield from paths
 
     def names_below(self, path: str) -> list[str]:
-        """Return the sorted names in a directory of the tree; none where it is no directory."""
-        real = os.path.join(self.root, resolve(self.root, path))
-        return sorted(os.listdir(real)) if is_dir(real) else []
+        """Return the names in a directory of the tree, sorted; none where it is no directory."""
+        real = os.path.join(self.root, path)
+        return sorted(os.listdir(real), key=os.fsencode) if is_dir(real) else []
 
-    def exists(self, path: str) -> bool:
-        """Tell whether something is at `path`, links before its last component followed."""
-        return os.path.lexists(os.path.join(self.root, resolve(self.root, path, follow_last=False)))
-
-    def match(self, path: str, exclude: PatternList | None) -> Match | None:
+    def match(self, path: str, wanted: Wanted = EVERYTHING) -> Match | None:
         """Return the match of one path, None where nothing is there or all of it is hidden."""
         name = os.path.basename(path)
         real = resolve(self.root, path)
@@ -138,62 +184,58 @@ class Tree:
         hidden = self.rules is not None and bool(real) and self.rules.excludes(real)
         if hidden and not stat.S_ISDIR(status.st_mode):
             return None
-        entries = list(self.walk(real, "", status, exclude))
-        if not entries or (hidden and len(entries) == 1):
+        entries = self.walk(real, status, wanted)
+        if hidden and len(entries) == 1:
             return None
         return Match(real, name, tuple(entries))
 
-    def walk(
-        self, base: str, path: str, status: os.stat_result, exclude: PatternList | None
-    ) -> Iterator[Entry]:
-        """Yield the entry of `base`/`path` and of all below it that is not hidden.
+    def walk(self, base: str, status: os.stat_result, wanted: Wanted) -> list[Entry]:
+        """Return the entry of `base` and of all below it that is meant, parents first.
 
-        A hidden directory comes along only when a later rule shows something in it.
+        A directory that is not meant comes along when something in it is. Without recursion: a
+        tree may be deeper than Python's stack.
         """
-        here = join(base, path)
-        if not stat.S_ISDIR(status.st_mode):
-            yield self.entry(here, path, status)
-            return
-        own = self.entry(here, path, status)
-        hidden = bool(path) and self.hides(here, path, exclude)
-        if not hidden:
-            yield own
-        elif not self.may_show_below(here, exclude):
-            return
-        held_back = hidden
-        for name, child in self.children(here):
-            below, inner = join(here, name), join(path, name)
-            is_directory = stat.S_ISDIR(child.st_mode)
-            if not is_directory and self.hides(below, inner, exclude):
-                continue
-            for entry in self.walk(base, inner, child, exclude):
-                if held_back:
-                    yield own
-                    held_back = False
-                yield entry
+        entries = [self.entry(base, "", status)]
+        waiting: list[tuple[str, os.stat_result]] = []
+        todo = self.children(base, "") if stat.S_ISDIR(status.st_mode) else []
+        while todo:
+            path, status = todo.pop()
+            while waiting and not path.startswith(f"{waiting[-1][0]}/"):
+                waiting.pop()
+            here = join(base, path)
+            shown = wanted.has(path) and not (self.rules and self.rules.excludes(here))
+            if shown:
+                entries += [self.entry(join(base, up), up, state) for up, state in waiting]
+                waiting.clear()
+                entries.append(self.entry(here, path, status))
+            if stat.S_ISDIR(status.st_mode) and (shown or self.may_show_below(here, path, wanted)):
+                if not shown:
+                    waiting.append((path, status))
+                todo += self.children(base, path)
+        return entries
 
-    def hides(self, here: str, path: str, exclude: PatternList | None) -> bool:
-        """Tell whether the ignore file (paths from the tree's root) or --exclude hides a file."""
-        if self.rules is not None and self.rules.excludes(here):
-            return True
-        return exclude is not None and exclude.excludes(path)
+    def may_show_below(self, here: str, path: str, wanted: Wanted) -> bool:
+        """Tell whether a directory that is not meant has to be looked into nevertheless."""
+        hidden = self.rules is not None and self.rules.excludes(here)
+        if hidden and self.rules is not None and not self.rules.may_reinclude_below(here):
+            return False
+        return wanted.may_have_below(path)
 
-    def may_show_below(self, here: str, exclude: PatternList | None) -> bool:
-        """Tell whether a hidden directory has to be looked into for a later `!` rule."""
-        shown = self.rules is not None and self.rules.may_reinclude_below(here)
-        return shown or exclude is not None
-
-    def children(self, path: str) -> list[tuple[str, os.stat_result]]:
-        """Return names and status of what is in a directory, sorted by name's bytes."""
+    def children(self, base: str, path: str) -> list[tuple[str, os.stat_result]]:
+        """Return paths and status of what is in a directory, the last name's bytes first."""
         try:
-            with os.scandir(os.path.join(self.root, path)) as found:
+            with os.scandir(os.path.join(self.root, join(base, path))) as found:
                 rows = [(item.name, item.stat(follow_symlinks=False)) for item in found]
         except FileNotFoundError as error:
             raise FileChanged(path) from error
-        return sorted(rows, key=lambda row: os.fsencode(row[0]))
+        rows.sort(key=lambda row: os.fsencode(row[0]), reverse=True)
+        return [(join(path, name), status) for name, status in rows]
 
     def entry(self, here: str, path: str, status: os.stat_result) -> Entry:
-        """Return what is known of one file, its bytes digested."""
+        """Return what is known of one file, its bytes digested.
+
+        here: its path in the tree. path: the same from the selected root.
+        """
         disk = os.path.join(self.root, here)
         kind = kind_of(status.st_mode)
         shared = kind == "file" and status.st_nlink > 1
@@ -201,8 +243,8 @@ class Tree:
             path=path,
             kind=kind,
             mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
+            uid=0 if self.owned_by_root else status.st_uid,
+            gid=0 if self.owned_by_root else status.st_gid,
             size_bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
             atime_ns=status.st_atime_ns,

@@ -49,17 +49,27 @@ class RunOp:
 
 @dataclass(frozen=True, slots=True)
 class ContextPath:
-    """A path or pattern of the build context."""
+    """A path or pattern of a build context: of the one called `context`, "" for the main one.
+
+    include: with --parents, the pattern below `path` of what is meant; the directories on the way
+    there come along.
+    """
 
     path: str
+    include: str | None = None
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StagePath:
-    """A path or pattern of the root file system that the vertex's input number `input` made."""
+    """A path or pattern of the root file system that the vertex's input number `input` made.
+
+    include: as in a `ContextPath`.
+    """
 
     input: int
     path: str
+    include: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +82,14 @@ class InlineFile:
 
 @dataclass(frozen=True, slots=True)
 class DownloadedFile:
-    """The file that the vertex's input number `input`, a `DownloadOp`, fetched."""
+    """The file that the vertex's input number `input`, a `DownloadOp`, fetched.
+
+    unpack: an archive is unpacked. name: what the file is called, None for what the address says.
+    """
 
     input: int
+    unpack: bool = False
+    name: str | None = None
 
 
 CopySource = ContextPath | StagePath | InlineFile | DownloadedFile
@@ -85,7 +100,6 @@ class CopyOp:
     """COPY or ADD into the first input's root file system.
 
     destination: absolute; its trailing slash counts. unpack: True to unpack local archives (ADD).
-    keep_owner: sources keep their owners (COPY --from) unless `chown` is set.
     """
 
     sources: tuple[CopySource, ...]
@@ -94,7 +108,11 @@ class CopyOp:
     chmod: str | None = None
     exclude: tuple[str, ...] = ()
     unpack: bool = False
-    keep_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOp:
+    """COPY --link: the second input's layers, made on nothing, above the first's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,7 @@ class DownloadOp:
     checksum: str | None = None
 
 
-Op = BaseOp | RunOp | CopyOp | MakeDirOp | DownloadOp
+Op = BaseOp | RunOp | CopyOp | LinkOp | MakeDirOp | DownloadOp
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from store.errors import StoreError
+from store.errors import NotStorable, StoreError
 from store.headers import HeaderWriter
 from store.overlay import OPAQUE, PREFIXES, Merged, is_whiteout
 from store.tarstream import TarSink
@@ -67,7 +67,7 @@ def write_layer(upper_fd: int, below: Merged, sink: TarSink, headers: HeaderWrit
     """Make the tree below `upper_fd` canonical and stream its tar.
 
     below: what the chain under it shows, to tell real whiteouts from idle ones.
-    Raises StoreError for what no layer can hold, OSError.
+    Raises StoreError, NotStorable for what no layer can hold, OSError.
     """
     return _Walk(below, sink, headers).run(upper_fd)
 
@@ -109,7 +109,7 @@ class _Walk:
     def _visit(self, level: _Level, name: bytes, status: os.stat_result) -> None:
         path = level.path + name
         if name.startswith(WHITEOUT):
-            raise StoreError(
+            raise NotStorable(
                 f"commit layer: /{os.fsdecode(path)}: a name beginning .wh. means deletion",
                 hint="rename or remove it in the same step",
             )

@@ -6,6 +6,7 @@ StoreError
 ├── InvalidReference  not a reference by its grammar
 ├── Corrupt           stored bytes are not what their name says
 ├── BadArchive        a tar or archive from outside is broken, hostile or not supported
+├── NotStorable       a file is of a kind that no layer can hold
 ├── NewerFormat       written by a newer pybuild
 ├── DiskFull          no space or inodes left, or over quota
 └── InUse             another process holds what must be free
@@ -46,6 +47,10 @@ class Corrupt(StoreError):
 
 class BadArchive(StoreError):
     """A tar or archive from outside is broken, hostile or of an unsupported kind."""
+
+
+class NotStorable(StoreError):
+    """A file in a snapshot is of a kind, or has a name, that no layer can hold."""
 
 
 class NewerFormat(StoreError):

@@ -2,28 +2,35 @@
 
 import posixpath
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from builder import gitref
 from builder.errors import InstructionError
+from builder.gitref import GitRef, InvalidGitAddress
 from builder.instructions.origin import root_of_copy_source
 from builder.lint import semantics
 from builder.lower import lower
+from builder.ownership import parse_chmod
 from builder.stage import Stage
 from builder.vertex import (
+    BaseOp,
     ContextPath,
     CopyOp,
     CopySource,
     DownloadedFile,
     DownloadOp,
     InlineFile,
+    LinkOp,
     MakeDirOp,
     StagePath,
     VertexID,
 )
-from grammar import ast
+from grammar import ast, glob
+from grammar.errors import PatternError
+from grammar.ignorefile import PatternList
+from store.digest import is_digest
 
 _URL_SCHEMES = ("http://", "https://")
-_GIT_SCHEMES = ("git://", "ssh://", "git@")
 
 
 @lower.register
@@ -39,20 +46,31 @@ def workdir(node: ast.Workdir, stage: Stage) -> Stage:
     return result.apply(node, MakeDirOp(result.cwd, stage.config.user), text)
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What COPY or ADD names: its sources, their words for history, and the vertices they need."""
+
+    sources: tuple[CopySource, ...]
+    shown: tuple[str, ...]
+    inputs: tuple[VertexID, ...]
+
+
 @lower.register
 def copy(node: ast.Copy, stage: Stage) -> Stage:
     """COPY from the context, from a stage or from an image."""
-    if node.parents:
-        raise InstructionError(stage.place(node), "COPY --parents: not supported yet")
     inputs: tuple[VertexID, ...] = ()
     if node.from_ is not None:
         inputs = (root_of_copy_source(node, stage),)
     sources: list[CopySource] = []
+    shown = []
     for raw in node.sources:
-        path = stage.expand(raw, node)
-        refuse_remote(path, node, stage)
-        sources.append(StagePath(1, path) if inputs else ContextPath(path))
-    return finish(node, stage, tuple(sources), inputs)
+        word = stage.expand(raw, node)
+        refuse_remote(word, node, stage)
+        path, include = split_at_pivot(word) if node.parents else (word, None)
+        check_patterns(path, include, node, stage)
+        sources.append(StagePath(1, path, include) if inputs else ContextPath(path, include))
+        shown.append(word)
+    return finish(node, stage, Named(tuple(sources), tuple(shown), inputs))
 
 
 @lower.register
@@ -60,72 +78,108 @@ def add(node: ast.Add, stage: Stage) -> Stage:
     """ADD from the context (archives are unpacked) or from a URL."""
     inputs: list[VertexID] = []
     sources: list[CopySource] = []
+    shown = []
     checksum = None if node.checksum is None else stage.expand(node.checksum, node)
     for raw in node.sources:
-        path = stage.expand(raw, node)
-        if is_git(path):
+        word = stage.expand(raw, node)
+        if git_ref(word, node, stage) is not None:
             raise InstructionError(stage.place(node), "ADD of a git repository: not supported yet")
-        if path.startswith(_URL_SCHEMES):
-            download = DownloadOp(path, checksum)
-            inputs.append(stage.add_vertex(node, download, (), stage.step + 1, name=path))
-            sources.append(DownloadedFile(len(inputs)))
+        if word.startswith(_URL_SCHEMES):
+            check_digest(checksum, node, stage)
+            download = DownloadOp(word, checksum)
+            inputs.append(stage.add_vertex(node, download, (), stage.step + 1, name=word))
+            sources.append(DownloadedFile(len(inputs), unpack=bool(node.unpack)))
         else:
-            sources.append(ContextPath(path))
+            check_patterns(word, None, node, stage)
+            sources.append(ContextPath(word))
+        shown.append(word)
     if checksum is not None and (len(sources) != 1 or not inputs):
         raise InstructionError(
             stage.place(node), "--checksum requires a single remote source (http, https or git)"
         )
-    return finish(node, stage, tuple(sources), tuple(inputs))
+    return finish(node, stage, Named(tuple(sources), tuple(shown), tuple(inputs)))
 
 
-def finish(
-    node: ast.Copy | ast.Add,
-    stage: Stage,
-    sources: tuple[CopySource, ...],
-    inputs: tuple[VertexID, ...],
-) -> Stage:
+def finish(node: ast.Copy | ast.Add, stage: Stage, named: Named) -> Stage:
     """Return the stage after the copy vertex that COPY and ADD share."""
     destination = stage.expand(node.destination, node)
-    everything = (*sources, *inline_files(node, stage))
+    everything = (*named.sources, *inline_files(node, stage))
     if not everything:
         raise InstructionError(stage.place(node), "no source files were specified")
-    is_add = isinstance(node, ast.Add)
-    unpack = isinstance(node, ast.Add) and node.unpack is not False
-    if isinstance(node, ast.Add) and node.unpack and inputs:
-        raise InstructionError(stage.place(node), "ADD --unpack of a URL: not supported yet")
     if len(everything) > 1 and not stage.absolute(destination).endswith("/"):
         message = semantics.copy_many_sources_to_file(destination)
         stage.plan.warn("CopyManySourcesToFile", message, node.span.first_line)
-    chown = None if node.chown is None else stage.expand(node.chown, node)
-    chmod = None if node.chmod is None else stage.expand(node.chmod, node)
     op = CopyOp(
         sources=everything,
         destination=stage.absolute(destination),
-        chown=chown,
-        chmod=chmod,
+        chown=None if node.chown is None else stage.expand(node.chown, node) or None,
+        chmod=chmod_of(node, stage),
         exclude=node.exclude,
-        unpack=unpack,
-        keep_owner=any(isinstance(source, StagePath) for source in sources),
+        unpack=isinstance(node, ast.Add) and node.unpack is not False,
     )
-    flags = [f"--chown={chown}"] * (chown is not None) + [f"--chmod={chmod}"] * (chmod is not None)
-    shown = [*flags, *(shown_source(source, node, stage) for source in everything), destination]
-    verb = "ADD" if is_add else "COPY"
-    return stage.apply(node, op, f"{verb} {' '.join(shown)} # buildkit", inputs)
+    words = (*named.shown, *(f"<<{doc.name}" for doc in node.heredocs), destination)
+    text = history_text(node, op, words)
+    if not node.link:
+        return stage.apply(node, op, text, named.inputs)
+    step = stage.step + 1
+    nothing = stage.add_vertex(node, BaseOp(()), (), step)
+    linked = stage.add_vertex(node, op, (nothing, *named.inputs), step)
+    return stage.apply(node, LinkOp(), text, (linked,))
 
 
-def shown_source(source: CopySource, node: ast.Copy | ast.Add, stage: Stage) -> str:
-    """Return how history names a source."""
-    match source:
-        case ContextPath(path) | StagePath(_, path):
-            return path
-        case InlineFile(name, _):
-            return f"<<{name}"
-        case DownloadedFile():
-            return next(
-                word
-                for word in (stage.expand(raw, node) for raw in node.sources)
-                if word.startswith(_URL_SCHEMES)
-            )
+def history_text(node: ast.Copy | ast.Add, op: CopyOp, words: tuple[str, ...]) -> str:
+    """Return the history text: BuildKit's, which names three of the flags."""
+    parts = ["ADD" if isinstance(node, ast.Add) else "COPY"]
+    parts += ["--parents"] * (isinstance(node, ast.Copy) and node.parents)
+    parts += [f"--chown={op.chown}"] * bool(op.chown)
+    parts += [f"--chmod={op.chmod}"] * bool(op.chmod)
+    return " ".join([*parts, *words, "# buildkit"])
+
+
+def split_at_pivot(path: str) -> tuple[str, str | None]:
+    """Return the root and the pattern below it that a source of COPY --parents means.
+
+    What stands after `/./` keeps its directories; without it the whole path does. The pattern is
+    None where the whole root is meant.
+    """
+    root, pivot, pattern = path.partition("/./")
+    if not pivot:
+        root, pattern = "/", path
+    return root or "/", posixpath.normpath(f"/{pattern}").lstrip("/") or None
+
+
+def check_patterns(path: str, include: str | None, node: ast.Copy | ast.Add, stage: Stage) -> None:
+    """Raise InstructionError for a source or an --exclude that is a malformed pattern."""
+    try:
+        if glob.has_wildcard(path):
+            glob.match(path, "")
+        PatternList([include or "", *node.exclude])
+    except PatternError as error:
+        raise InstructionError(stage.place(node), str(error), hint=error.hint) from error
+
+
+def check_digest(checksum: str | None, node: ast.Add, stage: Stage) -> None:
+    """Raise InstructionError for a --checksum that is no sha256 digest."""
+    if checksum is not None and not is_digest(checksum):
+        raise InstructionError(
+            stage.place(node),
+            f"invalid checksum digest format: {checksum}",
+            hint="write --checksum=sha256: and 64 hexadecimal digits",
+        )
+
+
+def chmod_of(node: ast.Copy | ast.Add, stage: Stage) -> str | None:
+    """Return the value of --chmod, None without one. Raises InstructionError for no mode."""
+    if node.chmod is None:
+        return None
+    text = stage.expand(node.chmod, node)
+    if not text:
+        return None
+    try:
+        parse_chmod(text)
+    except ValueError as error:
+        raise InstructionError(stage.place(node), f"--chmod: {error}") from error
+    return text
 
 
 def inline_files(node: ast.Copy | ast.Add, stage: Stage) -> tuple[InlineFile, ...]:
@@ -143,16 +197,20 @@ def expand_body(body: str, node: ast.Copy | ast.Add, stage: Stage) -> str:
     return stage.expand(quoted, node)
 
 
-def is_git(path: str) -> bool:
-    """Tell whether ADD's source is a git repository. Source: Dockerfile reference, "ADD"."""
-    if path.startswith(_GIT_SCHEMES):
-        return True
-    return path.startswith(_URL_SCHEMES) and posixpath.splitext(path.partition("#")[0])[1] == ".git"
+def git_ref(word: str, node: ast.Copy | ast.Add, stage: Stage) -> GitRef | None:
+    """Return what a source means as a git repository, None where it is none.
+
+    Raises InstructionError for one that contradicts itself.
+    """
+    try:
+        return gitref.parse(word)
+    except InvalidGitAddress as error:
+        raise InstructionError(stage.place(node), f"{word}: {error}") from error
 
 
-def refuse_remote(path: str, node: ast.Copy, stage: Stage) -> None:
+def refuse_remote(word: str, node: ast.Copy, stage: Stage) -> None:
     """Raise InstructionError when COPY's source is a URL or a git repository."""
-    if path.startswith(_URL_SCHEMES) or is_git(path):
+    if word.startswith(_URL_SCHEMES) or git_ref(word, node, stage) is not None:
         raise InstructionError(
-            stage.place(node), f"source can't be a URL or git ref for COPY: {path}", hint="use ADD"
+            stage.place(node), f"source can't be a URL or git ref for COPY: {word}", hint="use ADD"
         )

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from builder.contenthash import Entry, Match, stamp_of
 from builder.ownership import Owner
@@ -31,17 +31,15 @@ class CopyRefused(Exception):
 class Target:
     """Where files go and what becomes of their owners and modes.
 
-    root: path of the open root. owner: for all files, or None to keep the sources'.
-    chmod: as `ownership.parse_chmod` gives it, or None. parent_mode: for missing parents.
-    forced_owner: `owner` comes from --chown, so it holds for what an archive brings too.
+    root: path of the open root. owner: what --chown says, for all files and for what an archive
+    brings, or None to keep the sources'. chmod: as `ownership.parse_chmod` gives it, or None.
+    parent_mode: for missing parents.
     """
 
     root: str
     owner: Owner | None = None
     chmod: Callable[[int, bool], int] | None = None
     parent_mode: int = 0o755
-    forced_owner: bool = False
-    _links: dict[tuple[int, int], str] = field(default_factory=dict)
 
     @property
     def parent_owner(self) -> tuple[int, int]:
@@ -68,20 +66,17 @@ def copy_match(source_root: str, match: Match, destination: str, target: Target)
     Raises CopyRefused, FileChanged, and OSError as the system calls give it.
     """
     if match.is_dir:
-        base = target.make_parents(destination)
-        copy_entries(source_root, match, base, target)
+        copy_contents(source_root, match, destination, target)
         return
     if destination.endswith("/"):
-        folder = target.make_parents(destination)
-        path = os.path.join(folder, match.name)
+        path = os.path.join(target.make_parents(destination), match.name)
     else:
+        # Onto a symlink that is the destination itself it is written through.
         path = resolve(target.root, destination)
         if is_dir(os.path.join(target.root, path)):
             path = os.path.join(path, match.name)
         else:
             target.make_parents(os.path.dirname(path))
-    # A file onto a symlink is written through it: what it points to is replaced.
-    path = resolve(target.root, path)
     copy_entries(source_root, match, path, target)
 
 
@@ -98,9 +93,26 @@ def copy_whole(source_root: str, match: Match, path: str, target: Target) -> Non
     os.utime(place, ns=(top.atime_ns, top.mtime_ns), follow_symlinks=False)
 
 
+def copy_contents(source_root: str, match: Match, destination: str, target: Target) -> None:
+    """Copy what is in a directory; it becomes part of the destination.
+
+    The destination keeps its own attributes, its time too; a new one has the source's time.
+    """
+    before = lstat(os.path.join(target.root, resolve(target.root, destination)))
+    base = target.make_parents(destination)
+    copy_entries(source_root, match, base, target)
+    top = match.entries[0]
+    times = (before.st_atime_ns, before.st_mtime_ns) if before else (top.atime_ns, top.mtime_ns)
+    os.utime(os.path.join(target.root, base), ns=times)
+
+
 def copy_entries(source_root: str, match: Match, base: str, target: Target) -> None:
-    """Copy a match's entries to `base` and below; directories get their times at the end."""
+    """Copy a match's entries to `base` and below; directories get their times at the end.
+
+    Hard links are kept within a match: what is one file in the source is one here.
+    """
     directories: list[tuple[str, Entry]] = []
+    links: dict[tuple[int, int], str] = {}
     for entry in match.entries:
         if entry.kind == "socket":
             continue
@@ -111,8 +123,13 @@ def copy_entries(source_root: str, match: Match, base: str, target: Target) -> N
                 make_directory(path, entry, target)
                 directories.append((path, entry))
             continue
-        source = os.path.join(source_root, match.path, entry.path).rstrip("/")
         make_room(path)
+        if entry.link_group is not None:
+            first = links.setdefault(entry.link_group, path)
+            if first != path:
+                os.link(first, path, follow_symlinks=False)
+                continue
+        source = os.path.join(source_root, match.path, entry.path).rstrip("/")
         write_file(source, path, entry, target)
     for path, entry in reversed(directories):
         os.utime(path, ns=(entry.atime_ns, entry.mtime_ns))
@@ -148,11 +165,6 @@ def write_file(source: str, path: str, entry: Entry, target: Target) -> None:
     if entry.kind == "symlink":
         os.symlink(entry.target, path)
     elif entry.kind == "file":
-        if entry.link_group is not None:
-            first = target._links.setdefault(entry.link_group, path)
-            if first != path and lstat(first) is not None:
-                os.link(first, path, follow_symlinks=False)
-                return
         copy_bytes(source, path, entry)
     else:
         os.mknod(path, _DEVICE_KINDS[entry.kind] | 0o600, entry.rdev)

@@ -14,7 +14,7 @@ from functools import partial
 from builder.contenthash import Match, tree_digest
 from builder.errors import BuildError, InstructionError
 from builder.ops.copyfiles import Target, copy_whole
-from builder.ops.files import missing_source
+from builder.ops.sources import missing_source
 from builder.runmounts import (
     BindMount,
     CacheMount,
@@ -54,7 +54,7 @@ class Place:
         if mount.input is not None:
             return self.stage_content(self.inputs[mount.input].chain, mount.path)
         if isinstance(mount, BindMount):
-            return tree_digest(self.context_match(mount.path), with_owner=False)
+            return tree_digest(self.context_match(mount.path), with_owner=True)
         return None
 
     def context_match(self, path: str) -> Match:
@@ -169,7 +169,7 @@ def provide_bind(mount: BindMount, place: Place, made: Provided, stack: ExitStac
         made.lock_fds.append(active.lock_fd)
         return Bind(active.mount, mount.target, False, subpath)
     match = place.context_match(mount.path)
-    digest = tree_digest(match, with_owner=False)
+    digest = tree_digest(match, with_owner=True)
     view = place.site.supplies.frozen(place.site.context.tree.root, match, digest)
     if not mount.read_only:
         active = stack.enter_context(store.snapshots.prepare(()))

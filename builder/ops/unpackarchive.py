@@ -4,12 +4,16 @@ The destination is the root that links are followed in, as if one had changed ro
 Source: Dockerfile reference, "Adding local tar archives".
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from builder.errors import InstructionError, Place
 from builder.ops.copyfiles import Target
 from builder.ownership import Owner
+from builder.tree import FileChanged
 from store.compression import decompressed
 from store.contents import Policy
 from store.errors import BadArchive
@@ -41,22 +45,43 @@ def is_archive(path: str) -> bool:
             return False
 
 
-def unpack_archive(path: str, name: str, destination: str, target: Target, place: Place) -> None:
-    """Unpack the archive at `path` into the directory `destination`, which is made if missing.
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive to unpack: where it is, what an error calls it, the digest of its bytes."""
 
-    name: what an error calls the archive. --chown overrides the members' owners; --chmod does not
-    apply, as in BuildKit.
-    Raises InstructionError for an archive that is broken or leads out of the destination.
+    path: str
+    name: str
+    digest: str
+
+    def chunks(self, file: BinaryIO) -> Iterator[bytes]:
+        """Yield the bytes of the open archive. Raises FileChanged at the end, if they changed."""
+        digest = hashlib.sha256()
+        for chunk in chunks_of(file):
+            digest.update(chunk)
+            yield chunk
+        if f"sha256:{digest.hexdigest()}" != self.digest:
+            raise FileChanged(self.name)
+
+
+def unpack_archive(archive: Archive, destination: str, target: Target, place: Place) -> None:
+    """Unpack an archive into the directory `destination`, which is made if missing.
+
+    --chown overrides the members' owners; --chmod does not apply, as in BuildKit.
+    Raises InstructionError for an archive that is broken or leads out of the destination,
+    FileChanged where it is not what its digest says any more.
     """
     base = os.path.join(target.root, target.make_parents(destination))
     root_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(path, "rb") as file:
-            chunks = decompressed(chunks_of(file), name=name)
-            owner = target.owner if target.forced_owner else None
-            reader = OwnedReader(chunks, owner) if owner else TarReader(chunks)
+        with open(archive.path, "rb") as file:
+            whole = archive.chunks(file)
+            chunks = decompressed(whole, name=archive.name)
+            reader = OwnedReader(chunks, target.owner) if target.owner else TarReader(chunks)
             Unpacker(root_fd, Policy(whiteouts=False)).run(reader)
+            # What follows the compressed data counts too: all that was digested is read.
+            for _ in whole:
+                pass
     except BadArchive as error:
-        raise InstructionError(place, f"ADD {name}: {error}", hint=error.hint) from error
+        raise InstructionError(place, f"ADD {archive.name}: {error}", hint=error.hint) from error
     finally:
         os.close(root_fd)

@@ -1,6 +1,7 @@
 """Base images and the command line itself, for tests that build and run for real."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -291,3 +292,82 @@ def debian_image(pybuild: Pybuild, debian_rootfs_tar: Path) -> str:
     """Return the name of a Debian image that is in this test's store."""
     pybuild("import", debian_rootfs_tar, DEBIAN)
     return DEBIAN
+
+
+KINDS = {tarfile.REGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
+KINDS |= {tarfile.FIFOTYPE: "fifo", tarfile.CHRTYPE: "char", tarfile.BLKTYPE: "block"}
+
+
+def described(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    """Return what a layer says of a file, in a line: `file 644 0:0 text`, `hard /other`."""
+    if member.islnk():
+        return f"hard /{member.linkname}"
+    words = [KINDS[member.type], f"{member.mode & 0o7777:o}", f"{member.uid}:{member.gid}"]
+    if member.issym():
+        words[1] = member.linkname
+    elif member.isdev() and not member.isfifo():
+        words.append(f"{member.devmajor},{member.devminor}")
+    elif member.isreg():
+        stream = archive.extractfile(member)
+        assert stream is not None
+        words.append(stream.read(1000).decode(errors="surrogateescape").rstrip("\n"))
+    xattrs = [key for key in member.pax_headers if key.startswith("SCHILY.xattr.")]
+    return " ".join([*words, *(key.removeprefix("SCHILY.xattr.") for key in xattrs)]).rstrip()
+
+
+def image_tree(archive: Path) -> dict[str, str]:
+    """Return each path of the image in an OCI archive, its layers applied, and what is there."""
+    found: dict[str, str] = {}
+    with tarfile.open(archive) as outer:
+
+        def blob(digest: str) -> io.BytesIO:
+            stream = outer.extractfile(f"blobs/sha256/{digest[7:]}")
+            assert stream is not None
+            return io.BytesIO(stream.read())
+
+        index = outer.extractfile("index.json")
+        assert index is not None
+        (entry,) = json.load(index)["manifests"]
+        for layer in json.load(blob(entry["digest"]))["layers"]:
+            with tarfile.open(fileobj=blob(layer["digest"])) as tar:
+                apply_layer(tar, found)
+    return found
+
+
+def apply_layer(tar: tarfile.TarFile, found: dict[str, str]) -> None:
+    """Change `found` as a layer says: its deletions first, then what it holds."""
+    members = {f"/{member.name}".rstrip("/"): member for member in tar}
+    for path in members:
+        folder, name = os.path.split(path)
+        hides = folder if name == ".wh..wh..opq" else os.path.join(folder, name[4:])
+        if name.startswith(".wh."):
+            for below in [p for p in found if p == hides or p.startswith(f"{hides}/")]:
+                del found[below]
+    for path, member in members.items():
+        if os.path.basename(path).startswith(".wh."):
+            continue
+        if not member.isdir():
+            for below in [p for p in found if p.startswith(f"{path}/")]:
+                del found[below]
+        found[path] = described(tar, member)
+
+
+@pytest.fixture
+def tree_of_archive() -> Callable[[Path], dict[str, str]]:
+    """Return `image_tree`, for tests that make the archive themselves."""
+    return image_tree
+
+
+@pytest.fixture
+def files_of(pybuild: Pybuild, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Return a function: files_of(*build_arguments) builds and returns path -> what is there.
+
+    What is there is a line: `file 644 0:0 text`, `link target 0:0`, `hard /other`.
+    """
+
+    def build(*args: str | os.PathLike[str], input: str | bytes | None = None) -> dict[str, str]:
+        archive = tmp_path / "built.oci"
+        pybuild("build", "-o", f"type=oci,dest={archive},compression=none", *args, input=input)
+        return image_tree(archive)
+
+    return build

@@ -54,6 +54,68 @@ def test_select(tree: Tree, pattern: str, expected: list[str]) -> None:
     assert paths(tree.select(pattern)) == expected
 
 
+@pytest.mark.parametrize(
+    ("pattern", "include", "expected"),
+    [
+        ("/", "src/lib/x.py", ["", "src", "src/lib", "src/lib/x.py"]),
+        ("/", "src/lib", ["", "src", "src/lib", "src/lib/x.py"]),
+        ("src", "lib/*", ["src", "src/lib", "src/lib/x.py"]),
+        ("/", "*/*.py", ["", "src", "src/app.py"]),
+        ("/", "**/x.py", ["", "src", "src/lib", "src/lib/x.py"]),
+        ("s*", "lib", ["src", "src/lib", "src/lib/x.py"]),
+        ("/", "none/*", [""]),
+        ("/", "link/app.py", [""]),
+    ],
+)
+def test_what_is_included_brings_its_directories(
+    context: Path, tree: Tree, pattern: str, include: str, expected: list[str]
+) -> None:
+    (context / "link").symlink_to("src")
+    assert paths(tree.select(pattern, include=include)) == expected
+
+
+@pytest.mark.parametrize(("pattern", "include"), [("/", "none"), ("src", "none"), ("/", "hid")])
+def test_what_is_included_by_name_has_to_be_there(
+    context: Path, pattern: str, include: str
+) -> None:
+    (context / "hid").write_text("")
+    with open_tree(context, "hid") as tree, pytest.raises(PathNotFound):
+        tree.select(pattern, include=include)
+
+
+def test_exclude_wins_over_include(tree: Tree) -> None:
+    found = tree.select("/", exclude=("src/lib", "*.txt"), include="**")
+    assert paths(found) == ["", "build", "build/keep", "build/out.o", "src", "src/app.py"]
+
+
+def test_nothing_is_read_where_nothing_can_be_included(context: Path) -> None:
+    seen: list[str] = []
+
+    def digester(path: str, name: str, _status: os.stat_result) -> str:
+        seen.append(name)
+        return ""
+
+    fd = os.open(context, os.O_RDONLY | os.O_DIRECTORY)
+    with Tree(fd, digester=digester) as tree:
+        tree.select("/", include="src/*.py")
+    assert seen == ["src/app.py"]
+
+
+def test_links_are_followed_up_to_the_first_wildcard(context: Path, tree: Tree) -> None:
+    (context / "link").symlink_to("src")
+    assert paths(tree.select("link/*.py")) == ["src/app.py"]
+    assert paths(tree.select("l*/app.py")) == []
+    assert paths(tree.select("l*")) == ["src", "src/app.py", "src/lib", "src/lib/x.py"]
+
+
+def test_a_persons_own_files_count_as_roots(context: Path) -> None:
+    os.chown(context / "a.txt", os.getuid(), os.getgid())
+    fd = os.open(context, os.O_RDONLY | os.O_DIRECTORY)
+    with Tree(fd, owned_by_root=True) as tree:
+        (match,) = tree.select("a.txt").matches
+    assert (match.entries[0].uid, match.entries[0].gid) == (0, 0)
+
+
 def test_a_missing_path_is_an_error(tree: Tree) -> None:
     with pytest.raises(PathNotFound, match=r"src/none\.py"):
         tree.select("src/none.py")
