@@ -96,6 +96,10 @@ def _own_mount(bind: Bind | Tmpfs | FileMount) -> MountPlan:
         plan["source"], plan["recursive"] = bind.source, bind.recursive
     if bind.read_only:
         plan["attributes"] = c.MOUNT_ATTR_RDONLY
+        if isinstance(bind, FileMount):
+            plan["attributes"] |= c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
+            if not bind.mode & 0o111:
+                plan["attributes"] |= c.MOUNT_ATTR_NOEXEC
     return plan
 
 

@@ -105,6 +105,10 @@ def test_file_in_memory(run, snapshot):
     script = "cat /run/secrets/key; busybox stat -c ' %a %u:%g' /run/secrets/key"
     assert run(script, binds=(secret,), user="app").out == "s3cret 400 1000:1000\n"
     assert run("echo x > /run/secrets/key || echo refused", binds=(secret,)).out == "refused\n"
+    (line,) = run("grep /run/secrets/key /proc/mounts", binds=(secret,)).out.splitlines()
+    assert {"ro", "nosuid", "nodev", "noexec"} < set(line.split()[3].split(","))
+    program = FileMount("/dev/pipes/x", b"#!/bin/sh\necho $0\n", 0o755)
+    assert run("/dev/pipes/x", binds=(program,)).out == "/dev/pipes/x\n"
     assert snapshot.changed() == []
     found = subprocess.run(["grep", "-rl", "s3cret", str(snapshot.base)], capture_output=True)
     assert found.stdout == b""
