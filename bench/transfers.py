@@ -235,7 +235,7 @@ class Transfers:
             mover.contestant.quietly([command, "import", str(self._debian_tar), image])
 
     def _remove(self, mover: Mover, image: str) -> None:
-        """Remove an image that the contestant has; what stays would be measured as "nothing to do"."""
+        """Remove an image that the contestant has: with what stays there would be nothing to do."""
         who = (mover.contestant.name, image)
         if who in self._there:
             mover.contestant.quietly(mover.remove(image))
