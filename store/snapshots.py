@@ -271,9 +271,8 @@ class Active:
         if self._held.folder_fd < 0:
             return
         try:
-            # After a commit little is left; else it may be a whole tree.
-            trees = (self.upper, f"{self._path}/layer/fs")
-            self._folder.remove_tree(self._path, later=any(map(os.path.exists, trees)))
+            # Even the little that a commit leaves takes a disk with discard milliseconds.
+            self._folder.remove_tree(self._path, later=True)
         finally:
             self._held.close()
 
