@@ -15,7 +15,7 @@ from registry_client.client import Call
 from registry_client.errors import BadManifest, DigestMismatch, NotFound, TooLarge, Truncated
 from registry_client.failures import TryAgain
 from registry_client.manifests import Repository
-from registry_client.transport import content_length, pieces
+from registry_client.transport import content_length, pieces, release
 from store.digest import Digest, digest_of
 from store.oci import Descriptor
 
@@ -47,7 +47,7 @@ def exists(repository: Repository, digest: Digest, what: str) -> bool:
         response = repository.client.ask(Call("HEAD", path, what, repository.scopes))
     except NotFound:
         return False
-    response.close()
+    release(response)
     return True
 
 

@@ -19,7 +19,7 @@ from registry_client.authority import Authority, Scopes
 from registry_client.credentials import HUB, Credentials, CredentialStore
 from registry_client.errors import BadStatus, RegistryError, Unreachable, Untrusted
 from registry_client.failures import TryAgain
-from registry_client.transport import Body, Patience, Request, Transport
+from registry_client.transport import Body, Patience, Request, Transport, release
 from registry_client.trust import Trust, is_local
 
 _HUB_HOST = "registry-1.docker.io"
@@ -107,7 +107,7 @@ class Client:
         if response.status_code == HTTPStatus.UNAUTHORIZED and self._is_ours(response):
             asked = challenge.parse(response.headers.get("WWW-Authenticate", ""))
             if self.authority.challenged(asked, call.scopes, sent):
-                response.close()
+                release(response)
                 header = self.authority.header(call.scopes, call.what)
                 response = self._send(request, header)
         if response.status_code in call.accepted:
@@ -115,7 +115,7 @@ class Client:
         try:
             error = refusal(response, call.what, self.registry)
         finally:
-            response.close()
+            release(response)
         if not self._is_ours(response) and response.status_code in (401, 403):
             # The address that the registry had signed for us is out of date: it makes another.
             raise TryAgain(error if isinstance(error, RegistryError) else error.error)
@@ -130,9 +130,9 @@ class Client:
     def _request(self, call: Call) -> Request:
         base = self.base(call.what)
         url = call.path if "://" in call.path else base + call.path
-        if self._is_here(url) and not url.startswith(base):
+        if self._is_here(url) and url.startswith("http://") and base.startswith("https://"):
             # Registries behind a proxy give addresses without TLS, not knowing that there is any.
-            url = base + url.partition("://")[2][len(self.host) :]
+            url = f"https://{url.removeprefix('http://')}"
         return Request(call.method, url, call.what, call.headers, call.body)
 
     def _send(self, request: Request, authorization: str | None) -> requests.Response:
@@ -193,7 +193,7 @@ class Client:
             elif response.status_code != HTTPStatus.OK:
                 raise self._no_registry(response, what)
         finally:
-            response.close()
+            release(response)
         self.authority.is_plain = scheme == "http"
         return base
 

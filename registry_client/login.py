@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from registry_client.client import Access, Call, Client
 from registry_client.credentials import HUB, Credentials, CredentialStore
 from registry_client.errors import RegistryError, Unauthorized
+from registry_client.transport import release
 from store.errors import InvalidReference
 from store.reference import Reference
 
@@ -56,7 +57,7 @@ def log_in(server: str, given: Credentials, access: Access, store: CredentialSto
                 proven = Credentials(given.username, identity_token=token)
         elif challenge is not None:
             try:
-                client.ask(Call("GET", "/v2/", what, ())).close()
+                release(client.ask(Call("GET", "/v2/", what, ())))
             except Unauthorized as error:
                 raise Unauthorized(
                     f"{what}: unauthorized: incorrect username or password", error.status

@@ -13,6 +13,7 @@ from registry_client.answers import limited_body, printable
 from registry_client.authority import Scopes
 from registry_client.client import Call, Client
 from registry_client.errors import BadManifest, DigestMismatch, NotFound
+from registry_client.transport import release
 from store import mediatypes
 from store.digest import Digest, digest_of, is_digest
 from store.errors import Corrupt
@@ -97,7 +98,7 @@ def find(repository: Repository, name: str, what: str) -> Descriptor | None:
         response = repository.client.ask(call)
     except NotFound:
         return None
-    response.close()
+    release(response)
     digest = response.headers.get("Docker-Content-Digest", "")
     if not is_digest(digest):
         return None
@@ -118,7 +119,7 @@ def put(repository: Repository, name: str, document: Document, what: str) -> Non
         (HTTPStatus.CREATED, HTTPStatus.OK, HTTPStatus.ACCEPTED),
     )
     response = repository.client.ask(call)
-    response.close()
+    release(response)
     stored = response.headers.get("Docker-Content-Digest", "")
     digest = document.descriptor.digest
     if is_digest(stored) and stored != digest:

@@ -4,6 +4,7 @@ Here requests is talked to; its exceptions become ours in registry_client.failur
 what the caller says: no netrc, no cookies, no Content-Encoding undone. Knows nothing of registries.
 """
 
+import contextlib
 import importlib.metadata
 import random
 import ssl
@@ -27,6 +28,7 @@ CHUNK_BYTES = 1 << 18
 _CONNECT_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 30.0
 _CONNECTIONS = 16
+_SMALL_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 # The headers of the caller that go to another server too. Any other may be a credential.
@@ -243,6 +245,20 @@ def pieces(response: requests.Response, what: str) -> Iterator[bytes]:
             yield chunk
     if announced is not None and size_bytes < announced:
         raise TryAgain(Truncated(f"{what}: got {size_bytes} of {announced} bytes"))
+
+
+def release(response: requests.Response) -> None:
+    """Let the next request have the connection, unless much of the body is left to read.
+
+    Closing alone would end it, and with TLS each request would begin with a handshake.
+    """
+    small = (content_length(response) or 0) <= _SMALL_BYTES
+    framed = "Content-Length" in response.headers and "Transfer-Encoding" not in response.headers
+    if response.request.method == "HEAD" or (small and framed):
+        # RuntimeError: it has been read.
+        with contextlib.suppress(requests.RequestException, RuntimeError):
+            response.content  # noqa: B018 - for its effect
+    response.close()
 
 
 def content_length(response: requests.Response) -> int | None:

@@ -21,7 +21,7 @@ from registry_client.errors import BadStatus, NotFound, RegistryError
 from registry_client.events import Outcome
 from registry_client.failures import TryAgain
 from registry_client.manifests import Repository
-from registry_client.transport import target_of
+from registry_client.transport import release, target_of
 from store.digest import Digest
 
 _PIECE_BYTES = 1 << 18
@@ -109,6 +109,8 @@ def send(
                 location, start = _begin(upload), 0
             _send_from(upload, location, start, on_bytes)
         except (TryAgain, NotFound) as failure:
+            if location is None and isinstance(failure, NotFound):
+                raise  # there is no such repository, and none is made
             again = failure if isinstance(failure, TryAgain) else TryAgain(failure)
             on_retry(str(again.error))
             patience.wait(failures, again)
@@ -143,13 +145,13 @@ def _mount(upload: Wanted) -> tuple[bool, str | None]:
     except BadStatus:
         return False, None  # perhaps we may not read there; sending is still possible
     if response.status_code == HTTPStatus.CREATED:
-        response.close()
+        release(response)
         return True, None
     return False, _location(upload, response)
 
 
 def _location(upload: Wanted, response: requests.Response) -> str:
-    response.close()
+    release(response)
     location = response.headers.get("Location")
     if not location:
         raise BadStatus(
@@ -188,7 +190,7 @@ def _send_from(
         body=body,
         accepted=_CREATED,
     )
-    upload.repository.client.ask_once(call).close()
+    release(upload.repository.client.ask_once(call))
 
 
 def _resumed(upload: Upload, location: str | None) -> tuple[str | None, int]:
@@ -200,7 +202,7 @@ def _resumed(upload: Upload, location: str | None) -> tuple[str | None, int]:
         response = upload.repository.client.ask_once(call)
     except (TryAgain, RegistryError):
         return None, 0
-    response.close()
+    release(response)
     found = _RANGE.match(response.headers.get("Range", ""))
     there = int(found[1]) + 1 if found else 0
     # docker's registry says 0-0 for nothing: one byte more or less is not worth a guess.

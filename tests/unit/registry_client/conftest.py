@@ -321,6 +321,11 @@ class FakeRegistry(ThreadingHTTPServer):
         self.token_life_s = 300
         self.token_queries: list[dict[str, list[str]]] = []
         self.page = 1000
+        self.connections = 0
+
+    def get_request(self) -> Any:
+        self.connections += 1
+        return super().get_request()
 
     def handle_error(self, *_: Any) -> None:
         pass  # a client that goes away is part of the tests

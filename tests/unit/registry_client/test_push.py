@@ -81,6 +81,12 @@ def test_a_local_image(registry, store, local, reference, access) -> None:
     assert [str(problem) for problem in check.check(store, deep=True)] == []
 
 
+def test_connections_are_used_again(registry, store, local, reference, access) -> None:
+    push_local(store, local, reference, access)
+    assert len(registry.seen) > 10
+    assert registry.connections <= 4  # one a thread
+
+
 def test_again_sends_no_blob_and_the_same_manifest(
     registry, store, local, reference, access
 ) -> None:
