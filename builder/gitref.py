@@ -81,6 +81,11 @@ def without_password(remote: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:xxxxx@", remote)
 
 
+def without_credentials(remote: str) -> str:
+    """Return an address without the user of an URL: what may be written down."""
+    return re.sub(r"(://)[^/@]*@", r"\1", remote)
+
+
 def _with_rest(remote: str, query: str, fragment: str) -> GitRef:
     ref, _, subdir = fragment.partition(":")
     found = _with_query(GitRef(remote, ref, subdir), query)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from builder import events
 from builder.context import LocalContext
@@ -23,6 +24,10 @@ from runtime.launcher import Launchers
 from store.digest import DiffID, Digest
 from store.keylocks import held_key
 from store.root import Store
+
+if TYPE_CHECKING:
+    from builder.gitcheckout import Commit
+    from builder.gitref import GitRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,10 @@ class Step:
 
 @dataclass(slots=True)
 class Site:
-    """Everything that a step needs besides its vertex and its inputs' results."""
+    """Everything that a step needs besides its vertex and its inputs' results.
+
+    commits: what refs of git repositories were when this build first asked.
+    """
 
     store: Store
     context: LocalContext
@@ -147,6 +155,7 @@ class Site:
     slots: Slots
     supplies: Supplies
     launchers: Launchers
+    commits: "dict[GitRef, Commit]" = field(default_factory=dict)
 
     @property
     def log_folder(self) -> str:

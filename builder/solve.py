@@ -11,11 +11,11 @@ from builder.ops import files, run  # noqa: F401  importing registers them
 from builder.ops.registry import Made, describe, perform
 from builder.site import Result, Site, Step
 from builder.tree import FileChanged
-from builder.vertex import BaseOp, CopyOp, DownloadOp, LinkOp, MakeDirOp, RunOp, Vertex
+from builder.vertex import BaseOp, CopyOp, DownloadOp, GitOp, LinkOp, MakeDirOp, RunOp, Vertex
 from store.buildrecords import BuildRecord, StepRow
 from store.errors import NotStorable
 
-_KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir"}
+_KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
 _ATTEMPTS = 5
 
 
@@ -37,6 +37,8 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
             from builder.ops.remote import fetch
 
             return fetch(vertex.op, vertex, site)
+        case GitOp():
+            from builder.ops import git  # noqa: F401  importing registers it
     attempt = 1
     while True:
         try:

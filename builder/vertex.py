@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, NewType
 
 from builder.errors import Place
+from builder.gitref import GitRef
 from store.digest import DiffID, Digest, digest_of
 
 if TYPE_CHECKING:
@@ -131,7 +132,14 @@ class DownloadOp:
     checksum: str | None = None
 
 
-Op = BaseOp | RunOp | CopyOp | LinkOp | MakeDirOp | DownloadOp
+@dataclass(frozen=True, slots=True)
+class GitOp:
+    """The files of a git repository, as a root file system of their own."""
+
+    ref: GitRef
+
+
+Op = BaseOp | RunOp | CopyOp | LinkOp | MakeDirOp | DownloadOp | GitOp
 
 
 @dataclass(frozen=True, slots=True)

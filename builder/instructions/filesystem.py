@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from builder import gitref
 from builder.errors import InstructionError
-from builder.gitref import GitRef, InvalidGitAddress
+from builder.gitref import GitRef, InvalidGitAddress, without_password
 from builder.instructions.origin import root_of_copy_source
 from builder.lint import semantics
 from builder.lower import lower
@@ -19,6 +19,7 @@ from builder.vertex import (
     CopySource,
     DownloadedFile,
     DownloadOp,
+    GitOp,
     InlineFile,
     LinkOp,
     MakeDirOp,
@@ -75,16 +76,19 @@ def copy(node: ast.Copy, stage: Stage) -> Stage:
 
 @lower.register
 def add(node: ast.Add, stage: Stage) -> Stage:
-    """ADD from the context (archives are unpacked) or from a URL."""
+    """ADD from the context (archives are unpacked), from a URL or from a git repository."""
     inputs: list[VertexID] = []
     sources: list[CopySource] = []
     shown = []
     checksum = None if node.checksum is None else stage.expand(node.checksum, node)
     for raw in node.sources:
         word = stage.expand(raw, node)
-        if git_ref(word, node, stage) is not None:
-            raise InstructionError(stage.place(node), "ADD of a git repository: not supported yet")
-        if word.startswith(_URL_SCHEMES):
+        repository = git_ref(word, node, stage)
+        if repository is not None:
+            wanted = with_flags(repository, checksum, node, stage)
+            inputs.append(add_repository(wanted, node, stage))
+            sources.append(StagePath(len(inputs), "/"))
+        elif word.startswith(_URL_SCHEMES):
             check_digest(checksum, node, stage)
             download = DownloadOp(word, checksum)
             inputs.append(stage.add_vertex(node, download, (), stage.step + 1, name=word))
@@ -98,6 +102,36 @@ def add(node: ast.Add, stage: Stage) -> Stage:
             stage.place(node), "--checksum requires a single remote source (http, https or git)"
         )
     return finish(node, stage, Named(tuple(sources), tuple(shown), tuple(inputs)))
+
+
+def with_flags(ref: GitRef, checksum: str | None, node: ast.Add, stage: Stage) -> GitRef:
+    """Return what ADD's flags make of a git repository. Raises InstructionError."""
+    keep = node.keep_git_dir
+    if keep is not None and ref.keep_git_dir is not None and keep != ref.keep_git_dir:
+        raise InstructionError(stage.place(node), "inconsistent keep-git-dir configuration")
+    if checksum and ref.checksum and checksum != ref.checksum:
+        raise InstructionError(
+            stage.place(node), f'checksum mismatch "{checksum}" != "{ref.checksum}"'
+        )
+    if checksum and re.fullmatch(r"[0-9a-f]{1,64}", checksum) is None:
+        raise InstructionError(
+            stage.place(node),
+            f"invalid checksum: {checksum}",
+            hint="for a git repository it is the name of a commit, or how that begins",
+        )
+    return replace(
+        ref,
+        keep_git_dir=ref.keep_git_dir if keep is None else keep,
+        checksum=ref.checksum or checksum or "",
+    )
+
+
+def add_repository(ref: GitRef, node: ast.Instruction, stage: Stage) -> VertexID:
+    """Put the checkout of a git repository into the plan and return its vertex."""
+    step = stage.step + 1
+    nothing = stage.add_vertex(node, BaseOp(()), (), step)
+    name = f"[internal] git {without_password(ref.remote)} {ref.ref}".rstrip()
+    return stage.add_vertex(node, GitOp(ref), (nothing,), step, name=name)
 
 
 def finish(node: ast.Copy | ast.Add, stage: Stage, named: Named) -> Stage:

@@ -5,10 +5,12 @@ Source: Dockerfile reference, "Adding files from URLs".
 
 import json
 import os
+import posixpath
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from builder.errors import InstructionError
 from builder.site import FetchedFile, Result, Site
@@ -33,7 +35,7 @@ def fetch(op: DownloadOp, vertex: Vertex, site: Site) -> Result:
     ):
         known = {} if vertex.no_cache else remembered(op, site.store)
         try:
-            answer = ask(op, known, file)
+            answer = ask(op, known, file, authorization(op.url, site))
         except RegistryError as error:
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
         if answer.not_modified:
@@ -58,7 +60,29 @@ def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:
     return known if fits and is_digest(digest) and store.content.has(Digest(digest)) else {}
 
 
-def ask(op: DownloadOp, known: Mapping[str, object], file: BinaryIO) -> Downloaded:
+def authorization(url: str, site: Site) -> dict[str, str]:
+    """Return the header that the secrets of a build give a server, by its host, perhaps with port.
+
+    Source: Dockerfile reference, "ADD", "HTTP authentication".
+    """
+    try:
+        parts = urlsplit(url)
+        hosts = (parts.netloc.rpartition("@")[2], parts.hostname or "")
+    except ValueError:
+        return {}
+    for host in dict.fromkeys(hosts):
+        header = site.supplies.secrets.value(f"HTTP_AUTH_HEADER_{host}")
+        token = site.supplies.secrets.value(f"HTTP_AUTH_TOKEN_{host}")
+        if header is not None:
+            return {"Authorization": os.fsdecode(header).strip()}
+        if token is not None:
+            return {"Authorization": f"Bearer {os.fsdecode(token).strip()}"}
+    return {}
+
+
+def ask(
+    op: DownloadOp, known: Mapping[str, object], file: BinaryIO, headers: Mapping[str, str]
+) -> Downloaded:
     """Fetch the URL into `file` unless it is still what is known. Raises RegistryError."""
     etag, modified = known.get("etag"), known.get("last_modified")
     return download(
@@ -67,6 +91,7 @@ def ask(op: DownloadOp, known: Mapping[str, object], file: BinaryIO) -> Download
         etag=str(etag) if etag else None,
         last_modified=datetime.fromisoformat(str(modified)) if modified else None,
         expected=op.checksum,
+        headers=headers,
     )
 
 
@@ -78,12 +103,18 @@ def take(op: DownloadOp, answer: Downloaded, file: BinaryIO, store: Store) -> Ma
     known = {
         "digest": digest,
         "size_bytes": size_bytes,
-        "name": answer.file_name or _UNNAMED,
+        "name": name_of(op.url),
         "etag": answer.etag,
         "last_modified": modified.astimezone(UTC).isoformat() if modified else None,
     }
     store.records.remember("download", op.url, json.dumps(known))
     return known
+
+
+def name_of(url: str) -> str:
+    """Return what a downloaded file is called: the last part of the path, if there is any."""
+    name = posixpath.basename(unquote(urlsplit(url).path).rstrip("/"))
+    return _UNNAMED if name in ("", ".", "..") or "\0" in name else name
 
 
 def mtime_ns(last_modified: object) -> int:

@@ -1,6 +1,13 @@
 import pytest
 
-from builder.gitref import GitRef, InvalidGitAddress, parse, parse_context, without_password
+from builder.gitref import (
+    GitRef,
+    InvalidGitAddress,
+    parse,
+    parse_context,
+    without_credentials,
+    without_password,
+)
 
 H = "https://example.com/foo"
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -84,3 +91,5 @@ def test_a_context_may_leave_out_githubs_scheme() -> None:
 def test_a_password_is_not_shown() -> None:
     assert without_password("https://u:p@h/x.git") == "https://u:xxxxx@h/x.git"
     assert without_password("git@h:x/y@z") == "git@h:x/y@z"
+    assert without_credentials("https://u:p@h/x.git") == "https://h/x.git"
+    assert without_credentials("git@h:x/y@z") == "git@h:x/y@z"
