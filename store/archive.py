@@ -5,22 +5,45 @@ ever held in memory.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from store import layout, layoutwriter
+from store import indexes, layout, layoutwriter, mediatypes
+from store.content import ContentStore
+from store.digest import is_digest
 from store.images import Image
 from store.importer import import_rootfs
 from store.layout import Exported
 from store.load import load
 from store.manifests import GZIP, Compression, manifest_of
-from store.oci import Descriptor
+from store.oci import Descriptor, Manifest
 from store.reference import Reference
 from store.root import Store
 
-__all__ = ["export_docker", "export_oci", "export_oci_folder", "import_rootfs", "load"]
+__all__ = [
+    "Selection",
+    "export_docker",
+    "export_oci",
+    "export_oci_folder",
+    "import_rootfs",
+    "load",
+]
 
-ImageToExport = Image | tuple[Image, Sequence[Reference]]
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """An image to write, and the references to write it under.
+
+    target: what the references lead to; an index is written as it is, with all of it that is here.
+    """
+
+    image: Image
+    references: Sequence[Reference] = ()
+    target: Descriptor | None = None
+
+
+ImageToExport = Image | tuple[Image, Sequence[Reference]] | Selection
 
 
 def export_oci(
@@ -64,7 +87,8 @@ def export_oci_folder(
 def export_docker(store: Store, images: Iterable[ImageToExport], dest: BinaryIO) -> None:
     """Write `images` to `dest` as `docker save` does since 25.0: for docker and for OCI tools.
 
-    images: each with the references to write, or alone for all of its references.
+    images: each with the references to write, or alone for all of its references; as a Selection
+    with the index that they lead to.
     Raises NotFound, Corrupt, StoreError.
     """
     with store.lease():
@@ -76,21 +100,40 @@ def export_docker(store: Store, images: Iterable[ImageToExport], dest: BinaryIO)
 def _exported(store: Store, item: ImageToExport, compression: Compression | str = GZIP) -> Exported:
     if isinstance(compression, str):
         compression = Compression.parse(compression)
-    image, references = (item, item.references) if isinstance(item, Image) else item
-    made = manifest_of(store, image, compression=compression)
-    return Exported(image, *made, tuple(references))
+    if isinstance(item, Image):
+        item = Selection(item, item.references)
+    elif isinstance(item, tuple):
+        item = Selection(*item)
+    descriptor, manifest = manifest_of(store, item.image, compression=compression)
+    exported = Exported(item.image, descriptor, manifest, tuple(item.references), descriptor)
+    if item.target is None or item.target.media_type not in mediatypes.INDEXES:
+        return exported
+    more = {blob.digest: blob for blob in _with_index(store.content, item.target)}
+    if descriptor.digest not in more:
+        return exported  # the index names another form of the image
+    return replace(exported, root=more[item.target.digest], more=tuple(more.values()))
+
+
+def _with_index(content: ContentStore, index: Descriptor) -> Iterator[Descriptor]:
+    """Yield what an index leads to, documents and blobs; only images that are here as a whole."""
+    for descriptor, data in indexes.documents(content, index):
+        document = Descriptor(descriptor.media_type, descriptor.digest, len(data))
+        if descriptor.media_type not in mediatypes.MANIFESTS:
+            yield document
+            continue
+        manifest = Manifest.from_json(data)
+        blobs = (manifest.config, *manifest.layers)
+        here = [b for b in blobs if is_digest(b.digest) and content.has(b.digest)]
+        if len(here) == len(blobs):
+            yield document
+            yield from here
 
 
 def _merged(images: Iterable[Exported]) -> list[Exported]:
-    """Return each image once, with all the references it was asked for under."""
-    found: dict[str, Exported] = {}
+    """Return each image once for each document, with all the references it was asked for under."""
+    found: dict[tuple[str, str], Exported] = {}
     for exported in images:
-        known = found.get(exported.image.id)
-        references = (*known.references, *exported.references) if known else exported.references
-        found[exported.image.id] = Exported(
-            exported.image,
-            exported.descriptor,
-            exported.manifest,
-            tuple(sorted(set(references), key=str)),
-        )
+        key = (exported.image.id, exported.root.digest)
+        references = {*exported.references, *(found[key].references if key in found else ())}
+        found[key] = replace(exported, references=tuple(sorted(references, key=str)))
     return list(found.values())

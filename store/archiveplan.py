@@ -10,7 +10,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from store import mediatypes
 from store.archivesource import Archive
@@ -105,6 +105,17 @@ def plan(archive: Archive, platform: Platform) -> Plan:
     )
 
 
+def only(planned: Plan, platform: Platform) -> Plan:
+    """Return the plan without what is not for `platform`. Raises BadArchive when nothing is."""
+    kept = [named for named in planned.images if fits(_platform_of(named.image), platform)]
+    if not kept:
+        there = sorted({str(_platform_of(named.image)) for named in planned.images})
+        raise BadArchive(
+            f"it has no image for platform {platform}", hint=f"there is: {', '.join(there)}"
+        )
+    return replace(planned, images=tuple(replace(named, others=()) for named in kept))
+
+
 def _is_compressed(named: Named) -> bool:
     return named.image.manifest is not None
 
@@ -165,7 +176,9 @@ class _LayoutReader:
                 yield from self._images(below, depth - 1)
             return
         manifest = Manifest.from_json(data)
-        if _is_image(descriptor, manifest):
+        if nested and self._lacks_blobs(manifest):
+            self._keep(descriptor, manifest, data)
+        elif _is_image(descriptor, manifest):
             yield self._image(descriptor, manifest, data)
         else:
             self._keep(descriptor, manifest, data)
@@ -190,6 +203,11 @@ class _LayoutReader:
             return PlannedImage(config, tuple(layers))
         self.documents[descriptor.digest] = data
         return PlannedImage(config, tuple(layers), _bare(descriptor))
+
+    def _lacks_blobs(self, manifest: Manifest) -> bool:
+        """Tell whether none of an image's layers came along, only the documents about it."""
+        layers = [layer.digest for layer in manifest.layers if is_digest(layer.digest)]
+        return bool(layers) and not any(self.archive.has(_blob_name(d)) for d in layers)
 
     def _keep(self, descriptor: Descriptor, manifest: Manifest, data: bytes) -> None:
         """Keep a manifest that is no image (an attestation) with those of its blobs there."""

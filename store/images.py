@@ -163,6 +163,10 @@ class ImageStore:
 
     # -- looking up
 
+    def has(self, image_id: Digest) -> bool:
+        """Tell whether there is an image with this ID. Raises Corrupt, NewerFormat."""
+        return self._images.read(image_id) is not None
+
     def get(self, image_id: Digest) -> Image:
         """Return the image with this ID. Raises NotFound, Corrupt."""
         record = self._known(image_id)

@@ -22,12 +22,18 @@ DOCKER_FILE, REPOSITORIES_FILE = "manifest.json", "repositories"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One image on its way out: its manifest, and the references it is written under."""
+    """One image on its way out: its manifest, and the references it is written under.
+
+    root: what the references name, an index or the manifest. more: what goes with an index: its
+    documents, and the blobs of its other images.
+    """
 
     image: Image
     descriptor: Descriptor
     manifest: Manifest
     references: tuple[Reference, ...]
+    root: Descriptor
+    more: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,8 @@ def oci_files(images: Sequence[Exported]) -> Files:
         INDEX_FILE: Index(tuple(_index_entries(images))).to_json(),
     }
     for exported in images:
-        blobs = (exported.descriptor, exported.manifest.config, *exported.manifest.layers)
+        manifest = exported.manifest
+        blobs = (exported.descriptor, manifest.config, *manifest.layers, *exported.more)
         files.update((blob_path(b.digest), Blob(b.digest, b.size_bytes)) for b in blobs)
     return files
 
@@ -64,7 +71,7 @@ def docker_files(images: Sequence[Exported]) -> Files:
     An OCI layout, with manifest.json for every docker since 1.10 and repositories for older tools.
     """
     files = dict(oci_files(images))
-    files[DOCKER_FILE] = encode([_docker_entry(exported) for exported in images])
+    files[DOCKER_FILE] = encode([_docker_entry(exported) for exported in _by_image(images)])
     repositories = _repositories(images)
     if repositories:
         files[REPOSITORIES_FILE] = encode(repositories)
@@ -73,7 +80,9 @@ def docker_files(images: Sequence[Exported]) -> Files:
 
 def _index_entries(images: Sequence[Exported]) -> Iterable[Descriptor]:
     for exported in images:
-        entry = replace(exported.descriptor, platform=exported.image.config.platform)
+        entry = exported.root
+        if entry.digest == exported.descriptor.digest:
+            entry = replace(entry, platform=exported.image.config.platform)
         if not exported.references:
             yield entry
         for reference in exported.references:
@@ -83,6 +92,18 @@ def _index_entries(images: Sequence[Exported]) -> Iterable[Descriptor]:
             if reference.tag:
                 names[REFERENCE_NAME] = reference.tag
             yield replace(entry, annotations=dict(entry.annotations or {}) | names)
+
+
+def _by_image(images: Iterable[Exported]) -> list[Exported]:
+    """Return each image once: to docker it is one, whatever its names lead to besides."""
+    found: dict[Digest, Exported] = {}
+    for exported in images:
+        known = found.get(exported.image.id)
+        if known is not None:
+            references = sorted({*known.references, *exported.references}, key=str)
+            exported = replace(known, references=tuple(references))
+        found[exported.image.id] = exported
+    return list(found.values())
 
 
 def _docker_entry(exported: Exported) -> dict[str, object]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from store import archivesource, gc, platforms
-from store.archiveplan import Named, Plan, PlannedImage, PlannedLayer, plan
+from store.archiveplan import Named, Plan, PlannedImage, PlannedLayer, only, plan
 from store.archivesource import Archive
 from store.compression import decompressed, detect
 from store.digest import DiffID, Digest
@@ -32,18 +32,23 @@ def load(
     source: BinaryIO | str | os.PathLike[str],
     *,
     platform: Platform | None = None,
+    alone: bool = False,
 ) -> Loaded:
     """Store the images of an archive and return each with its reference, None without a name.
 
     source: a stream that holds docker's archive or an OCI layout as a tar, compressed with gzip,
     zstd, xz, bzip2 or not; or the path of such a file, or of a layout's folder.
-    platform: which image of an index its name leads to; by default this machine's.
+    platform: which image of an index its name leads to; by default this machine's. alone: take
+    only the images for `platform`.
     Raises BadArchive, and the store is as before.
     """
     added = _Added(store)
     try:
         with store.lease(), _translated(source), archivesource.opened(source, store.folder) as it:
-            planned = plan(it, platform or platforms.host())
+            platform = platform or platforms.host()
+            planned = plan(it, platform)
+            if alone:
+                planned = only(planned, platform)
             _store_blobs(added, it, planned)
             return _record(store, planned)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The verbs import, load and save."""
+"""The verbs export, import, load and save."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from pybuild.cli.options import Parsed, Syntax, flag, many, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, UsageError
 
+EXPORT = Syntax(
+    verb="export",
+    usage="export [OPTIONS] CONTAINER",
+    summary="Write the file system of a container as a tar.",
+    options=(value("output", "FILE", "file to write (default: stdout)", "o"),),
+    at_least=1,
+    at_most=1,
+)
 IMPORT = Syntax(
     verb="import",
     usage="import [OPTIONS] FILE|- [NAME[:TAG]]",
@@ -30,19 +38,33 @@ LOAD = Syntax(
     summary="Load images from an archive (docker save, OCI layout) on stdin or in a file.",
     options=(
         value("input", "FILE", "archive to read, or folder of an OCI layout", "i"),
+        value("platform", "OS/ARCH", "load only the images for this platform"),
         flag("quiet", "as docker's; there is no progress to be quiet about", "q"),
     ),
-    later="platform",
 )
 SAVE = Syntax(
     verb="save",
     usage="save [OPTIONS] IMAGE...",
     summary="Save images to an archive that docker load reads and that is an OCI layout too.",
-    options=(value("output", "FILE", "file to write (default: stdout)", "o"),),
+    options=(
+        value("output", "FILE", "file to write (default: stdout)", "o"),
+        value("platform", "OS/ARCH", "of each only the image for this platform"),
+    ),
     at_least=1,
     at_most=None,
-    later="platform",
 )
+
+
+def export(parsed: Parsed, session: Session) -> int:
+    """Write a container's file system; a file appears whole or not at all."""
+    (name,) = parsed.arguments
+    target = parsed.text("output")
+    with session.engine() as engine:
+        if target is not None and target != "-":
+            engine.export_file(name, target)
+        else:
+            engine.export(name, _standard_output("export"))
+    return 0
 
 
 def import_(parsed: Parsed, session: Session) -> int:
@@ -81,22 +103,31 @@ def load(parsed: Parsed, session: Session) -> int:
 
 def save(parsed: Parsed, session: Session) -> int:
     """Save images; a file appears whole or not at all."""
-    target = parsed.text("output")
+    target, platform = parsed.text("output"), parsed.text("platform")
     with session.engine() as engine:
         if target is not None and target != "-":
-            engine.save_file(parsed.arguments, target)
-            return 0
-        if sys.stdout.isatty():
-            raise UsageError(
-                "save: an archive is not written to a terminal",
-                hint="name a file with -o, or redirect stdout",
-            )
-        engine.save(parsed.arguments, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+            engine.save_file(parsed.arguments, target, platform)
+        else:
+            engine.save(parsed.arguments, _standard_output("save"), platform)
     return 0
 
 
-VERBS = {"import": Verb(IMPORT, import_), "load": Verb(LOAD, load), "save": Verb(SAVE, save)}
+VERBS = {
+    "export": Verb(EXPORT, export),
+    "import": Verb(IMPORT, import_),
+    "load": Verb(LOAD, load),
+    "save": Verb(SAVE, save),
+}
+
+
+def _standard_output(what: str) -> BinaryIO:
+    """Return stdout for bytes. Raises UsageError for a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError(
+            f"cowardly refusing to {what} to a terminal",
+            hint="use the -o flag or redirect",
+        )
+    return sys.stdout.buffer
 
 
 @contextmanager

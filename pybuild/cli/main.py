@@ -25,8 +25,10 @@ VERBS = {
     "images": "pybuild.cli.images",
     "rmi": "pybuild.cli.images",
     "tag": "pybuild.cli.images",
+    "image prune": "pybuild.cli.images",
     "inspect": "pybuild.cli.inspect",
     "history": "pybuild.cli.inspect",
+    "export": "pybuild.cli.archives",
     "import": "pybuild.cli.archives",
     "load": "pybuild.cli.archives",
     "save": "pybuild.cli.archives",
@@ -52,19 +54,32 @@ _ALIASES = {
     "image history": "history",
     "image import": "import",
     "image inspect": "inspect",
+    "image list": "images",
     "image load": "load",
     "image ls": "images",
     "image pull": "pull",
     "image push": "push",
+    "image remove": "rmi",
     "image rm": "rmi",
     "image save": "save",
     "image tag": "tag",
+    "container export": "export",
+    "container inspect": "inspect",
+    "container list": "ps",
     "container ls": "ps",
+    "container ps": "ps",
+    "container remove": "rm",
     "container rm": "rm",
     "container run": "run",
     "builder build": "build",
     "buildx build": "build",
     "system info": "info",
+}
+
+# What a longer spelling says besides its verb.
+_ALIAS_OPTIONS = {
+    "image inspect": ["--type=image"],
+    "container inspect": ["--type=container"],
 }
 
 # What begins the name of several verbs and is none itself: cache, cache mounts.
@@ -74,7 +89,7 @@ _GROUPS = frozenset(
 
 # Docker's verbs that this version does not have.
 _LATER_WORDS = """
-attach bake commit compose context cp create diff events exec export kill logs
+attach bake commit compose context cp create diff events exec kill logs
 manifest network pause plugin port rename restart search start stats stop top unpause
 update volume wait
 """
@@ -93,9 +108,11 @@ Verbs:
   rm               Remove containers
   images           List images
   rmi              Remove images
+  image prune      Remove images that nobody needs
   tag              Give an image one more name
   inspect          Show everything about images and containers as JSON
   history          Show how an image came about
+  export           Write the file system of a container as a tar
   import           Make an image of a file system tarball
   load             Load images from an archive
   save             Save images to an archive
@@ -171,10 +188,10 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
     first = words[0]
     if first in _GROUPS:
         for count in (2, 3):
-            name = " ".join(words[:count])
-            name = _ALIASES.get(name, name)
+            spelling = " ".join(words[:count])
+            name = _ALIASES.get(spelling, spelling)
             if name in VERBS:
-                return name, words[count:]
+                return name, [*_ALIAS_OPTIONS.get(spelling, ()), *words[count:]]
         name = " ".join(words[:2])
         group = name if name in _GROUPS else first
         known = sorted(n for n in [*VERBS, *_ALIASES] if n.startswith(f"{group} "))

@@ -8,6 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from pybuild.times import parse_time
+
+__all__ = [
+    "ago",
+    "human_duration",
+    "human_size",
+    "local_time",
+    "parse_time",
+    "render",
+    "short_id",
+    "shortened",
+]
+
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _GAP = "   "
@@ -63,20 +76,9 @@ def ago(when: datetime | None, now: datetime | None = None) -> str:
     return human_duration(max(passed, 0)) + " ago"
 
 
-def parse_time(text: str | None) -> datetime | None:
-    """Return the time that RFC 3339 `text` says, None when it says none."""
-    if not text:
-        return None
-    head, dot, rest = text.partition(".")
-    if dot:
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        # fromisoformat takes six digits of a fraction, Go writes nine.
-        text = f"{head}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}"
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+def local_time(when: datetime | None) -> str:
+    """Return a time as Go prints it, in this machine's zone; `N/A` where it is not known."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S %z %Z}" if when else "N/A"
 
 
 def short_id(identifier: str) -> str:

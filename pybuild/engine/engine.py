@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pybuild.engine.images import HistoryLine
     from pybuild.engine.records import ContainerRecord
     from pybuild.engine.registries import RegistryTerms, Watch
+    from pybuild.engine.removal import Pruned
     from pybuild.engine.runrequest import RunRequest
     from pybuild.engine.upkeep import CacheEntry
     from registry_client.login import LoggedIn
@@ -128,17 +129,31 @@ class Engine:
 
         return builds.targets(request)
 
-    def images(self, pattern: str | None = None) -> list[tuple[Image, tuple[Reference, ...]]]:
-        """Return the images, newest first, each with those of its names that fit `pattern`."""
+    def images(
+        self,
+        pattern: str | None = None,
+        *,
+        filters: Sequence[str] = (),
+        everything: bool = False,
+    ) -> list[tuple[Image, tuple[Reference, ...]]]:
+        """Return the images, newest first, each with those of its names that fit `pattern`.
+
+        filters: `key=value` each, of pybuild.engine.images.IMAGE_FILTERS. everything: images of
+        other platforms too, which only their index names.
+        """
         from pybuild.engine import images
+        from pybuild.engine.filters import Filters
 
-        return images.images(self.store, pattern)
+        chosen = Filters.parse(filters, images.IMAGE_FILTERS)
+        return images.images(self.store, pattern, chosen, everything=everything)
 
-    def inspect(self, name: str, kind: str | None = None) -> dict[str, object]:
+    def inspect(
+        self, name: str, kind: str | None = None, platform: str | None = None
+    ) -> dict[str, object]:
         """Return everything about the container or image called `name`, as docker's JSON.
 
-        kind: `image` or `container` where only one of them is meant. Raises NotFound, Ambiguous,
-        ContainerError.
+        kind: `image` or `container` where only one of them is meant. platform: which image of an
+        index. Raises NotFound, Ambiguous, ContainerError.
         """
         from pybuild.engine import containers, images
 
@@ -148,13 +163,13 @@ class Engine:
                 return found
             if kind == "container":
                 raise ContainerError(f"no such container: {name}")
-        return images.describe(self.store.images.find(name))
+        return images.describe(images.find(self.store, name, platform, any_object=kind is None))
 
-    def history(self, name: str) -> list[HistoryLine]:
+    def history(self, name: str, platform: str | None = None) -> list[HistoryLine]:
         """Return how the image called `name` came about, newest line first."""
         from pybuild.engine import images
 
-        return images.history(self.store, self.store.images.find(name))
+        return images.history(self.store, images.find(self.store, name, platform))
 
     def tag(self, source: str, target: str) -> None:
         """Give the image called `source` the name `target` too."""
@@ -164,9 +179,20 @@ class Engine:
 
     def remove_image(self, name: str, *, force: bool = False) -> list[str]:
         """Remove a name, and with the last one the image; return a line for each thing done."""
-        from pybuild.engine import images
+        from pybuild.engine import removal
 
-        return images.remove(self.store, name, force=force)
+        return removal.remove(self.store, name, force=force)
+
+    def prune_images(self, *, filters: Sequence[str] = (), everything: bool = False) -> Pruned:
+        """Remove the images without a tag, or with `everything` all that no container is made of.
+
+        filters: `key=value` each, of pybuild.engine.removal.PRUNE_FILTERS.
+        """
+        from pybuild.engine import removal
+        from pybuild.engine.filters import Filters
+
+        chosen = Filters.parse(filters, removal.PRUNE_FILTERS)
+        return removal.prune(self.store, chosen, everything=everything)
 
     def import_rootfs(
         self,
@@ -193,24 +219,44 @@ class Engine:
             platform=platform,
         )
 
-    def load(self, source: BinaryIO | str) -> list[tuple[Image, Reference | None]]:
-        """Load the images of an archive, or of an OCI layout's folder, and return them."""
+    def load(
+        self, source: BinaryIO | str, platform: str | None = None
+    ) -> list[tuple[Image, Reference | None]]:
+        """Load the images of an archive, or of an OCI layout's folder, and return them.
+
+        platform: only those for it.
+        """
         from pybuild.engine import transfers
 
         require_privilege("load")
-        return transfers.load(self.store, source)
+        return transfers.load(self.store, source, platform)
 
-    def save(self, names: Sequence[str], target: BinaryIO) -> None:
-        """Write images to `target` as `docker save` does."""
+    def save(self, names: Sequence[str], target: BinaryIO, platform: str | None = None) -> None:
+        """Write images to `target` as `docker save` does; of each the one for `platform`."""
         from pybuild.engine import transfers
 
-        transfers.save(self.store, names, target)
+        transfers.save(self.store, names, target, platform)
 
-    def save_file(self, names: Sequence[str], path: str) -> None:
+    def save_file(self, names: Sequence[str], path: str, platform: str | None = None) -> None:
         """Write images to the file `path`, which appears whole or not at all."""
         from pybuild.engine import transfers
 
-        transfers.save_file(self.store, names, path)
+        with transfers.whole_file(path) as target:
+            transfers.save(self.store, names, target, platform)
+
+    def export(self, name: str, target: BinaryIO) -> None:
+        """Write the root file system of the container `name` to `target` as a tar."""
+        from pybuild.engine import rootfs
+
+        require_privilege("export")
+        rootfs.export(self.store, name, target)
+
+    def export_file(self, name: str, path: str) -> None:
+        """Write the root file system of a container to `path`, which appears whole or not."""
+        from pybuild.engine import transfers
+
+        with transfers.whole_file(path) as target:
+            self.export(name, target)
 
     def pull(
         self,

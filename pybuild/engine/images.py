@@ -6,13 +6,14 @@ they are printed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from pybuild.errors import ContainerError, PybuildError
+from pybuild.engine.filters import Filters
+from pybuild.errors import PybuildError
+from pybuild.times import parse_time
 
 if TYPE_CHECKING:
     from store.digest import DiffID, Digest
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from store.oci import HistoryEntry
     from store.reference import Reference
     from store.root import Store
+
+
+IMAGE_FILTERS = ("before", "dangling", "label", "label!", "reference", "since", "until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,82 @@ class HistoryLine:
     size_bytes: int
 
 
-def images(store: Store, pattern: str | None = None) -> list[tuple[Image, tuple[Reference, ...]]]:
+def images(
+    store: Store,
+    pattern: str | None = None,
+    filters: Filters | None = None,
+    *,
+    everything: bool = False,
+) -> list[tuple[Image, tuple[Reference, ...]]]:
     """Return the images, newest first, each with its names in order.
 
     pattern: only names that it matches, as `debian`, `debian:12` or `web/*`; None for all images,
-    those without a name too.
+    those without a name too. filters: of IMAGE_FILTERS. everything: images of other platforms too,
+    which have no name but that of the index they came with.
+    Raises NotFound for a `before` or `since` that is not there.
     """
     from store.reference import Reference
 
+    filters = filters or Filters({})
+    patterns = (*filters.values("reference"), *((pattern,) if pattern is not None else ()))
+    dangling, until = filters.boolean("dangling"), filters.before_s()
+    earlier = [created_s(store.images.find(name)) for name in filters.values("before")]
+    later = [created_s(store.images.find(name)) for name in filters.values("since")]
+    hidden = set() if everything else members_of_indexes(store)
     found = []
     for image in store.images.list():
-        fitting = (r for r in image.references if pattern is None or _fits(r, pattern))
-        names = tuple(sorted(fitting, key=Reference.familiar))
-        if names or pattern is None:
-            found.append((image, names))
-    found.sort(key=lambda pair: (pair[0].config.created or "", pair[0].id), reverse=True)
+        created = created_s(image)
+        fits = (
+            (dangling is None or dangling is not bool(image.references))
+            and all(created < limit for limit in earlier)
+            and all(created > limit for limit in later)
+            and (until is None or created <= until)
+            and filters.fit_labels(dict(image.config.config.labels))
+            and (bool(image.references) or image.id not in hidden)
+        )
+        names = tuple(r for r in image.references if not patterns or _fits(r, patterns))
+        if fits and (names or not patterns):
+            found.append((image, tuple(sorted(names, key=Reference.familiar))))
+    found.sort(key=lambda pair: (created_s(pair[0]), pair[0].id), reverse=True)
     return found
+
+
+def created_s(image: Image) -> float:
+    """Return when an image was made, in seconds since 1970; 0 where it does not say."""
+    created = parse_time(image.config.created)
+    return created.timestamp() if created else 0.0
+
+
+def members_of_indexes(store: Store) -> set[Digest]:
+    """Return the images that a named index leads to: they need no name of their own."""
+    from store.indexes import configs
+
+    found: set[Digest] = set()
+    for image_id in store.images.ids():
+        for reference in store.images.references(image_id):
+            record = store.images.reference(reference)
+            if record is not None:
+                found.update(configs(store.content, record.target))
+    return found
+
+
+def find(
+    store: Store, name: str, platform: str | None = None, *, any_object: bool = False
+) -> Image:
+    """Return the image that `name` means: a reference, an ID or the start of one.
+
+    platform: which image of an index. any_object: a container was looked for too.
+    Raises NotFound, Ambiguous, PybuildError.
+    """
+    from pybuild.engine.registries import platform_of
+    from store.errors import NotFound
+
+    try:
+        return store.images.find(name, platform=platform_of(platform))
+    except NotFound as error:
+        if any_object and platform is None:
+            raise NotFound(f"no such object: {name}") from error
+        raise
 
 
 def tag(store: Store, source: str, target: str) -> None:
@@ -67,30 +131,6 @@ def tag(store: Store, source: str, target: str) -> None:
         raise PybuildError(f"tag {target}: a name with a digest cannot be given")
     image_id, _ = store.images.resolve(source)
     store.images.tag(image_id, reference)
-
-
-def remove(store: Store, name: str, *, force: bool) -> list[str]:
-    """Take the name `name` away, and with the last one the image; return what was done.
-
-    An ID removes the image with its names; several names need `force`. Raises NotFound, Ambiguous,
-    InUse, and ContainerError while a container is made of the image (unless `force`).
-    """
-    from pybuild.engine.records import containers_of
-    from store.gc import discard
-
-    image_id, reference = store.images.resolve(name)
-    is_last = reference is None or len(store.images.references(image_id)) < 2
-    users = containers_of(store.root, image_id)
-    if is_last and users and not force:
-        raise ContainerError(
-            f"remove image {name}: container {users[0].id[:12]} ({users[0].name}) is made of it",
-            hint=f"remove it first: pybuild rm {users[0].name}",
-        )
-    layers, blobs = _parts(store, image_id)
-    lines = store.images.remove(name, force=force)
-    if f"Deleted: {image_id}" in lines:
-        lines += [f"Deleted: {diff_id}" for diff_id in discard(store, layers=layers, blobs=blobs)]
-    return lines
 
 
 def describe(image: Image) -> dict[str, object]:
@@ -143,30 +183,14 @@ def history(store: Store, image: Image) -> list[HistoryLine]:
     return lines
 
 
-def _fits(reference: Reference, pattern: str) -> bool:
-    return any(
-        fnmatchcase(text, pattern)
-        for text in (reference.familiar_name, reference.familiar(), reference.name, str(reference))
-    )
+def _fits(reference: Reference, patterns: Sequence[str]) -> bool:
+    """Tell whether one of docker's patterns matches: of the name, or of name and tag."""
+    from grammar.glob import match
 
-
-def _parts(store: Store, image_id: Digest) -> tuple[list[DiffID], list[Digest]]:
-    """Return the layers and the blobs that may go with an image; none of a damaged one.
-
-    What is not named here is left to the next collection.
-    """
-    from store.errors import StoreError
-
-    try:
-        image = store.images.get(image_id)
-        layers = [diff_id for diff_id in image.config.diff_ids if store.layers.has(diff_id)]
-        packed = [store.layers.info(diff_id).blob for diff_id in layers]
-    except StoreError:
-        return [], []
-    blobs = [image_id, *(blob.digest for blob in packed if blob is not None)]
-    if image.manifest is not None:
-        blobs.append(image.manifest.digest)
-    return layers, blobs
+    if any(pattern in (reference.name, str(reference)) for pattern in patterns):
+        return True  # the whole name, which docker does not know
+    familiar = (reference.familiar_name, reference.familiar())
+    return any(match(pattern, text) for pattern in patterns for text in familiar)
 
 
 def _content_bytes(store: Store, diff_id: DiffID) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.changes import config_of
 from pybuild.engine.info import host_platform
-from pybuild.errors import UsageError
+from pybuild.errors import PybuildError, UsageError
 
 if TYPE_CHECKING:
     from store.images import Image
@@ -49,42 +49,58 @@ def import_rootfs(
     )
 
 
-def load(store: Store, source: BinaryIO | str) -> list[tuple[Image, Reference | None]]:
+def load(
+    store: Store, source: BinaryIO | str, platform: str | None = None
+) -> list[tuple[Image, Reference | None]]:
     """Load the images of an archive, or of an OCI layout's folder; return each with its name.
 
-    Raises BadArchive, and leaves the store as it was then.
+    platform: load only the images for it. Raises BadArchive, and leaves the store as it was then.
     """
+    from pybuild.engine.registries import platform_of
     from store import archive
 
-    return archive.load(store, source)
+    wanted = platform_of(platform)
+    return archive.load(store, source, platform=wanted, alone=wanted is not None)
 
 
-def save(store: Store, names: Sequence[str], target: BinaryIO) -> None:
+def save(store: Store, names: Sequence[str], target: BinaryIO, platform: str | None = None) -> None:
     """Write the images called `names` to `target` as docker does.
 
-    Raises NotFound and Ambiguous before anything is written.
+    platform: of each only the image for it; by default an index goes whole, with all its images
+    that are here. Raises NotFound and Ambiguous before anything is written.
     """
+    from pybuild.engine.images import find
     from store import archive
 
     with store.lease():
         images = []
         for name in names:
             image_id, reference = store.images.resolve(name)
-            images.append((store.images.get(image_id), (reference,) if reference else ()))
+            references = (reference,) if reference else ()
+            if platform is not None:
+                image = find(store, name, platform)
+                images.append(archive.Selection(image, references))
+            else:
+                record = store.images.reference(reference) if reference else None
+                image = store.images.get(image_id)
+                root = record.target if record else None
+                images.append(archive.Selection(image, references, root))
         archive.export_docker(store, images, target)
-
-
-def save_file(store: Store, names: Sequence[str], path: str) -> None:
-    """Write the images called `names` to the file `path`, which appears whole or not at all."""
-    with whole_file(path) as target:
-        save(store, names, target)
 
 
 @contextlib.contextmanager
 def whole_file(path: str) -> Iterator[BinaryIO]:
-    """Open `path` for writing; a file appears there at the end of the block, after no exception."""
+    """Give the file `path` to be written; it appears whole or not at all.
+
+    A pipe or a device is written as it is. Raises PybuildError where there can be no such file.
+    """
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise PybuildError(f'invalid output path: directory "{folder}" does not exist')
+    if os.path.isdir(path):
+        raise PybuildError(f'invalid output path: "{path}" is a directory')
     if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as target:  # a pipe or a device
+        with open(path, "wb") as target:
             yield target
         return
     temporary = f"{path}.{os.getpid()}.part"

@@ -35,7 +35,7 @@ def test_images(pybuild, built: str) -> None:
     assert pybuild("images", "-q", "made").stdout == f"{short}\n"
     assert pybuild("images", "--no-trunc", "-q", "made:1").stdout == f"{built}\n"
     assert pybuild("images", "-q", "made:7").stdout == ""
-    assert len(pybuild("images", "-q").stdout.split()) == 2
+    assert len(pybuild("images", "-q").stdout.split()) == 3  # a line for each name, as docker's
     (row,) = map(json.loads, pybuild("images", "--format", "json", "made").stdout.splitlines())
     assert (row["Repository"], row["Tag"], row["ID"]) == ("made", "1", short)
     template = pybuild("images", "--format", r"{{.Repository}}\t{{.Tag}}", "*/team/made")
@@ -65,7 +65,9 @@ def test_inspect(pybuild, built: str) -> None:
 def test_inspect_of_what_is_not_there(pybuild, built: str) -> None:
     done = pybuild("inspect", "nothing", check=False)
     assert (done.returncode, done.stdout) == (1, "[]\n")
-    assert done.stderr == "error: no such image: nothing\n"
+    assert done.stderr == "error: no such object: nothing\n"
+    done = pybuild("image", "inspect", "nothing", check=False)
+    assert (done.returncode, done.stderr) == (1, "error: no such image: nothing\n")
     done = pybuild("inspect", "nothing", "made:1", check=False)
     assert done.returncode == 1
     assert [seen["Id"] for seen in json.loads(done.stdout)] == [built]
@@ -107,6 +109,116 @@ def test_tag_and_rmi(pybuild, built: str, store_root: Path) -> None:
     last = pybuild("rmi", "registry.example/team/made:2").stdout.splitlines()
     assert last == ["Untagged: registry.example/team/made:2", f"Deleted: {built}"]
     assert pybuild.image_names() == {"busybox:test"}
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+
+
+def test_filters(pybuild, built: str, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY file /\nLABEL owner=you x=\n")
+    pybuild("build", "-q", "-t", "later:1", context)
+    pybuild("build", "-q", "--label", "n=1", context)
+
+    def listed(*filters: str) -> list[str]:
+        words = [word for filter in filters for word in ("--filter", filter)]
+        form = "{{.Repository}}:{{.Tag}}"
+        return sorted(pybuild("images", *words, "--format", form).stdout.split())
+
+    made = ["made:1", "registry.example/team/made:2"]
+    nameless = "<none>:<none>"
+    assert listed("dangling=true") == [nameless]
+    assert listed("dangling=false") == ["busybox:test", "later:1", *made]
+    assert listed("label=owner") == sorted([nameless, "later:1", *made])
+    assert listed("label=owner=me") == made
+    assert listed("label=owner=you", "label=x=") == sorted([nameless, "later:1"])
+    assert listed("label=owner", "label!=n") == ["later:1", *made]
+    assert listed("reference=made") == ["made:1"]
+    assert listed("reference=*:1") == ["later:1", "made:1"]
+    assert listed("reference=*/*/made", "reference=busybox") == ["busybox:test", made[1]]
+    assert listed("reference=*made") == ["made:1"], "a star does not cross a slash"
+    assert listed("since=made:1", "dangling=false") == ["later:1"]
+    assert listed("before=later:1") == ["busybox:test", *made]
+    assert listed("until=24h") == []
+    assert listed("until=2999-01-01") == listed()
+    for words, code, message in (
+        (["-f", "bogus=1"], 1, "invalid filter 'bogus'"),
+        (["-f", "dangling"], 2, "bad format of filter"),
+        (["-f", "dangling=perhaps"], 1, "invalid filter 'dangling=perhaps'"),
+        (["-f", "since=nothing"], 1, "no such image: nothing"),
+        (["-f", "until=soon"], 1, "invalid filter 'until=soon'"),
+    ):
+        done = pybuild("images", *words, check=False)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert message in done.stderr
+
+
+def test_rmi_of_an_image_that_a_container_is_made_of(pybuild, built: str) -> None:
+    short = built.removeprefix("sha256:")[:12]
+    pybuild("rmi", "registry.example/team/made:2")
+    pybuild("run", "--name", "ended", "made:1")
+    container = pybuild("inspect", "-f", "{{.Id}}", "ended").stdout[:12]
+    done = pybuild("rmi", "made:1", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == (
+        'error: conflict: unable to remove repository reference "made:1" (must force) - container'
+        f" {container} is using its referenced image {short}"
+    )
+    done = pybuild("rmi", short, check=False)
+    assert done.stderr.splitlines()[0] == (
+        f"error: conflict: unable to delete {short} (must be forced) - image is being used by"
+        f" stopped container {container}"
+    )
+    pybuild("tag", "made:1", "second")
+    assert pybuild("rmi", "made:1").stdout == "Untagged: made:1\n", "another name is left"
+    assert pybuild("rmi", "-f", "second").stdout.splitlines() == [
+        "Untagged: second:latest",
+        f"Deleted: {built}",
+    ]
+    assert "file" in pybuild("export", "ended").stdout, "the container keeps its layers"
+    pybuild("rm", "ended")
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+
+
+def test_rmi_of_an_image_that_runs(pybuild, busybox_image) -> None:
+    image = pybuild("inspect", "-f", "{{.Id}}", busybox_image).stdout.strip()
+    process = pybuild.start("run", "--rm", "-i", busybox_image, "sh", "-c", "echo up; sleep 60")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        done = pybuild("rmi", "-f", image[7:19], check=False)
+        assert done.returncode == 1
+        assert "(cannot be forced) - image is being used by running container" in done.stderr
+        assert pybuild("rmi", "-f", busybox_image).stdout == f"Untagged: {busybox_image}\n"
+        assert pybuild("image", "prune", "-af").stdout == "Total reclaimed space: 0B\n"
+        assert pybuild("images", "-q").stdout == f"{image[7:19]}\n"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_rmi_force_does_not_mind_what_is_not_there(pybuild, busybox_image) -> None:
+    done = pybuild("rmi", "--force", "nothing", check=False)
+    assert (done.returncode, done.stderr) == (0, "error: no such image: nothing\n")
+
+
+def test_image_prune(pybuild, built: str, context: Path) -> None:
+    (context / "file").write_text("other\n")
+    other = pybuild("build", "-q", "-t", "made:1", "--label", "keep=1", context).stdout.strip()
+    pybuild("rmi", "registry.example/team/made:2")
+    pybuild("tag", "busybox:test", "made:1")
+    asked = pybuild("image", "prune", input="n\n")
+    assert asked.stdout == (
+        "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] "
+    )
+    pruned = pybuild("image", "prune", "-f", "--filter", "label!=keep").stdout.splitlines()
+    assert pruned == ["Total reclaimed space: 0B"] or built not in "".join(pruned)
+    lines = pybuild("image", "prune", input="y\n").stdout.splitlines()
+    assert lines[2] == f"deleted: {other}"
+    assert lines[-1].startswith("Total reclaimed space: ")
+    assert pybuild.image_names() == {"busybox:test", "made:1"}
+    pybuild("system", "prune", "-a")
+    everything = pybuild("image", "prune", "--all", "--force").stdout.splitlines()
+    assert everything[:3] == ["Deleted Images:", "untagged: busybox:test", "untagged: made:1"]
+    assert everything[-1] not in ("Total reclaimed space: 0B", "")
+    assert pybuild("images", "-q").stdout == ""
     assert pybuild("system", "check", "--deep").stdout == "clean\n"
 
 

@@ -1,0 +1,44 @@
+"""The file system of a container as a tar: `export`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from pybuild.engine import records
+from pybuild.errors import ContainerError
+
+if TYPE_CHECKING:
+    from store.mount import OverlayMount
+    from store.root import Store
+
+
+def export(store: Store, name: str, target: BinaryIO) -> None:
+    """Write the root file system of the container `name`, running or not, to `target` as a tar.
+
+    What is mounted into it (binds, /proc) shows as the empty folders and files below the mounts.
+    Raises ContainerError, RuntimeFailure, StoreError.
+    """
+    from runtime.mounting import open_overlay
+    from store.treetar import write_tree
+
+    with store.lease():
+        mount = _read_only(store, name)
+        root_fd = open_overlay(mount)
+        try:
+            write_tree(root_fd, target)
+        finally:
+            os.close(root_fd)
+
+
+def _read_only(store: Store, name: str) -> OverlayMount:
+    """Return how to look at a container's tree: an upper directory can be mounted only once."""
+    from store.digest import DiffID
+
+    record = records.find(store.root, name)
+    upper = os.path.join("snapshots", record.snapshot, "fs")
+    if not record.snapshot or not os.path.isdir(os.path.join(store.root, upper)):
+        raise ContainerError(f"export container {name}: it has gone")
+    below = store.snapshots.view(tuple(map(DiffID, record.layers)), stubs=True)
+    return replace(below, lowers=(upper, *below.lowers))
