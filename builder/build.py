@@ -19,6 +19,7 @@ from builder.context import (
 )
 from builder.errors import BuildError, Canceled, NotSupportedYet
 from builder.events import OnEvent
+from builder.export.destinations import ROOTFS_TYPES, check_outputs
 from builder.export.image import write_image
 from builder.graph import build_graph
 from builder.imageconfig import image_config
@@ -45,8 +46,6 @@ from store.errors import InvalidReference
 from store.images import Image
 from store.reference import Reference
 from store.root import Store
-
-_OUTPUT_TYPES = ("image", "oci", "docker", "registry", "cacheonly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +115,6 @@ def check_platform(request: BuildRequest) -> str:
     if request.platform in (None, own, "local"):
         return own
     raise NotSupportedYet(f"--platform {request.platform} on {own}")
-
-
-def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
-    """Return the outputs; the store's image when none is named. Raises for unknown ones."""
-    for output in request.outputs:
-        if output.type not in _OUTPUT_TYPES:
-            raise NotSupportedYet(f"--output type={output.type}")
-        if output.type in ("oci", "docker") and output.option("dest") is None:
-            raise BuildError(
-                f"--output type={output.type}: no destination",
-                hint=f"say where: --output type={output.type},dest=FILE",
-            )
-        if output.is_pushed and not (request.tags or output.names):
-            raise BuildError(
-                "a tag is needed to push to a registry", hint="name it: -t REGISTRY/NAME:TAG"
-            )
-    return request.outputs or (Output("image"),)
 
 
 def parse_tag(tag: str) -> Reference:
@@ -230,12 +212,18 @@ def export(
     references: tuple[Reference, ...],
 ) -> Image | None:
     """Write the outputs; return the image, None when none is asked for."""
-    if all(output.type == "cacheonly" for output in outputs):
+    chain = results[plan.target.root].chain
+    for output in outputs:
+        if output.type in ROOTFS_TYPES:
+            from builder.export.rootfs import write_rootfs
+
+            write_rootfs(site, chain, output)
+    if all(output.type in ("cacheonly", *ROOTFS_TYPES) for output in outputs):
         return None
     config = image_config(
         plan.target,
         plan.platform,
-        results[plan.target.root].chain,
+        chain,
         {name: result.created for name, result in results.items()},
         request.labels,
     )

@@ -5,6 +5,7 @@ Reads through descriptors and follows no link. What has no place in a tar (socke
 
 import os
 import stat
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from store import tarwriter
@@ -28,12 +29,13 @@ class Entry(NamedTuple):
     status: os.stat_result
 
 
-def write_tree(root_fd: int, dest: BinaryIO) -> None:
+def write_tree(root_fd: int, dest: BinaryIO, check: Callable[[], None] = lambda: None) -> None:
     """Write everything below the directory `root_fd` to `dest`, sorted by name.
 
-    `dest` may be a pipe. Raises OSError, and StoreError for a file that changes meanwhile.
+    dest: may be a pipe. check: called before each file, may raise.
+    Raises OSError, and StoreError for a file that shrinks meanwhile.
     """
-    _Writer(dest).write(root_fd)
+    _Writer(dest, check).write(root_fd)
 
 
 def read_xattrs(path: str | int, *, follow_symlinks: bool = True) -> dict[bytes, bytes]:
@@ -72,8 +74,9 @@ def open_file(entry: Entry) -> int:
 
 
 class _Writer:
-    def __init__(self, dest: BinaryIO) -> None:
+    def __init__(self, dest: BinaryIO, check: Callable[[], None]) -> None:
         self._dest = dest
+        self._check = check
         self._linked: dict[tuple[int, int], bytes] = {}
 
     def write(self, root_fd: int) -> None:
@@ -82,6 +85,7 @@ class _Writer:
         levels = [(folder_fd, iter(entries(folder_fd, b"")))]
         try:
             while levels:
+                self._check()
                 entry = next(levels[-1][1], None)
                 if entry is None:
                     os.close(levels.pop()[0])

@@ -128,7 +128,7 @@ def test_a_failing_run_shows_code_last_lines_and_log(
         (["-t", "UPPER:x", "."], 1, "UPPER"),
         (["--target", "none", "."], 1, "none"),
         (["--platform", "linux/s390x", "."], 1, "not supported yet"),
-        (["--output", "type=oci", "."], 1, "dest"),
+        (["--output", "type=local", "."], 1, "dest is required"),
         (["--output", "type=nosuch,dest=x", "."], 1, "type=nosuch"),
         (["--add-host", "x:1", "."], 1, "not supported yet"),
         (["--secret", "id=x,src=nosuchfile", "."], 1, "secret x: nosuchfile: no such file"),

@@ -1,0 +1,91 @@
+"""Where outputs go, checked before anything is built.
+
+Source: buildx `util/buildflags`, `build/opt.go` (CreateExports).
+"""
+
+import os
+import stat
+import sys
+from dataclasses import replace
+
+from builder.errors import BuildError, NotSupportedYet
+from builder.request import BuildRequest, Output
+
+FOLDER_TYPES = ("local",)
+FILE_TYPES = ("oci", "docker", "tar")
+ROOTFS_TYPES = ("local", "tar")
+TYPES = ("image", "registry", "cacheonly", *FOLDER_TYPES, *FILE_TYPES)
+
+
+def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
+    """Return the outputs, each with its destination; the store's image when none is named.
+
+    Raises NotSupportedYet for unknown types, BuildError for a destination that cannot be.
+    """
+    outputs = tuple(map(_checked, request.outputs))
+    if sum(output.option("dest") == "-" for output in outputs) > 1:
+        raise BuildError("--output: only one output can go to stdout")
+    for output in outputs:
+        if output.is_pushed and not (request.tags or output.names):
+            raise BuildError(
+                "a tag is needed to push to a registry", hint="name it: -t REGISTRY/NAME:TAG"
+            )
+    return outputs or (Output("image"),)
+
+
+def is_folder(output: Output) -> bool:
+    """Tell whether an output is written as a directory: local, and archives with tar=false."""
+    return output.type in FOLDER_TYPES or output.option("tar") == "false"
+
+
+def _checked(output: Output) -> Output:
+    what, dest = f"--output type={output.type}", output.option("dest")
+    if output.type not in TYPES:
+        raise NotSupportedYet(what)
+    if output.type == "docker" and output.option("tar") == "false":
+        raise NotSupportedYet(f"{what},tar=false")
+    if is_folder(output):
+        _check_folder(what, dest)
+    elif output.type == "docker" and not dest:
+        return replace(output, type="image")  # buildx loads it, and here that is the store
+    elif output.type in FILE_TYPES:
+        if not dest:
+            output, dest = replace(output, options=(*output.options, ("dest", "-"))), "-"
+        _check_file(what, dest)
+    return output
+
+
+def _check_folder(what: str, dest: str | None) -> None:
+    if not dest:
+        raise BuildError(f"{what}: dest is required", hint=f"say where: {what},dest=FOLDER")
+    if dest == "-":
+        raise BuildError(f"{what}: dest cannot be stdout", hint="use type=tar for a stream")
+    mode = _mode(what, dest)
+    if mode is not None and not stat.S_ISDIR(mode):
+        raise BuildError(f"{what}: destination directory {dest} is a file")
+
+
+def _check_file(what: str, dest: str) -> None:
+    if dest == "-":
+        if sys.stdout.isatty():
+            raise BuildError(
+                f"{what}: dest file is required: refusing to write to a terminal",
+                hint=f"say where: {what},dest=FILE",
+            )
+        return
+    mode = _mode(what, dest)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise BuildError(f"{what}: destination file {dest} is a directory")
+    if mode is None and not os.path.isdir(os.path.dirname(dest) or "."):
+        raise BuildError(f"{what}: write {dest}: no such file or directory")
+
+
+def _mode(what: str, dest: str) -> int | None:
+    """Return the mode of what is there, None for nothing."""
+    try:
+        return os.stat(dest).st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise BuildError(f"{what}: invalid destination {dest}: {cause}") from error
