@@ -81,19 +81,21 @@ def test_kill_at_moments_spread_over_a_build(
     whole = build_seconds(pybuild, context)
     count = rounds(50, 12)
     killed = 0
-    for number in range(count):
+    while killed < count:
         build = pybuild.start("--no-cache", "-t", "killed", context)
+        began = time.monotonic()
         try:
-            build.wait(whole * (number + 0.5) / count)
+            build.wait(whole * (killed + 0.5) / count)
         except subprocess.TimeoutExpired:
-            killed += 1
             build.kill()
+            killed += 1
+        else:  # faster than the one that was timed: aim again
+            whole = time.monotonic() - began
         build.communicate()
         wait_until_nothing_runs(store_root)
         assert pybuild("system", "check").returncode == 0
-        if number % 5 == 0:
+        if killed % 5 == 0:
             check_right(pybuild, context)
-    assert killed > count // 2
     check_right(pybuild, context)
     with open("/proc/self/mountinfo") as mounts:
         assert str(store_root) not in mounts.read()
