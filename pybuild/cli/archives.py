@@ -86,13 +86,13 @@ def import_(parsed: Parsed, session: Session) -> int:
 
 def load(parsed: Parsed, session: Session) -> int:
     """Load images and print the name of each."""
-    source = parsed.text("input")
+    source, platform = parsed.text("input"), parsed.text("platform")
     with session.engine() as engine:
         if source is not None and os.path.isdir(source):
-            loaded = engine.load(source)
+            loaded = engine.load(source, platform)
         else:
             with reading(source or "-") as stream:
-                loaded = engine.load(stream)
+                loaded = engine.load(stream, platform)
     for image, reference in loaded:
         if reference is None:
             print(f"Loaded image ID: {image.id}")

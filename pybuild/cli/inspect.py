@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 
 from pybuild.cli.listing import listing
 from pybuild.cli.options import Parsed, Syntax, flag, usage_error, value
@@ -17,11 +18,12 @@ INSPECT = Syntax(
     summary="Show everything about images and containers as JSON.",
     options=(
         value("format", "FORM", "json or a template: {{.Id}} {{json .Config}} …", "f"),
+        value("platform", "OS/ARCH", "which image of an index"),
         value("type", "TYPE", "image or container"),
     ),
     at_least=1,
     at_most=None,
-    later="size/s platform",
+    later="size/s",
 )
 HISTORY = Syntax(
     verb="history",
@@ -31,11 +33,11 @@ HISTORY = Syntax(
         value("format", "FORM", "table, json or a template: {{.ID}} {{.CreatedBy}} …"),
         flag("human", "sizes and times for people (default)", "H"),
         flag("no-trunc", "show everything in full"),
+        value("platform", "OS/ARCH", "which image of an index"),
         flag("quiet", "show image IDs only", "q"),
     ),
     at_least=1,
     at_most=1,
-    later="platform",
 )
 
 _COLUMNS = {
@@ -59,7 +61,7 @@ def inspect(parsed: Parsed, session: Session) -> int:
     with session.engine() as engine:
         for name in parsed.arguments:
             try:
-                found.append(engine.inspect(name, kind))
+                found.append(engine.inspect(name, kind, parsed.text("platform")))
             except Exception as error:
                 if not is_expected(error):
                     raise
@@ -76,7 +78,7 @@ def history(parsed: Parsed, session: Session) -> int:
     whole = parsed.flag("no-trunc")
     people = parsed.text("human") != "false"
     with session.engine() as engine:
-        lines = engine.history(parsed.arguments[0])
+        lines = engine.history(parsed.arguments[0], parsed.text("platform"))
     rows = []
     for line in lines:
         created = parse_time(line.created)
@@ -84,8 +86,8 @@ def history(parsed: Parsed, session: Session) -> int:
         rows.append(
             {
                 "ID": image_id if whole or not line.image_id else short_id(image_id),
-                "CreatedSince": ago(created) if people else line.created or "N/A",
-                "CreatedAt": line.created or "N/A",
+                "CreatedSince": ago(created) if people else _whole_second(created),
+                "CreatedAt": _whole_second(created),
                 "CreatedBy": _created_by(line.created_by, whole=whole),
                 "Size": human_size(line.size_bytes) if people else str(line.size_bytes),
                 "Comment": line.comment,
@@ -109,7 +111,34 @@ def _inspected(found: list[dict[str, object]], form: str | None) -> str:
     if form == "json":
         return to_json(found) + "\n"
     template = Template(form)
-    return "".join(template.render(value) + "\n" for value in found)
+    return "".join(template.render(_typed(value)) + "\n" for value in found)
+
+
+def _typed(found: dict[str, object]) -> object:
+    """Return what a template sees: what an image's JSON leaves out is empty in docker's types."""
+    from pybuild.cli.templatefunctions import NIL_LIST, NIL_MAP, Struct
+
+    config = found.get("Config")
+    if "RootFS" not in found or not isinstance(config, dict):
+        return found
+    texts = ("User", "WorkingDir", "StopSignal", "Hostname", "Domainname", "Image")
+    lists = ("Env", "Cmd", "Entrypoint", "OnBuild", "Shell")
+    zeros = {
+        **dict.fromkeys(texts, ""),
+        **dict.fromkeys(lists, NIL_LIST),
+        **dict.fromkeys(("ExposedPorts", "Volumes", "Labels"), NIL_MAP),
+        "ArgsEscaped": False,
+        "Healthcheck": None,
+    }
+    if "Labels" in config:
+        config = config | {"Labels": Struct(config["Labels"], free=True)}
+    tops = {"ID": found["Id"], "Parent": "", "DockerVersion": "", "Variant": "", "OsVersion": ""}
+    return Struct(found | {"Config": Struct(config, zeros)}, {**tops, "VirtualSize": found["Size"]})
+
+
+def _whole_second(when: datetime | None) -> str:
+    """Return a time in this machine's zone, as docker's history shows it."""
+    return when.astimezone().isoformat(timespec="seconds") if when else "N/A"
 
 
 def _created_by(text: str, *, whole: bool) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pybuild.engine.containers import listed
+from pybuild.engine.containers import listed, settled
 from pybuild.engine.filters import Filters
 from pybuild.engine.images import created_s, members_of_indexes
-from pybuild.engine.records import RUNNING
+from pybuild.engine.records import RUNNING, containers_of
 from pybuild.errors import ContainerError
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def _is_here(store: Store, part: tuple[str, str]) -> bool:
 
 def _users(store: Store, image_id: Digest) -> list[ContainerRecord]:
     """Return the containers made of an image, those that run first."""
-    users = [r for r in listed(store, everything=True) if r.image_id == image_id]
+    settled_now = (settled(store, record) for record in containers_of(store.root, image_id))
+    users = [record for record in settled_now if record is not None]
     return sorted(users, key=lambda record: record.state != RUNNING)
 
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ import pytest
 from runtime.mounting import open_overlay
 from store.archive import export_docker, export_oci, export_oci_folder, import_rootfs, load
 from store.check import check
+from store.digest import Digest
 from store.images import Image
-from store.oci import ContainerConfig, HistoryEntry, ImageConfig
+from store.mediatypes import OCI_INDEX
+from store.oci import ContainerConfig, Descriptor, HistoryEntry, ImageConfig, Index
 from store.reference import Reference
 from store.root import Store
 
@@ -199,6 +202,56 @@ def test_podman_and_buildah_take_ours(
         form = "docker-archive" if write is docker_archive else "oci-archive"
         peer("pull", f"{form}:{archive}")
         assert image.id in peer("images", "--no-trunc")
+
+
+def index_layout(store: Store, image: Image, folder: Path) -> bytes:
+    """Write a layout whose name leads to an index of `image` and of one for s390x; return it."""
+    config = replace(image.config, architecture="s390x")
+    other = store.images.add(config)
+    manifests = []
+    for each in (other, image):
+        top = export_oci_folder(store, each, folder)
+        manifests.append(replace(top, platform=each.config.platform))
+    data = Index(tuple(manifests)).to_json()
+    digest = hashlib.sha256(data).hexdigest()
+    (folder / "blobs/sha256" / digest).write_bytes(data)
+    names = {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "1"}
+    entry = Descriptor(OCI_INDEX, Digest(f"sha256:{digest}"), len(data), names)
+    (folder / "index.json").write_bytes(Index((entry,)).to_json())
+    return data
+
+
+def test_an_index_goes_through_us_unchanged(
+    pybuild, store: Store, image: Image, tool: Tool, peers: Peers, tmp_path: Path
+) -> None:
+    layout, archive, again = tmp_path / "layout", tmp_path / "a.tar", tmp_path / "again"
+    index = index_layout(store, image, layout)
+    assert pybuild("load", "-i", layout).stdout == f"Loaded image: {NAME}\n"
+    assert len(pybuild("images", "-q").stdout.split()) == 1, "one name, one row"
+    assert len(pybuild("images", "-aq").stdout.split()) == 2
+    pybuild("image", "prune", "-f")
+    pybuild("save", "-o", archive, NAME)
+    raw = run(tool("skopeo"), "inspect", "--raw", f"oci-archive:{archive}:1")
+    assert raw.encode() == index
+    copy = ("copy", "--insecure-policy", "--all", f"oci-archive:{archive}:1", f"oci:{again}:1")
+    run(tool("skopeo"), *copy)
+    assert run(tool("skopeo"), "inspect", "--raw", f"oci:{again}:1").encode() == index
+    podman = peers("podman")
+    podman("load", "--input", archive)
+    assert podman("run", "--rm", "--network", "none", NAME) == "hello\n"
+    one = tmp_path / "one.tar"
+    pybuild("save", "--platform", "linux/s390x", "-o", one, NAME)
+    config = run(tool("skopeo"), "inspect", "--config", f"oci-archive:{one}:1")
+    assert json.loads(config)["architecture"] == "s390x"
+    seen = pybuild("inspect", "--platform", "linux/s390x", "-f", "{{.Architecture}}", NAME)
+    assert seen.stdout == "s390x\n"
+    lines = pybuild("rmi", NAME).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines][:3] == ["Untagged", "Deleted", "Deleted"]
+    assert pybuild("images", "-aq").stdout == ""
+    assert os.listdir(pybuild.root / "blobs" / "sha256") == []
+    pybuild("load", "-i", archive, "--platform", "linux/s390x")
+    assert pybuild("inspect", "-f", "{{.Architecture}}", NAME).stdout == "s390x\n"
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
 
 
 # -- theirs, read by us

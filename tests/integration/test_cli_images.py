@@ -73,6 +73,53 @@ def test_inspect_of_what_is_not_there(pybuild, built: str) -> None:
     assert [seen["Id"] for seen in json.loads(done.stdout)] == [built]
 
 
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{json .Config.Cmd}} {{.Config.Cmd}}", '["cat","/file"] [cat /file]'),
+        ("{{.Config.User}}|{{.Config.Entrypoint}}|{{json .Config.Volumes}}", "|[]|null"),
+        ("{{range $k, $v := .Config.ExposedPorts}}{{$k}}{{end}}", "80/tcp"),
+        ('{{index .Config.Labels "owner"}}{{.Config.Labels.owner}}{{.Config.Labels.no}}', "meme"),
+        ("{{with .Config.Healthcheck}}x{{else}}none{{end}}", "none"),
+        ("{{index .RepoTags 0}} {{json .RepoDigests}}", "made:1 []"),
+        ("{{.Os}}/{{.Architecture}}{{with .Variant}}/{{.}}{{end}}", None),
+        ("{{len .RootFS.Layers}} {{.RootFS.Type}}", "3 layers"),
+        ("{{if eq .ID .Id}}same{{end}}{{.Parent}}{{.DockerVersion}}", "same"),
+        ("{{.Comment}}", "buildkit.dockerfile.v0"),
+    ],
+)
+def test_inspect_templates(pybuild, built: str, template: str, text: str | None) -> None:
+    done = pybuild("image", "inspect", "--format", template, "made:1")
+    if text is not None:
+        assert done.stdout == f"{text}\n"
+    assert "GraphDriver" not in pybuild("inspect", "made:1").stdout
+
+
+def test_inspect_of_a_type(pybuild, built: str) -> None:
+    pybuild("run", "--name", "both", "made:1")
+    pybuild("tag", "made:1", "both")
+    assert pybuild("inspect", "-f", "{{.Name}}", "both").stdout == "/both\n"
+    assert pybuild("image", "inspect", "-f", "{{.Id}}", "both").stdout == f"{built}\n"
+    assert pybuild("container", "inspect", "-f", "{{.Image}}", "both").stdout == f"{built}\n"
+    done = pybuild("container", "inspect", "made:1", check=False)
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    assert done.stderr.startswith("error: no such container: made:1\n")
+    done = pybuild("inspect", "-f", "{{.Nothing}}", "made:1", check=False)
+    assert done.returncode != 0
+    assert "there is no field Nothing" in done.stderr
+
+
+@pytest.mark.parametrize("noun", ["ls", "list"])
+def test_noun_forms(pybuild, built: str, tmp_path: Path, noun: str) -> None:
+    assert pybuild("image", noun).stdout == pybuild("images").stdout
+    assert pybuild("image", "history", "made:1").stdout == pybuild("history", "made:1").stdout
+    pybuild("image", "tag", "made:1", "x:1")
+    pybuild("image", "save", "-o", tmp_path / "x.tar", "x:1")
+    assert pybuild("image", "rm", "x:1").stdout == "Untagged: x:1\n"
+    assert pybuild("image", "load", "-i", tmp_path / "x.tar").stdout == "Loaded image: x:1\n"
+    assert pybuild("image", "remove", "x:1").stdout == "Untagged: x:1\n"
+
+
 def test_history(pybuild, built: str) -> None:
     header, *lines = pybuild("history", "made:1").stdout.splitlines()
     assert header.split() == ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]

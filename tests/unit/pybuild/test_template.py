@@ -4,6 +4,7 @@ import pytest
 
 from pybuild.cli.listing import listing
 from pybuild.cli.template import Template
+from pybuild.cli.templatefunctions import NIL_LIST, NIL_MAP, Struct
 from pybuild.errors import NotSupported, UsageError
 
 IMAGE = {
@@ -13,6 +14,9 @@ IMAGE = {
     "Size": 12,
     "Empty": [],
     "Yes": True,
+    "Fields": Struct(
+        {"Free": Struct({}, free=True)}, {"Left": "", "List": NIL_LIST, "Map": NIL_MAP}
+    ),
 }
 
 
@@ -40,6 +44,32 @@ IMAGE = {
         ("{{.Config.Cmd}}", "<no value>"),
         (r"{{.Id}}\t{{.Size}}", "sha256:12\t12"),
         ("{{.Yes}}", "true"),
+        ('{{printf "%.6s|%-4s|%3d|%q|%%" .Id "a" 7 "b"}}', 'sha256|a   |  7|"b"|%'),
+        ("{{slice .Id 7}}{{slice .Id 0 3}}", "12sha"),
+        ('{{with .Config.Labels}}{{index . "k"}}{{else}}none{{end}}', "v"),
+        ("{{with .Empty}}x{{else}}none{{end}}", "none"),
+        ("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}", "k=v;"),
+        ("{{range $i, $e := .RepoTags}}{{if $i}},{{end}}{{$e}}{{end}}", "a:1,b:2"),
+        ("{{$x := .Id}}{{range .RepoTags}}{{$x}}{{$.Size}} {{end}}", "sha256:1212 sha256:1212 "),
+        ('{{$n := ""}}{{range .RepoTags}}{{$n = .}}{{end}}{{$n}}', "b:2"),
+        ("a {{- .Size -}} b", "a12b"),
+        ("{{/* nothing */}}x{{- /* too */ -}} y", "xy"),
+        (
+            "{{if .Size}}y{{end}}{{if and .Yes (not .Empty)}}z{{end}}{{if or .Empty 0}}n{{end}}",
+            "yz",
+        ),
+        ("{{if gt (len .RepoTags) 1}}many{{else if .Yes}}one{{end}}", "many"),
+        ("{{if .Empty}}a{{else if eq .Size 12}}b{{else}}c{{end}}", "b"),
+        ('{{range split "a,b" ","}}<{{.}}>{{end}}', "<a><b>"),
+        ('{{range .RepoTags}}{{if eq . "b:2"}}{{break}}{{end}}{{.}}{{end}}', "a:1"),
+        ('{{(index .RepoTags 0) | printf "%s!"}}', "a:1!"),
+        ('{{range .RepoTags}}{{.}}{{"\\n"}}{{end}}', "a:1\nb:2\n"),
+        ("{{truncate .Id 3}}{{pad .Id 1 1}}", "sha sha256:12 "),
+        (
+            "{{.Fields.Left}}|{{json .Fields.List}}|{{.Fields.List}}|{{.Fields.Map}}",
+            "|null|[]|map[]",
+        ),
+        ('{{.Fields.Map.x}}{{index .Fields.Map "x"}}{{.Fields.Free.any}}', ""),
     ],
 )
 def test_what_is_understood(template: str, text: str | None) -> None:
@@ -57,10 +87,13 @@ def test_what_is_understood(template: str, text: str | None) -> None:
         ("{{end}}", UsageError, "unexpected {{end}}"),
         ("{{}}", UsageError, "{{}} is empty"),
         ("{{index .RepoTags 7}}", UsageError, "index .RepoTags 7"),
-        ("{{printf .Id}}", NotSupported, 'function "printf": not supported yet'),
-        ("{{with .Id}}{{end}}", NotSupported, "not supported yet"),
-        ("{{- .Id}}", NotSupported, "not supported yet"),
-        ("{{$x := .Id}}", NotSupported, "not supported yet"),
+        ("{{nosuch .Id}}", UsageError, 'function "nosuch" not defined'),
+        ('{{template "x"}}', NotSupported, "not supported yet"),
+        ("{{$y}}", UsageError, "undefined variable"),
+        ("{{.Id |}}", UsageError, "a pipe leads nowhere"),
+        ("{{len (.Id}}", UsageError, "a parenthesis is not closed"),
+        ("{{.Fields.Bogus}}", UsageError, "there is no field Bogus"),
+        ("{{len .Size}}", UsageError, "len of 12"),
     ],
 )
 def test_the_rest_is_refused(template: str, error: type[Exception], message: str) -> None:

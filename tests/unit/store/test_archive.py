@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from store.archive import export_docker, export_oci, export_oci_folder, load
+from store.archive import Selection, export_docker, export_oci, export_oci_folder, load
 from store.check import check
 from store.digest import Digest, digest_of
 from store.errors import BadArchive, Corrupt, DiskFull, NotFound, StoreError
@@ -599,6 +599,57 @@ def test_an_index_with_platforms(store: Store, image: Image, other: Store) -> No
     assert state(other) == before
     assert other.content.has(statement)
     assert check(other, deep=True) == []
+
+
+def saved_index(store: Store, name: str) -> Files:
+    """Return the archive of what `name` leads to, an index."""
+    record = store.images.reference(ref(name))
+    assert record is not None
+    selection = Selection(store.images.find(name), [ref(name)], record.target)
+    buffer = io.BytesIO()
+    export_docker(store, [selection], buffer)
+    return unpacked(buffer.getvalue())
+
+
+def test_an_index_is_saved_as_it_is(
+    store: Store, image: Image, other: Store, tmp_path: Path
+) -> None:
+    files, (amd, arm, index, statement) = multi_platform(store, image)
+    load(other, io.BytesIO(packed(files)))
+    saved = saved_index(other, "x:1")
+    (top,) = Index.from_json(saved["index.json"]).manifests
+    assert (top.digest, top.platform) == (index, None)
+    name = f"blobs/sha256/{index[7:]}"
+    assert saved[name] == files[name]
+    assert {f"blobs/sha256/{digest[7:]}" for digest in (amd, arm, statement)} <= saved.keys()
+    (entry,) = json.loads(saved["manifest.json"])
+    assert entry["Config"] == f"blobs/sha256/{amd[7:]}"
+    with Store.open(tmp_path / "third") as third:
+        ((loaded, _),) = load(third, io.BytesIO(packed(saved)))
+        assert loaded.id == amd
+        assert third.images.find("x:1", platform=Platform("linux", "arm64")).id == arm
+        assert third.images.find(f"x@{index}").id == amd
+        assert third.content.has(statement)
+        assert saved_index(third, "x:1") == saved
+        assert check(third, deep=True) == []
+
+
+def test_what_is_not_here_of_an_index_is_left_out(store: Store, image: Image, other: Store) -> None:
+    files, (amd, arm, index, _) = multi_platform(store, image)
+    load(other, io.BytesIO(packed(files)), platform=Platform("linux", "amd64"), alone=True)
+    assert not other.images.has(arm)
+    saved = saved_index(other, "x:1")
+    assert Index.from_json(saved["index.json"]).manifests[0].digest == index
+    assert f"blobs/sha256/{arm[7:]}" not in saved
+    assert f"blobs/sha256/{amd[7:]}" in saved
+
+
+def test_a_platform_that_an_archive_lacks(store: Store, image: Image, other: Store) -> None:
+    files, _ = multi_platform(store, image)
+    before = state(other)
+    with pytest.raises(BadArchive, match="no image for platform linux/s390x"):
+        load(other, io.BytesIO(packed(files)), platform=Platform("linux", "s390x"), alone=True)
+    assert state(other) == before
 
 
 def test_the_platform_asked_for(store: Store, image: Image, other: Store) -> None:
