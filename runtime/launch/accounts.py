@@ -36,6 +36,16 @@ def _field(row: "list[str]", index: int) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else None
 
 
+def _in_range(value: int, name: str) -> int:
+    """Return an id. Raises UnknownAccount for one that is too large.
+
+    The system calls take 2^32-1 as "leave it as it is", and it is root's.
+    """
+    if value > _MAX_ID:
+        raise UnknownAccount(f"{name}: id {value} is out of range")
+    return value
+
+
 def _user(root: int, name: str) -> "tuple[int, int, str, str | None]":
     """Return (uid, gid, home, login name) of USER's first half; a bare number needs no entry."""
     number = _number(name)
@@ -44,7 +54,7 @@ def _user(root: int, name: str) -> "tuple[int, int, str, str | None]":
         if uid is None or gid is None:
             continue
         if row[0] == name or (number is not None and uid == number):
-            return uid, gid, row[5], row[0]
+            return _in_range(uid, name), _in_range(gid, name), row[5], row[0]
     if number is None:
         raise UnknownAccount(f"unable to find user {name}: no matching entries in passwd file")
     return number, 0, "", None
@@ -55,7 +65,7 @@ def _group(root: int, name: str) -> int:
     for row in _lines(root, "etc/group", 3):
         gid = _field(row, 2)
         if gid is not None and row[0] == name:
-            return gid
+            return _in_range(gid, name)
     if number is None:
         raise UnknownAccount(f"unable to find group {name}: no matching entries in group file")
     return number
@@ -66,7 +76,7 @@ def _supplementary(root: int, login: str) -> "list[int]":
     for row in _lines(root, "etc/group", 4):
         gid = _field(row, 2)
         if gid is not None and login in row[3].strip().split(","):
-            groups.append(gid)
+            groups.append(_in_range(gid, row[0]))
     return groups
 
 

@@ -22,6 +22,27 @@ if TYPE_CHECKING:
     from runtime.rootfs import MountPlan, RootPlan
 
 
+# File systems of the kernel that the image must not misplace.
+_SYSTEM_TYPES = frozenset({"proc", "sysfs", "cgroup", "cgroup2"})
+# What other runtimes let tools show their own versions of. Source: runc, checkProcMount.
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "net/dev",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    )
+)
+
+
 def open_root(root: "RootPlan") -> int:
     """Return a detached mount of the root file system; moves the working directory."""
     lowers, upper, work = root["lowers"], root["upper"], root["work"]
@@ -71,6 +92,7 @@ class Filesystem:
         self.scratch = scratch
         self.made = made
         self._files = 0
+        self._procs: set[int] = set()  # devices of the procfs mounted here
 
     def mount(self, plan: "MountPlan") -> None:
         """Make one mount of the plan and attach it."""
@@ -86,16 +108,39 @@ class Filesystem:
             )
         try:
             is_dir = kind == "new" or stat.S_ISDIR(os.fstat(tree).st_mode)
-            target = open_target(self.root, plan["target"], is_dir, self.made)
+            is_system = kind == "new" and (
+                plan["type"] in _SYSTEM_TYPES or plan["target"] == "/dev"
+            )
+            target = self._target(plan["target"], is_dir, is_system)
             try:
                 self._check_kind(target, is_dir, plan["target"])
                 m.move_mount(tree, target, plan["target"])
             finally:
                 os.close(target)
+            if plan["type"] == "proc":
+                self._procs.add(os.fstat(tree).st_dev)
             if plan["propagation"]:
                 m.mount_setattr(tree, 0, 0, plan["propagation"], plan["recursive"])
         finally:
             os.close(tree)
+
+    def _target(self, path: str, is_dir: bool, is_system: bool) -> int:
+        """Return the mount point `path`, for a kernel's file system a directory of the image's.
+
+        What is masked and made read-only below /proc and /sys is found by name: a symlink of the
+        image there would leave it open (CVE-2019-19921), and so would a mount over it.
+        """
+        try:
+            target = open_target(self.root, path, is_dir, self.made, follow=not is_system)
+        except OSError as error:
+            if is_system and error.errno in (errno.ELOOP, errno.ENOTDIR):
+                text = "the image has a symlink or a file where a directory has to be"
+                raise OSError(error.errno, text, path) from error
+            raise
+        if os.fstat(target).st_dev in self._procs and path not in _PROC_FILES:
+            os.close(target)
+            raise OSError(errno.EPERM, "nothing may be mounted on or inside /proc", path)
+        return target
 
     def _check_kind(self, target: int, is_dir: bool, path: str) -> None:
         """Say what the kernel's bare ENOTDIR means: a file over a directory or the reverse."""
@@ -153,7 +198,7 @@ class Filesystem:
         hierarchies: (folder name, v1 controller); v2 has an empty controller, and an empty folder
         name too where it is the only one.
         """
-        point = open_target(self.root, target, True, self.made)
+        point = self._target(target, True, True)
         try:
             if hierarchies == [("", "")]:
                 self._attach(m.make_detached("cgroup2", "cgroup", [], attributes), point, target)
@@ -208,7 +253,7 @@ class Filesystem:
         for path in paths:
             try:
                 target = open_in_root(self.root, path, os.O_PATH, follow=False)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # this kernel does not have it
             try:
                 if stat.S_ISDIR(os.fstat(target).st_mode):
@@ -237,7 +282,7 @@ class Filesystem:
         for path in paths:
             try:
                 target = open_in_root(self.root, path, os.O_PATH, follow=False)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             try:
                 flags = c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH | c.AT_RECURSIVE

@@ -10,25 +10,60 @@ import stat
 
 from runtime.launch.resolve import open_in_root
 
+_MAX_SYMLINKS = 40
+
 # path below the root, is a directory, inode number, (atime_ns, mtime_ns) of the parent before
 Stub = tuple[str, bool, int, tuple[int, int]]
 
 
-def open_target(root: int, path: str, is_dir: bool, made: "list[Stub]") -> int:
+def open_target(root: int, path: str, is_dir: bool, made: "list[Stub]", follow: bool = True) -> int:
     """Return an O_PATH descriptor of the mount point `path`, made first where it is missing.
 
     made: gets one entry for each file or directory made on the root's own file system.
+    follow: False refuses every symlink on the way (ELOOP). A dangling one is followed to what it
+    names, which is made.
     """
     try:
-        return open_in_root(root, path, os.O_PATH)
+        return open_in_root(root, path, os.O_PATH, follow)
     except FileNotFoundError:
         pass
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise OSError(errno.EINVAL, "mount point contains '..'", path)
+    if follow:
+        parts = _followed(root, parts, path)
     for depth in range(1, len(parts) + 1):
         _make(root, parts[:depth], is_dir or depth < len(parts), made)
-    return open_in_root(root, path, os.O_PATH)
+    return open_in_root(root, "/".join(parts), os.O_PATH, follow=False)
+
+
+def _followed(root: int, parts: "list[str]", path: str) -> "list[str]":
+    """Return where `parts` lead with their symlinks followed inside the root, dangling ones too."""
+    done: list[str] = []
+    todo = parts[::-1]
+    links_left = _MAX_SYMLINKS
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            del done[-1:]
+            continue
+        # Only a text is read here; what it leads to is opened so that it cannot lead out.
+        try:
+            target = os.readlink("/".join([*done, part]), dir_fd=root)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                raise
+            done.append(part)
+            continue
+        if not links_left:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        links_left -= 1
+        if target.startswith("/"):
+            done.clear()
+        todo += target.split("/")[::-1]
+    return done
 
 
 def _make(root: int, parts: "list[str]", is_dir: bool, made: "list[Stub]") -> None:
