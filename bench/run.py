@@ -200,10 +200,10 @@ def workloads(
     moving = [name for name in wanted if name in transfers.ROWS]
     if moving:
         moved = transfers.Transfers(work, debian_tar())
-        resources.callback(moved.registry.stop)
+        resources.callback(moved.stop)
         for name in moving:
             moved.begin(name)
-            yield transfers.ROWS[name], moved.field(), functools.partial(moved.jobs, name)
+            yield transfers.ROWS[name], moved.field(name), functools.partial(moved.jobs, name)
 
 
 def arguments() -> argparse.Namespace:

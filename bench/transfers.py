@@ -54,10 +54,11 @@ Argv = list[str]
 
 @dataclass
 class Registry:
-    """A docker-registry of our own."""
+    """A docker-registry of our own. prefix: what runs it, in another network namespace."""
 
     folder: Path
     host: str = ""
+    prefix: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -74,8 +75,10 @@ class Registry:
         config = {"version": 0.1, "storage": storage, "http": http, "log": {"level": "error"}}
         (self.folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
         with (self.folder / "log").open("wb") as log:
-            argv = [program, "serve", str(self.folder / "config.yml")]
+            argv = [*self.prefix, program, "serve", str(self.folder / "config.yml")]
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+        if self.prefix:
+            return  # it cannot be seen from here
         name, _, port = self.host.partition(":")
         deadline = time.monotonic() + START_S
         while True:
@@ -103,7 +106,7 @@ class Registry:
 
 @dataclass(frozen=True)
 class Mover:
-    """A contestant, and how it is asked for each of the transfers."""
+    """A contestant, and how it is asked for each of the transfers. rows: those it is in."""
 
     contestant: Contestant
     load: Callable[[Path], Argv]
@@ -111,6 +114,7 @@ class Mover:
     pull: Callable[[str], Argv]
     remove: Callable[[str], Argv]
     save: Callable[[str, str], dict[str, Argv]]
+    rows: frozenset[str] = frozenset({"f1", "f3", "f4", "g", "g-oci"})
 
 
 def movers(work: Path) -> Iterator[Mover]:
@@ -198,6 +202,8 @@ class Transfers:
         self.registry.start()
         self._work = work
         self._movers = {mover.contestant.name: mover for mover in movers(work)}
+        self._stops: list[Callable[[], None]] = [self.registry.stop]
+        self._add_docker(work)
         self._big = f"{self.registry.host}/{PUSHED}"
         self._base = f"{self.registry.host}/{BASE}"
         self._archive = work / "big.tar"
@@ -207,9 +213,26 @@ class Transfers:
         self._debian_tar = debian_tar
         self._there: set[tuple[str, str]] = set()
 
-    def field(self) -> list[Contestant]:
-        """Return the contestants."""
-        return [mover.contestant for mover in self._movers.values()]
+    def _add_docker(self, work: Path) -> None:
+        """Add docker, with a second registry on the same folder where its daemon can see it."""
+        daemon = contestants.docker(work, buildkit=True)
+        if daemon is None:
+            return
+        enter = ("nsenter", f"--net=/proc/{daemon.daemons[0]}/ns/net")
+        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
+        inside = Registry(self.registry.folder, self.registry.host, enter)
+        inside.start()
+        self._stops += [inside.stop, daemon.stop]
+        self._movers[daemon.name] = docker_mover(daemon)
+
+    def stop(self) -> None:
+        """Stop the registries and docker's daemon."""
+        for stop in self._stops:
+            stop()
+
+    def field(self, row: str) -> list[Contestant]:
+        """Return the contestants of a row."""
+        return [mover.contestant for mover in self._movers.values() if row in mover.rows]
 
     def begin(self, row: str) -> None:
         """Put what a row pulls into the registry, or what it pushes or saves into every store."""
@@ -223,7 +246,8 @@ class Transfers:
                 self._remove(mover, image)
         elif row.startswith("g"):
             for mover in self._movers.values():
-                self._load(mover, self._big)
+                if row in mover.rows:
+                    self._load(mover, self._big)
 
     def _load(self, mover: Mover, image: str) -> None:
         self._remove(mover, image)
@@ -270,6 +294,21 @@ class Transfers:
                 yield Job(mover.pull(image), prepare=before_pull)
             else:
                 yield Job(mover.save(image, file)[row], prepare=before_save)
+
+
+def docker_mover(daemon: Contestant) -> Mover:
+    """Return docker. It pushes far slower than the others, so it only pulls."""
+    assert daemon.import_argv is not None
+    command = daemon.import_argv(Path("x"), "x")[:-3]
+    return Mover(
+        daemon,
+        load=lambda tar: [*command, "load", "-q", "-i", str(tar)],
+        push=lambda name: [*command, "push", "-q", name],
+        pull=lambda name: [*command, "pull", "-q", name],
+        remove=lambda name: [*command, "rmi", "-f", name],
+        save=lambda name, file: {"g": [*command, "save", "-o", file, name]},
+        rows=frozenset({"f3", "f4"}),
+    )
 
 
 def image_archive(path: Path, name: str) -> None:
