@@ -23,7 +23,8 @@ def parse_cached(data: bytes, name: str, folder: str, parse: Callable[[], Parse]
 
     parse: gives the parser; called only when it is needed. What the parser raises passes through.
     """
-    path = os.path.join(folder, hex_of(digest_of(fingerprint() + name.encode() + b"\0" + data)))
+    text = fingerprint() + os.fsencode(name) + b"\0" + data
+    path = os.path.join(folder, hex_of(digest_of(text)))
     known = load(path)
     if known is not None:
         return known

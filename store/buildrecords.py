@@ -9,9 +9,7 @@ transaction that reads first and then writes would fail at once with "database i
 spite of its time-out. Within a process one connection serves all threads under a lock.
 """
 
-import errno
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -22,7 +20,7 @@ from types import TracebackType
 
 from store import recordschema
 from store.digest import DiffID, Digest
-from store.errors import Corrupt, InUse, StoreError, disk_errors
+from store.errors import Corrupt, InUse, StoreError, disk_full, is_full
 
 RESULTS_PER_KEY = 8
 
@@ -104,6 +102,7 @@ _ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_IOERR: StoreError,
     sqlite3.SQLITE_PERM: StoreError,
 }
+_MAYBE_FULL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _Records = list[BuildRecord]
 _Builds = list[BuildRow]
 _Steps = list[StepRow]
@@ -115,7 +114,8 @@ class BuildRecords:
     def __init__(self, path: str) -> None:
         """Open the database at `path`, making it when absent.
 
-        Raises NewerFormat when a newer version wrote it, Corrupt when it is no database.
+        Raises NewerFormat when a newer version wrote it, Corrupt when it is no database, DiskFull
+        when there is no room for what SQLite makes beside it.
         """
         self.path = path
         self._lock = threading.RLock()
@@ -153,9 +153,9 @@ class BuildRecords:
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_FULL:
-                with disk_errors(f"build records {self.path}", self.path):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            # SQLite says "disk I/O error" where its log's index finds no room.
+            if code == sqlite3.SQLITE_FULL or (code in _MAYBE_FULL and is_full(self.path)):
+                raise disk_full(f"build records {self.path}", self.path) from error
             raise _ERRORS.get(code, Corrupt)(f"build records {self.path}: {error}") from error
 
     @contextmanager
@@ -170,10 +170,11 @@ class BuildRecords:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself ends one when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _read(self, query: str, parameters: Sequence[object] = ()) -> _Rows:
         with self._lock, self._translated():
@@ -194,7 +195,7 @@ class BuildRecords:
             db.execute("DELETE FROM records WHERE key = ? AND diff_ids = ?", (record.key, diff_ids))
             db.execute(
                 f"INSERT INTO records ({_RECORD}, used_ns) VALUES ({_marks(12)}, ?)",
-                (
+                _values(
                     record.key,
                     diff_ids,
                     record.created,
@@ -239,7 +240,7 @@ class BuildRecords:
         rows = self._read(
             f"SELECT {_RECORD} FROM records WHERE dockerfile = ? AND stage = ?"
             " AND (title = ? OR step = ?) ORDER BY title = ? DESC, abs(step - ?), id DESC LIMIT 1",
-            (dockerfile, stage, title, step, title, step),
+            _values(dockerfile, stage, title, step, title, step),
         )
         return _record(rows[0]) if rows else None
 
@@ -274,13 +275,13 @@ class BuildRecords:
         with self._writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO memos (namespace, key, value, used_ns) VALUES (?, ?, ?, ?)",
-                (namespace, key, value, time.time_ns()),
+                _values(namespace, key, value, time.time_ns()),
             )
 
     def recall(self, namespace: str, key: str) -> str | None:
         """Return what was remembered under `key`, or None."""
         rows = self._read(
-            "SELECT value FROM memos WHERE namespace = ? AND key = ?", (namespace, key)
+            "SELECT value FROM memos WHERE namespace = ? AND key = ?", _values(namespace, key)
         )
         return str(rows[0][0]) if rows else None
 
@@ -301,7 +302,7 @@ class BuildRecords:
 
     def add_step(self, step: StepRow) -> None:
         """Note what a step did; the same number of the same build replaces."""
-        values = (
+        values = _values(
             step.build_id,
             step.number,
             step.title,
@@ -366,6 +367,17 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
+def _values(*values: object) -> tuple[object, ...]:
+    """Return the values of a row. SQLite takes no lone surrogates (bytes that are no UTF-8).
+
+    They become `\\udcff`, so that texts that differ still do.
+    """
+    return tuple(
+        value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for value in values
+    )
+
+
 def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -399,7 +411,7 @@ def _record(row: sqlite3.Row) -> BuildRecord:
 
 
 def _build_values(build: BuildRow) -> tuple[object, ...]:
-    return (
+    return _values(
         build.build_id,
         build.started_ns,
         build.dockerfile,

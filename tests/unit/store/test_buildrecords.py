@@ -190,3 +190,17 @@ def test_processes_write_at_once(tmp_path: Path) -> None:
     assert [worker.wait() for worker in workers] == [0] * 4
     with BuildRecords(path) as records:
         assert len(records.list()) == 100
+
+
+def test_text_that_is_no_utf8(records: BuildRecords) -> None:
+    text, other = "dir\udcff", "dir\udcfe"
+    records.begin_build(BuildRow("b1", 1, dockerfile=text, context=text, details={"x": text}))
+    records.add_step(StepRow("b1", 1, title=text, details={"x": text}))
+    records.insert(replace(RECORD, dockerfile=text, title=text, ingredients={"files": {text: 1}}))
+    records.remember("download", text, "1")
+    records.remember("download", other, "2")
+    assert records.recall("download", text) == "1"
+    assert records.nearest(text, "build", 9, text) is not None
+    assert records.lookup(KEY)[0].ingredients == {"files": {text: 1}}
+    assert records.builds()[0].context == "dir\\udcff"
+    assert records.steps("b1")[0].details == {"x": text}
