@@ -204,12 +204,17 @@ def env_pairs(env: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def proxy_env(build_args: Mapping[str, str], declared: frozenset[str]) -> dict[str, str]:
-    """Return the predefined proxy arguments that were given and not declared by an ARG."""
-    return {
+    """Return the predefined proxy arguments that were given and not declared by an ARG.
+
+    Each is there in both spellings, HTTP_PROXY and http_proxy, as programs read one or the other.
+    """
+    given = {
         name: value
         for name, value in build_args.items()
-        if name in PROXY_ARGS and name not in declared
+        if name in PROXY_ARGS and name not in declared and value
     }
+    both = {spelling: given[name] for name in given for spelling in (name.upper(), name.lower())}
+    return {name: value for name, value in (both | given).items() if name not in declared}
 
 
 def unsupported(stage: Stage, node: ast.Instruction, what: str) -> BuildError:

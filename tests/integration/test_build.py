@@ -126,6 +126,17 @@ def test_an_argument_counts_from_its_first_use(pybuild, busybox_image, context) 
     assert ran(pybuild("--build-arg", "HTTP_PROXY=http://p:1", context)) == []
 
 
+def test_a_proxy_argument_sets_both_spellings(pybuild, busybox_image, context) -> None:
+    text = f"FROM {busybox_image}\nRUN echo $HTTP_PROXY $http_proxy $no_proxy $NO_PROXY > /v\n"
+    write(context, {"Dockerfile": text})
+    args = ("--build-arg", "HTTP_PROXY=http://p:1", "--build-arg", "no_proxy=n")
+    pybuild(*args, "-t", "x", context)
+    assert output(pybuild, "x", "cat", "/v") == "http://p:1 http://p:1 n n\n"
+    assert "p:1" not in pybuild("inspect", "x").stdout
+    assert "p:1" not in pybuild("history", "--no-trunc", "x").stdout
+    assert ran(pybuild(context)) == []
+
+
 def test_only_the_target_and_what_it_needs_is_built(pybuild, busybox_image, context) -> None:
     write(
         context,
