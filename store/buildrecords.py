@@ -111,8 +111,8 @@ _Steps = list[StepRow]
 class BuildRecords:
     """`records.db`: an open connection, used as a context manager or closed with `close`."""
 
-    def __init__(self, path: str) -> None:
-        """Open the database at `path`, making it when absent.
+    def __init__(self, path: str, *, alone: bool = False) -> None:
+        """Open the database at `path`, making it when absent; `alone`, nobody else may use it.
 
         Raises NewerFormat when a newer version wrote it, Corrupt when it is no database, DiskFull
         when there is no room for what SQLite makes beside it.
@@ -121,10 +121,15 @@ class BuildRecords:
         self._lock = threading.RLock()
         with self._translated():
             self._db = sqlite3.connect(
-                path, timeout=60, isolation_level=None, check_same_thread=False
+                path,
+                timeout=0 if alone else 60,
+                isolation_level=None,
+                check_same_thread=False,
             )
             self._db.row_factory = sqlite3.Row
             try:
+                if alone:
+                    self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
                 recordschema.prepare(self._db, path)
             except BaseException:
                 self._db.close()
@@ -350,6 +355,16 @@ class BuildRecords:
         """Return what SQLite finds wrong with its file, empty when it is sound."""
         rows = self._read("PRAGMA integrity_check")
         return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def diff_ids_on_full_disk(path: str) -> set[DiffID]:
+    """Return what `BuildRecords(path).diff_ids()` does, where there is no room to open it.
+
+    The only user of a database keeps the index of its log in memory: the caller has the store to
+    itself. Raises InUse when it has not.
+    """
+    with BuildRecords(path, alone=True) as records:
+        return records.diff_ids()
 
 
 _RECORD = (

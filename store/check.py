@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from store import mediatypes
 from store.digest import DiffID, Digest, hex_of
-from store.errors import Corrupt, NotFound, StoreError
+from store.errors import Corrupt, DiskFull, NotFound, StoreError
 from store.layerinfo import LayerRecord
 from store.oci import Descriptor, ImageConfig, Manifest
 from store.restream import Source, stream
@@ -38,6 +38,7 @@ def check(store: Store, deep: bool = False) -> list[Problem]:
 
     deep: recompute every blob's and every layer's digest, which reads everything; without it only
     the records are read, and whether what they name is there.
+    Raises DiskFull when the build records cannot be read for want of room.
     """
     with store.lease():
         problems = [
@@ -165,6 +166,8 @@ def _check_records(store: Store) -> Iterator[Problem]:
     try:
         for cause in store.records.problems():
             yield Problem("build records", cause, hint)
+    except DiskFull:
+        raise  # no damage, and nothing to be removed
     except StoreError as error:
         yield Problem("build records", str(error), hint)
 

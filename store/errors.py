@@ -66,6 +66,7 @@ class InUse(StoreError):
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SMALL_BYTES = 1 << 16  # SQLite's index of its log takes half of it
 
 
 def mount_point_of(path: str) -> str:
@@ -74,6 +75,24 @@ def mount_point_of(path: str) -> str:
     while path != "/" and not (os.path.lexists(path) and os.path.ismount(path)):
         path = os.path.dirname(path)
     return path
+
+
+def is_full(path: str) -> bool:
+    """Tell whether the file system that holds `path` has no room for even a small file."""
+    try:
+        room = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    blocks = room.f_bfree if os.geteuid() == 0 else room.f_bavail
+    return blocks * room.f_frsize < _SMALL_BYTES or (room.f_files > 0 and room.f_ffree == 0)
+
+
+def disk_full(what: str, path: str, number: int = errno.ENOSPC) -> DiskFull:
+    """Return the error for `what` where the file system of `path` is full: ENOSPC or EDQUOT."""
+    return DiskFull(
+        f"{what}: {os.strerror(number).lower()} on {mount_point_of(path)}",
+        hint="free some space (pybuild system prune removes what nothing uses)",
+    )
 
 
 @contextmanager
@@ -88,11 +107,7 @@ def disk_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            reason = os.strerror(error.errno).lower() if error.errno else "disk full"
-            raise DiskFull(
-                f"{what}: {reason} on {mount_point_of(os.fspath(path))}",
-                hint="free some space (pybuild system prune removes what nothing uses)",
-            ) from error
+            raise disk_full(what, os.fspath(path), error.errno or errno.ENOSPC) from error
         cause = (error.strerror or str(error)).lower()
         named = f": {os.fsdecode(error.filename)}" if error.filename else ""
         raise StoreError(f"{what}{named}: {cause}") from error

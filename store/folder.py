@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from store import linux
 from store.errors import InUse, disk_errors
 from store.locks import acquire, flock, held, quote
-from store.trash import Deleter, delete_tree
+from store.trash import Deleter, delete_tree, empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,35 +96,43 @@ class Folder:
                     return Scratch(path, fd)
             os.close(fd)
 
-    def remove_tree(self, path: str, *, later: bool = False) -> None:
+    def remove_tree(self, path: str, *, later: bool = False) -> int:
         """Take `path` out of the store at once, then delete it; absent is fine.
 
         later: deleting it may go on in the background, and end with the next garbage collection.
         A kill in between leaves a part of it in trash/, which the next sweep deletes.
+        Returns the bytes freed by now.
         """
         with disk_errors("remove", path):
             grave = self.path("trash", self.unique())
             try:
                 os.rename(path, grave)
             except FileNotFoundError:
-                return
-            if later:
-                self._deleter.start()
-            else:
-                delete_tree(grave)
+                return 0
+            if not later:
+                return delete_tree(grave)
+            self._deleter.start()
+            return 0
 
-    def sweep(self) -> None:
-        """Delete the trash, and the scratch of processes that are gone."""
+    def empty_trash(self) -> int:
+        """Delete the trash, whoever uses the store; return how many bytes that freed."""
+        with disk_errors("empty trash", self.root):
+            return empty(self.path("trash"))
+
+    def sweep(self) -> int:
+        """Delete the trash, and the scratch of processes that are gone; return the bytes freed."""
         with disk_errors("sweep", self.root):
-            for name in os.listdir(self.path("trash")):
-                delete_tree(self.path("trash", name))
-            for name in os.listdir(self.path("tmp")):
-                self._sweep_scratch(self.path("tmp", name))
+            scratch = os.listdir(self.path("tmp"))
+            freed = self.empty_trash()
+            return freed + sum(self._sweep_scratch(self.path("tmp", name)) for name in scratch)
 
-    def _sweep_scratch(self, path: str) -> None:
+    def _sweep_scratch(self, path: str) -> int:
         fd = claim_abandoned(path)
-        if fd is not None:
-            self.remove_tree(path)
+        if fd is None:
+            return 0
+        try:
+            return self.remove_tree(path)
+        finally:
             os.close(fd)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from store import jsonrecords, mediatypes
 from store.digest import DiffID, Digest, is_digest
-from store.errors import Corrupt, InUse, NotFound
+from store.errors import Corrupt, DiskFull, InUse, NotFound, is_full
 from store.oci import Descriptor, ImageConfig, Index, Manifest
 from store.root import Store
 
@@ -31,12 +31,16 @@ class Marked:
 def collect(store: Store) -> int:
     """Remove what nothing refers to and return how many bytes that freed.
 
+    What was thrown away goes first: on a full disk the records can be opened only after that.
     Raises InUse while a build or another command holds a lease, Corrupt when a record cannot be
-    read; nothing is removed then.
+    read; nothing but the trash is removed then.
     """
+    freed = store.folder.empty_trash()
     with store.exclusive_lease(), store.images.lock():
+        freed += store.folder.sweep()
+        store.snapshots.recover()
         marked = mark(store)
-        freed = _remove_layers(store, set(store.layers.iter()) - marked.layers)
+        freed += _remove_layers(store, set(store.layers.iter()) - marked.layers)
         freed += _remove_blobs(store, set(store.content.iter()) - marked.blobs)
         store.recover()
     return freed
@@ -47,18 +51,30 @@ def discard(
 ) -> list[DiffID]:
     """Remove those of `layers` and `blobs` that nothing refers to; return the layers that went.
 
-    Does nothing while others use the store or when a record is broken: the next collection will.
+    Does nothing while others use the store, when a record is broken or the disk too full to read
+    the records: the next collection will.
     """
     candidates, blobs = set(layers), set(blobs)
     if not candidates and not blobs:
         return []
-    with suppress(InUse, Corrupt), store.exclusive_lease(), store.images.lock():
+    with suppress(InUse, Corrupt, DiskFull), store.exclusive_lease(), store.images.lock():
         marked = mark(store)
         present = {diff_id for diff_id in candidates - marked.layers if store.layers.has(diff_id)}
         _remove_layers(store, present)
         _remove_blobs(store, blobs - marked.blobs)
         return sorted(present)
     return []
+
+
+def make_ready(store: Store) -> None:
+    """Raise what would stop a removal half-way, before it has begun.
+
+    On a full disk the trash goes now. Broken records stop only the collection.
+    """
+    if is_full(store.folder.path("trash")):
+        store.folder.empty_trash()
+    with suppress(InUse, Corrupt), store.exclusive_lease():
+        _layers_of_records(store)
 
 
 def mark(store: Store) -> Marked:
@@ -74,8 +90,7 @@ def mark(store: Store) -> Marked:
             _mark_document(store, record.manifest, marked)
     for reference in store.images.reference_records():
         _mark_document(store, reference.target, marked)
-    if os.path.exists(store.folder.path("records.db")):
-        marked.layers |= store.records.diff_ids()
+    marked.layers |= _layers_of_records(store)
     marked.layers |= _layers_of_containers(store)
     for name in store.snapshots.kept():
         marked.layers.update(store.snapshots.chain_of(name))
@@ -85,6 +100,19 @@ def mark(store: Store) -> Marked:
             if blob is not None:
                 marked.blobs.add(blob.digest)
     return marked
+
+
+def _layers_of_records(store: Store) -> set[DiffID]:
+    """Return the layers that build records name. The caller has the store to itself."""
+    path = store.folder.path("records.db")
+    if not os.path.exists(path):
+        return set()
+    try:
+        return store.records.diff_ids()
+    except DiskFull:
+        from store.buildrecords import diff_ids_on_full_disk
+
+        return diff_ids_on_full_disk(path)
 
 
 def _mark_image(store: Store, image_id: Digest, marked: Marked) -> None:

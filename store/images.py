@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from store import mediatypes
 from store.checkpoint import checkpoint
 from store.digest import DiffID, Digest, hex_of, is_digest
-from store.errors import Ambiguous, Corrupt, InUse, InvalidReference, NotFound
+from store.errors import Ambiguous, Corrupt, DiskFull, InUse, InvalidReference, NotFound
 from store.imagerecords import ImageRecord, ImageRecords
 from store.oci import Descriptor, ImageConfig, Index, Manifest, Platform
 from store.platforms import fits
@@ -309,11 +309,15 @@ class ImageStore:
                     hint="remove the references one by one, or force it",
                 )
             going = references if reference is None else _with_digests(reference, references)
-            for gone in going:
-                self._untag(gone, image_id)
             lines = [f"Untagged: {gone.familiar()}" for gone in going]
             if len(going) < len(references):
+                for gone in going:
+                    self._untag(gone, image_id)
                 return lines
+            gc.make_ready(self._store)
+            for gone in going:
+                self._references.remove(gone)
+                checkpoint("reference-removed")
             layers, blobs = self._parts(image_id)
             checkpoint("image-unnamed")
             self._images.remove(image_id)
@@ -338,7 +342,8 @@ class ImageStore:
     def _untag(self, reference: Reference, image_id: Digest) -> None:
         self._references.remove(reference)
         checkpoint("reference-removed")
-        self._unlist(reference, image_id)
+        with suppress(DiskFull):  # the list may hold more
+            self._unlist(reference, image_id)
 
     def _unlist(self, reference: Reference, image_id: Digest) -> None:
         """Take a reference that leads elsewhere by now off an image's list."""

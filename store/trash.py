@@ -18,33 +18,53 @@ def never() -> bool:
     return False
 
 
-def delete_tree(path: str, stop: Stop = never) -> None:
+def delete_tree(path: str, stop: Stop = never) -> int:
     """Delete `path` and everything below it; what is already gone is fine. Raises OSError.
 
     Symlinks are deleted, never followed. stop: asked once a directory; true leaves the rest.
+    Returns the bytes of the files that are gone with it.
     """
     parent_fd = os.open(os.path.dirname(path) or ".", _DIRECTORY)
     try:
-        delete_at(parent_fd, os.path.basename(path), stop)
+        return delete_at(parent_fd, os.path.basename(path), stop)
     finally:
         os.close(parent_fd)
 
 
-def delete_at(dir_fd: int, name: str, stop: Stop = never) -> None:
+def empty(folder: str, stop: Stop = never) -> int:
+    """Delete all that is in `folder`, and return the bytes. Raises OSError."""
+    return sum(delete_tree(f"{folder}/{name}", stop) for name in os.listdir(folder))
+
+
+def delete_at(dir_fd: int, name: str, stop: Stop = never) -> int:
     """Delete `name` in an open directory, as delete_tree does."""
+    freed = _Freed()
     # Others may be deleting the same: where they took something from under us, look again.
     while True:
         with contextlib.suppress(FileNotFoundError):
-            if _unlinked(dir_fd, name) or not _delete_below(dir_fd, name, stop):
-                return
+            if _unlinked(dir_fd, name, freed) or not _delete_below(dir_fd, name, stop, freed):
+                return freed.count
             os.rmdir(name, dir_fd=dir_fd)
-            return
+            return freed.count
 
 
-def _unlinked(dir_fd: int, name: str) -> bool:
+class _Freed:
+    """Counts the bytes of files whose last name goes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def unlink(self, dir_fd: int, name: str) -> None:
+        found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        os.unlink(name, dir_fd=dir_fd)
+        if found.st_nlink == 1 and stat.S_ISREG(found.st_mode):
+            self.count += found.st_size
+
+
+def _unlinked(dir_fd: int, name: str, freed: _Freed) -> bool:
     """Unlink what is no directory; False for a directory."""
     try:
-        os.unlink(name, dir_fd=dir_fd)
+        freed.unlink(dir_fd, name)
     except FileNotFoundError:
         return True
     except (IsADirectoryError, PermissionError):
@@ -63,7 +83,7 @@ def _open_directory(dir_fd: int, name: str) -> int:
         return os.open(name, _DIRECTORY, dir_fd=dir_fd)
 
 
-def _subdirectories(dir_fd: int) -> list[str]:
+def _subdirectories(dir_fd: int, freed: _Freed) -> list[str]:
     """Unlink all that is no directory in `dir_fd` and return the names of the rest."""
     rest = []
     with os.scandir(dir_fd) as entries:
@@ -72,13 +92,13 @@ def _subdirectories(dir_fd: int) -> list[str]:
                 rest.append(entry.name)
             else:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(entry.name, dir_fd=dir_fd)
+                    freed.unlink(dir_fd, entry.name)
     return rest
 
 
-def _delete_below(parent_fd: int, name: str, stop: Stop) -> bool:
+def _delete_below(parent_fd: int, name: str, stop: Stop, freed: _Freed) -> bool:
     top = _open_directory(parent_fd, name)
-    levels: list[tuple[int, list[str]]] = [(top, _subdirectories(top))]
+    levels: list[tuple[int, list[str]]] = [(top, _subdirectories(top, freed))]
     try:
         while levels:
             if stop():
@@ -86,7 +106,7 @@ def _delete_below(parent_fd: int, name: str, stop: Stop) -> bool:
             here, names = levels[-1]
             if names:
                 below = _open_directory(here, names[-1])
-                levels.append((below, _subdirectories(below)))
+                levels.append((below, _subdirectories(below, freed)))
                 _close_far_level(levels)
                 continue
             levels.pop()

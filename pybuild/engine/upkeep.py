@@ -45,7 +45,10 @@ def prune(store: Store, *, forget_cache: bool) -> int:
     """Remove what nothing refers to and return the bytes that freed."""
     from store.gc import collect
 
-    listed(store, everything=True)  # what killed supervisors have left goes first
+    freed = store.folder.empty_trash()  # first: a full disk lets nothing else be written
+    listed(store, everything=True)  # what killed supervisors have left goes before what it used
+    freed += collect(store)
     if forget_cache:
         store.records.forget()
-    return collect(store)
+        freed += collect(store)
+    return freed

@@ -186,6 +186,35 @@ def test_a_full_disk_fails_cleanly_and_works_again_with_space(
         subprocess.run(["umount", disk], check=True)
 
 
+def test_a_disk_filled_by_a_container_can_be_freed_and_used(
+    pybuild, busybox_rootfs, context, tmp_path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", disk], check=True)
+    try:
+        env = {"PYBUILD_ROOT": str(disk / "store")}
+        pybuild("import", busybox_rootfs, "busybox:test", env=env)
+        (context / "Dockerfile").write_text("FROM busybox:test\nRUN echo kept > /kept\n")
+        pybuild("-t", "x", context, env=env)
+        command = ("busybox:test", "sh", "-c", "head -c 40000000 /dev/urandom > /big")
+        assert pybuild("run", "--rm", *command, env=env, check=False).returncode == 1
+        # As a process leaves it that is killed before it has deleted what it threw away.
+        with open(disk / "store/trash/left", "wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(bytes(1 << 16))
+        result = pybuild("cache", "ls", env=env, check=False)
+        assert f"no space left on device on {disk}" in result.stderr
+        pruned = pybuild("system", "prune", env=env).stdout
+        assert re.search(r"Total reclaimed space: [0-9.]+MB", pruned), pruned
+        assert "CACHED" in pybuild("-t", "y", context, env=env).stderr
+        pybuild("rmi", "x", "y", env=env)
+        assert pybuild("system", "check", "--deep", env=env).stdout == "clean\n"
+        wait_until_nothing_runs(disk)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_two_builds_at_once_run_a_step_once(pybuild, busybox_image, context, tmp_path) -> None:
     (context / "Dockerfile").write_text(
         f"FROM {busybox_image}\nRUN cat /proc/sys/kernel/random/uuid > /uuid; sleep 1\n"
