@@ -50,11 +50,16 @@ from store.root import Store
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A finished build. image_id is None when no image was asked for (`type=cacheonly`)."""
+    """A finished build.
+
+    image_id: None when no image was asked for (`cacheonly`, `local`, `tar`). used_stdout: an
+    output went there, so nothing else may.
+    """
 
     build_id: str
     image_id: Digest | None
     references: tuple[Reference, ...]
+    used_stdout: bool = False
 
 
 def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
@@ -106,7 +111,8 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
             results = run_plan(plan, site)
             image = export(plan, results, site, request, outputs, references)
         finish(store, row, image)
-    return BuildResult(row.build_id, image.id if image else None, references)
+    used_stdout = any(output.option("dest") == "-" for output in outputs)
+    return BuildResult(row.build_id, image.id if image else None, references, used_stdout)
 
 
 def check_platform(request: BuildRequest) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.cli.options import Parsed, Syntax, flag, many, value
 from pybuild.cli.verb import Session, Verb
-from pybuild.errors import NotSupported, UsageError
+from pybuild.errors import UsageError
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
 
 EXPORT = Syntax(
     verb="export",
@@ -22,7 +25,7 @@ EXPORT = Syntax(
 )
 IMPORT = Syntax(
     verb="import",
-    usage="import [OPTIONS] FILE|- [NAME[:TAG]]",
+    usage="import [OPTIONS] FILE|URL|- [NAME[:TAG]]",
     summary="Make an image of a file system tarball.",
     options=(
         many("change", "INSTRUCTION", 'Dockerfile instruction for the image, as CMD ["sh"]', "c"),
@@ -70,9 +73,7 @@ def export(parsed: Parsed, session: Session) -> int:
 def import_(parsed: Parsed, session: Session) -> int:
     """Make an image of a file system tarball and print its ID."""
     source, *rest = parsed.arguments
-    if source.startswith(("http://", "https://")):
-        raise NotSupported("import from a URL: not supported yet")
-    with session.engine() as engine, reading(source) as stream:
+    with session.engine() as engine, _source_of(source, engine) as stream:
         image = engine.import_rootfs(
             stream,
             reference=rest[0] if rest else None,
@@ -82,6 +83,13 @@ def import_(parsed: Parsed, session: Session) -> int:
         )
     print(image.id)
     return 0
+
+
+def _source_of(source: str, engine: Engine) -> AbstractContextManager[BinaryIO]:
+    if source.startswith(("http://", "https://")):
+        print(f"Downloading from {source}", file=sys.stderr, flush=True)
+        return engine.downloaded(source)
+    return reading(source)
 
 
 def load(parsed: Parsed, session: Session) -> int:

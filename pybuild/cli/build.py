@@ -302,5 +302,5 @@ def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:
     if iidfile is not None and result.image_id is not None:
         with open(iidfile, "w") as out:
             out.write(result.image_id)
-    if quiet and result.image_id is not None:
+    if quiet and result.image_id is not None and not result.used_stdout:
         print(result.image_id)

@@ -1,14 +1,15 @@
-"""The verbs ps and rm: containers that `run` without --rm has left."""
+"""The verbs ps, rm and container prune: containers that `run` without --rm has left."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pybuild.cli.confirm import confirmed
 from pybuild.cli.listing import listing
-from pybuild.cli.options import Parsed, Syntax, flag, value
+from pybuild.cli.options import Parsed, Syntax, flag, many, value
 from pybuild.cli.report import is_expected, report
-from pybuild.cli.table import ago, human_duration, parse_time, short_id, shortened
+from pybuild.cli.table import ago, human_duration, human_size, parse_time, short_id, shortened
 from pybuild.cli.verb import Session, Verb
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ RM = Syntax(
     at_least=1,
     at_most=None,
     later="link/l",
+)
+PRUNE = Syntax(
+    verb="container prune",
+    usage="container prune [OPTIONS]",
+    summary="Remove the containers that do not run.",
+    options=(
+        flag("force", "do not ask", "f"),
+        many("filter", "KEY=VALUE", "until=24h, label=K[=V] or label!=K[=V]"),
+    ),
 )
 
 _COLUMNS = {
@@ -80,7 +90,19 @@ def rm(parsed: Parsed, session: Session) -> int:
     return 1 if failed else 0
 
 
-VERBS = {"ps": Verb(PS, ps), "rm": Verb(RM, rm)}
+def prune(parsed: Parsed, session: Session) -> int:
+    """Remove the containers that do not run, after a question."""
+    if not parsed.flag("force") and not confirmed("This will remove all stopped containers."):
+        return 0
+    with session.engine() as engine:
+        pruned = engine.prune_containers(filters=parsed.many("filter"))
+    if pruned.lines:
+        print("Deleted Containers:", *pruned.lines, "", sep="\n")
+    print(f"Total reclaimed space: {human_size(pruned.freed_bytes)}")
+    return 0
+
+
+VERBS = {"ps": Verb(PS, ps), "rm": Verb(RM, rm), "container prune": Verb(PRUNE, prune)}
 
 
 def _row(record: ContainerRecord, *, whole: bool) -> dict[str, str]:

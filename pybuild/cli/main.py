@@ -22,6 +22,7 @@ VERBS = {
     "run": "pybuild.cli.run",
     "ps": "pybuild.cli.containers",
     "rm": "pybuild.cli.containers",
+    "container prune": "pybuild.cli.containers",
     "images": "pybuild.cli.images",
     "rmi": "pybuild.cli.images",
     "tag": "pybuild.cli.images",
@@ -106,6 +107,7 @@ Verbs:
   run              Run a command in a new container
   ps               List containers
   rm               Remove containers
+  container prune  Remove containers that do not run
   images           List images
   rmi              Remove images
   image prune      Remove images that nobody needs

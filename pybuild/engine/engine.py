@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from pybuild.errors import ContainerError, NotPrivileged
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from builder.context import DockerfileText
@@ -219,6 +220,12 @@ class Engine:
             platform=platform,
         )
 
+    def downloaded(self, url: str) -> AbstractContextManager[BinaryIO]:
+        """Give what `url` holds as a file that is gone afterwards."""
+        from pybuild.engine import transfers
+
+        return transfers.downloaded(self.store, url)
+
     def load(
         self, source: BinaryIO | str, platform: str | None = None
     ) -> list[tuple[Image, Reference | None]]:
@@ -341,6 +348,17 @@ class Engine:
         from pybuild.engine import containers
 
         containers.remove(self.store, name, force=force)
+
+    def prune_containers(self, *, filters: Sequence[str] = ()) -> Pruned:
+        """Remove the containers that do not run.
+
+        filters: `key=value` each, of pybuild.engine.removal.CONTAINER_FILTERS.
+        """
+        from pybuild.engine import removal
+        from pybuild.engine.filters import Filters
+
+        chosen = Filters.parse(filters, removal.CONTAINER_FILTERS)
+        return removal.prune_containers(self.store, chosen)
 
     def cache_entries(self) -> list[CacheEntry]:
         """Return what the build cache remembers, newest first."""

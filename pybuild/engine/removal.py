@@ -1,4 +1,4 @@
-"""Images go: `rmi` and `image prune`, by docker's rules.
+"""Images go: `rmi` and `image prune`, by docker's rules; and containers: `container prune`.
 
 Owns the rules: what a name or an ID takes away, and what a container protects. Refuses to know how
 the store deletes. Source: moby `daemon/images/image_delete.go`, `image_prune.go`.
@@ -6,6 +6,7 @@ the store deletes. Source: moby `daemon/images/image_delete.go`, `image_prune.go
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from pybuild.engine.filters import Filters
 from pybuild.engine.images import created_s, members_of_indexes
 from pybuild.engine.records import RUNNING, containers_of
 from pybuild.errors import ContainerError
+from pybuild.times import parse_time
 
 if TYPE_CHECKING:
     from pybuild.engine.records import ContainerRecord
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from store.reference import Reference
     from store.root import Store
 
+CONTAINER_FILTERS = ("label", "label!", "until")
 PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 
 
@@ -89,6 +92,34 @@ def prune(store: Store, filters: Filters, *, everything: bool = False) -> Pruned
             lines += _delete(store, image.id)
             freed += sum(size for part, size in parts.items() if not _is_here(store, part))
     return Pruned(tuple(lines), freed)
+
+
+def prune_containers(store: Store, filters: Filters) -> Pruned:
+    """Remove the containers that do not run. filters: of CONTAINER_FILTERS."""
+    from pybuild.engine.containers import remove as remove_container
+
+    until = filters.before_s()
+    gone: list[str] = []
+    freed = 0
+    for record in listed(store, everything=True):
+        created = parse_time(record.created)
+        is_later = until is not None and created is not None and created.timestamp() > until
+        if record.state == RUNNING or is_later or not filters.fit_labels(dict(record.labels)):
+            continue
+        size = _tree_bytes(os.path.join(store.root, "snapshots", record.snapshot, "fs"))
+        remove_container(store, record.id, force=False)
+        gone.append(record.id)
+        freed += size
+    return Pruned(tuple(gone), freed)
+
+
+def _tree_bytes(folder: str) -> int:
+    """Return the sum of the sizes of the files in a folder."""
+    return sum(
+        os.lstat(os.path.join(parent, name)).st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def is_single(references: Sequence[Reference]) -> bool:

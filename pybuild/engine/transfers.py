@@ -49,6 +49,22 @@ def import_rootfs(
     )
 
 
+@contextlib.contextmanager
+def downloaded(store: Store, url: str) -> Iterator[BinaryIO]:
+    """Give what `url` holds as a file without a name, on the store's disk.
+
+    Raises RegistryError.
+    """
+    import tempfile
+
+    from registry_client.download import download
+
+    with tempfile.TemporaryFile(dir=os.path.join(store.root, "tmp")) as file:
+        download(url, file)
+        file.seek(0)
+        yield file
+
+
 def load(
     store: Store, source: BinaryIO | str, platform: str | None = None
 ) -> list[tuple[Image, Reference | None]]:

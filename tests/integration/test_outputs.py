@@ -1,11 +1,14 @@
 """`build --output`: folders, tars and archives, and what other tools make of them."""
 
+import functools
+import http.server
 import io
 import json
 import os
 import stat
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -228,3 +231,50 @@ def test_export_of_nothing(pybuild, busybox_image, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: no such container: nothing\n")
     assert not (tmp_path / "x.tar").exists()
+
+
+def test_container_prune(pybuild, busybox_image) -> None:
+    pybuild("run", "--name", "one", busybox_image, "sh", "-c", "echo 12345 > /file")
+    pybuild("run", "--name", "two", "--label", "keep=1", busybox_image, "true")
+    one = pybuild("inspect", "-f", "{{.Id}}", "one").stdout.strip()
+    assert pybuild("container", "prune", input="").stdout.startswith(
+        "WARNING! This will remove all stopped containers.\n"
+    )
+    done = pybuild("container", "prune", "-f", "--filter", "label!=keep")
+    assert done.stdout == f"Deleted Containers:\n{one}\n\nTotal reclaimed space: 6B\n"
+    assert pybuild("ps", "-a", "--format", "{{.Names}}").stdout == "two\n"
+    assert pybuild("container", "prune", "-f", "--filter", "until=1h").stdout == (
+        "Total reclaimed space: 0B\n"
+    )
+
+
+def test_import_from_an_address(pybuild, busybox_rootfs: Path, tmp_path: Path) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=busybox_rootfs.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            pybuild("import", f"{address}/{busybox_rootfs.name}", "far:1")
+            done = pybuild("import", f"{address}/nothing.tar", "none:1", check=False)
+        finally:
+            server.shutdown()
+    assert (done.returncode, "404" in done.stderr) == (1, True)
+    assert pybuild("run", "--rm", "far:1", "echo", "x").stdout == "x\n"
+    assert pybuild.image_names() == {"far:1"}
+
+
+def test_quiet_leaves_stdout_to_the_archive(pybuild, busybox_image, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {busybox_image}\n")
+    done = subprocess.run(
+        pybuild.command("build", "-q", "-o", "type=oci", context),
+        env=pybuild.full_environment({}),
+        capture_output=True,
+        check=True,
+    )
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert "index.json" in archive.getnames()
+    assert done.stdout.endswith(bytes(1024)), "nothing follows the archive"
