@@ -34,8 +34,8 @@ class Folder:
         self._deleter = Deleter(self.path("trash"))
 
     def close(self) -> None:
-        """End what goes on in the background."""
-        self._deleter.stop()
+        """End what goes on in the background; what takes long another process goes on with."""
+        self._deleter.finish()
 
     def path(self, *parts: str) -> str:
         """Return the absolute path of something in the store."""

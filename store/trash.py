@@ -1,11 +1,17 @@
-"""Deleting trees: by descriptors, whatever the names, the depth or the modes; now or later."""
+"""Deleting trees: by descriptors, whatever the names, the depth or the modes; now or later.
+
+Run as a program (`trash.py FOLDER`) it empties the folder with nobody waiting: it imports only what
+every interpreter has.
+"""
 
 import contextlib
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
 
+_PATIENCE_S = 0.2
 _KEPT_OPEN = 64  # levels whose descriptors stay open; deeper ones are reopened through ".."
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -138,10 +144,11 @@ def _return_to_parent(levels: list[tuple[int, list[str]]], child_fd: int) -> Non
 
 
 class Deleter:
-    """Empties a trash folder behind the caller's back, as long as the process lives anyway.
+    """Empties a trash folder behind the caller's back.
 
     A disk may take seconds for what a build throws away. What is left at the end of the process
-    the next deleter takes, or the next garbage collection.
+    another one deletes, which nobody waits for; if that dies too, the next deleter or the next
+    garbage collection does.
     """
 
     def __init__(self, trash: str) -> None:
@@ -166,9 +173,54 @@ class Deleter:
                 self._thread.join()
                 self._thread = None
 
+    def finish(self, patience_s: float = _PATIENCE_S) -> None:
+        """Wait for `patience_s` at most, and leave the rest to a process of its own."""
+        thread = self._thread
+        if thread is None:
+            return
+        thread.join(patience_s)
+        is_late = thread.is_alive()
+        self.stop()
+        if is_late:
+            with contextlib.suppress(OSError):  # then the next garbage collection
+                _empty_detached(self._trash)
+
     def _run(self) -> None:
         # Whatever goes wrong here, the next garbage collection meets it again and reports it.
         with contextlib.suppress(OSError):
             while not self._stopped.is_set() and (names := os.listdir(self._trash)):
                 for name in names:
                     delete_tree(f"{self._trash}/{name}", self._stopped.is_set)
+
+
+def _empty_detached(trash: str) -> None:
+    """Let a process that outlives this one empty `trash`. Raises OSError.
+
+    This process may have threads, so it does not fork; the new one forks itself, so that nobody
+    has to wait for its end.
+    """
+    if not sys.executable:
+        return
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), os.path.abspath(trash)]
+    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=null)
+    os.waitpid(pid, 0)
+
+
+def _detached(trash: str) -> None:
+    """Empty `trash` as a process in its own session that holds nothing of its maker's open."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # that of the listing
+                os.close(int(name))
+    os.chdir("/")
+    if os.fork():
+        return
+    os.setsid()
+    with contextlib.suppress(OSError):
+        while os.listdir(trash):
+            empty(trash)
+
+
+if __name__ == "__main__":
+    _detached(sys.argv[1])
