@@ -1,8 +1,10 @@
 """Base images: those of the store, and from their registry what is missing or asked for anew."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from builder.errors import BaseImageNotFound, Place
+from builder.errors import BaseImageNotFound, ContextError, Place
+from builder.namedcontexts import NamedContext
 from builder.request import BuildRequest
 from builder.site import Progress
 from store.errors import NotFound, StoreError
@@ -12,16 +14,36 @@ from store.reference import Reference
 from store.root import Store
 
 
-def stored_image(store: Store, reference: Reference, place: Place) -> Image:
-    """Return an image of the store. Raises BaseImageNotFound."""
-    try:
-        return store.images.find(str(reference))
-    except NotFound as error:
-        raise BaseImageNotFound(
-            place,
-            f"{reference.familiar()}: image not found in the store",
-            hint="`pybuild images` lists what is there; pull, load or import takes images in",
-        ) from error
+class BaseSource(Protocol):
+    """Where lowering gets base images from."""
+
+    def image(self, reference: Reference, place: Place) -> Image:
+        """Return an image for the instruction at a place. Raises BaseImageNotFound."""
+
+    def layout(self, context: NamedContext) -> Image:
+        """Return the image of a named context that is an OCI layout. Raises ContextError."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBases:
+    """The images of the store, and no others."""
+
+    store: Store
+
+    def image(self, reference: Reference, place: Place) -> Image:
+        """Return an image of the store. Raises BaseImageNotFound."""
+        try:
+            return self.store.images.find(str(reference))
+        except NotFound as error:
+            raise BaseImageNotFound(
+                place,
+                f"{reference.familiar()}: image not found in the store",
+                hint="`pybuild images` lists what is there; pull, load or import takes images in",
+            ) from error
+
+    def layout(self, context: NamedContext) -> Image:
+        """Give none. Raises ContextError."""
+        raise ContextError(f"build context {context.name}: {context.where} cannot be read here")
 
 
 @dataclass(slots=True)
@@ -48,6 +70,13 @@ class Bases:
                 pass
         self._pulled[reference] = self._pull(reference, place)
         return self._pulled[reference]
+
+    def layout(self, context: NamedContext) -> Image:
+        """Return the image of a named context that is an OCI layout. Raises ContextError."""
+        # Archives take 10 ms to import.
+        from builder.layoutimages import layout_image
+
+        return layout_image(self.store, context, _platform(self.platform))
 
     def _pull(self, reference: Reference, place: Place) -> Image:
         # requests takes 100 ms to import.

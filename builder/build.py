@@ -7,13 +7,16 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from builder.bases import Bases
 from builder.context import (
     DockerfileText,
+    LocalContext,
+    SourceTree,
     open_context,
+    open_named,
     read_dockerfile,
     read_ignore_rules,
 )
@@ -30,6 +33,7 @@ from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
 from builder.slots import Slots
 from builder.solve import solve
+from builder.sourcetree import opened_source
 from builder.stages import StageList, stages_of
 from builder.supplies import supplies_of
 from builder.treecache import Parse, parse_cached
@@ -75,27 +79,27 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     names = (*request.tags, *(name for output in outputs for name in output.names))
     references = tuple(parse_tag(name) for name in dict.fromkeys(names))
     progress = Progress(on_event)
-    dockerfile = read_dockerfile(request)
     trees = os.path.join(store.root, "trees")
     os.makedirs(trees, mode=0o700, exist_ok=True)
-    stages = parse_dockerfile(dockerfile, trees, progress)
-    ignore_file, rules = load_ignore_rules(request, dockerfile, progress)
     with (
         store.lease(),
-        journaled(store, request, dockerfile) as row,
         supplies_of(store, request) as supplies,
+        opened_source(store, request, progress, cancel, supplies.secrets) as source,
     ):
-        warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
-        with tables.kept_in(trees):
-            warn.check_file(request, platform)
-            bases = Bases(store, request, platform, progress)
-            plan = plan_build(store, request, stages, platform, warn, bases.image)
-            warn.check_plan(plan.vertices.values(), rules)
-        warn.raise_if_asked()
-        cache_folder = os.path.join(store.root, "contexts")
-        context = open_context(request, ignore_file, rules, cache_folder)
-        slots = Slots(request.jobs or default_jobs())
-        with closing(context), Launchers(refill=True) as launchers:
+        dockerfile = read_dockerfile(request, source)
+        stages = parse_dockerfile(dockerfile, trees, progress)
+        ignore_file, rules = load_ignore_rules(source, dockerfile, progress)
+        with journaled(store, request, dockerfile, source) as row, ExitStack() as stack:
+            warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
+            with tables.kept_in(trees):
+                warn.check_file(request, platform)
+                bases = Bases(store, request, platform, progress)
+                plan = plan_build(store, request, stages, platform, warn, bases)
+                warn.check_plan(plan.vertices.values(), rules)
+            warn.raise_if_asked()
+            cache_folder = os.path.join(store.root, "contexts")
+            context = open_context(source, ignore_file, rules, cache_folder)
+            stack.callback(context.close)
             site = Site(
                 store,
                 context,
@@ -104,23 +108,42 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 row.build_id,
                 dockerfile.name,
                 warn,
-                slots,
+                Slots(request.jobs or default_jobs()),
                 supplies,
-                launchers,
+                stack.enter_context(Launchers(refill=True)),
+                named=named_folders(plan, cache_folder, stack),
             )
             results = run_plan(plan, site)
             image = export(plan, results, site, request, outputs, references)
-        finish(store, row, image)
+            finish(store, row, image)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
     return BuildResult(row.build_id, image.id if image else None, references, used_stdout)
 
 
+def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[str, LocalContext]:
+    """Open the named contexts that are folders, until `stack` ends. Raises ContextError."""
+    opened = {}
+    for item in plan.target.plan.contexts.local():
+        opened[item.name] = open_named(item.where, item.name, cache_folder)
+        stack.callback(opened[item.name].close)
+    return opened
+
+
 def check_platform(request: BuildRequest) -> str:
-    """Return the platform to build for. Raises NotSupportedYet for one that is not the host's."""
-    own = str(platforms.host())
-    if request.platform in (None, own, "local"):
-        return own
-    raise NotSupportedYet(f"--platform {request.platform} on {own}")
+    """Return the platform to build for.
+
+    Raises BuildError for what is no platform, NotSupportedYet for one that is not the host's.
+    """
+    own = platforms.host()
+    if request.platform in (None, "local"):
+        return str(own)
+    try:
+        wanted = platforms.parse(request.platform)
+    except ValueError as error:
+        raise BuildError(f"--platform: {error}") from error
+    if wanted != own:
+        raise NotSupportedYet(f"--platform {request.platform} on {own}")
+    return str(own)
 
 
 def parse_tag(tag: str) -> Reference:
@@ -157,12 +180,12 @@ def parser() -> Parse:
 
 
 def load_ignore_rules(
-    request: BuildRequest, dockerfile: DockerfileText, progress: Progress
+    source: SourceTree, dockerfile: DockerfileText, progress: Progress
 ) -> tuple[str | None, IgnoreRules | None]:
     """Read the ignore file as a step of its own."""
     step = progress.begin("[internal] load .dockerignore")
     try:
-        found = read_ignore_rules(request, dockerfile)
+        found = read_ignore_rules(source, dockerfile)
     except BuildError as error:
         step.failed(error)
         raise
@@ -172,14 +195,14 @@ def load_ignore_rules(
 
 @contextmanager
 def journaled(
-    store: Store, request: BuildRequest, dockerfile: DockerfileText
+    store: Store, request: BuildRequest, dockerfile: DockerfileText, source: SourceTree
 ) -> Iterator[BuildRow]:
     """Open the build's row in the journal; an exception closes it as failed or cancelled."""
     row = BuildRow(
         build_id=secrets.token_hex(8),
         started_ns=time.time_ns(),
-        dockerfile=dockerfile.path or "-",
-        context=os.path.abspath(request.context),
+        dockerfile=(dockerfile.path if source.is_local else dockerfile.name) or "-",
+        context=source.shown,
         details={"tags": list(request.tags), "target": request.target or ""},
     )
     store.records.begin_build(row)

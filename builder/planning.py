@@ -6,22 +6,20 @@ target does not reach are never looked at, their base images neither. Runs nothi
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import import_module
 
-from builder.bases import stored_image
+from builder.bases import BaseSource, StoredBases
 from builder.errors import InstructionError, Place
 from builder.instructions import origin
 from builder.lint.engine import inspect, inspect_stage
 from builder.lower import lower
+from builder.namedcontexts import parse_all
 from builder.request import BuildRequest
 from builder.stage import HistoryStep, Plan, Stage
 from builder.stages import StageList, StageText, platform_args
 from builder.vertex import Vertex, VertexID
 from grammar import ast
 from grammar.errors import GrammarError
-from store.images import Image
-from store.reference import Reference
 from store.root import Store
 
 # Importing them registers what each instruction means.
@@ -48,7 +46,7 @@ class Planner:
 
     def __init__(
         self,
-        image: Callable[[Reference, Place], Image],
+        bases: BaseSource,
         request: BuildRequest,
         stages: StageList,
         platform: str,
@@ -68,7 +66,9 @@ class Planner:
             build_args=given,
             global_env=scope,
             stage=self.stage,
-            image=image,
+            image=bases.image,
+            layout=bases.layout,
+            contexts=parse_all(request.contexts),
             warn=warn,
         )
         self.done: dict[int, Stage] = {}
@@ -93,6 +93,9 @@ class Planner:
 
     def lowered(self, text: StageText, place: Place) -> Stage:
         """Return the state at the end of a stage, all of its instructions inspected and lowered."""
+        replaced = origin.replaced_by_context(text, self.plan)
+        if replaced is not None:
+            return replaced
         stage = origin.begin(text, self.plan)
         stage, triggers = origin.without_triggers(stage)
         fired = tuple(self.trigger(trigger, text, place) for trigger in triggers)
@@ -125,15 +128,14 @@ def plan_build(
     stages: StageList,
     platform: str,
     warn: Callable[[str, str, int | None], None],
-    image: Callable[[Reference, Place], Image] | None = None,
+    bases: BaseSource | None = None,
 ) -> BuildPlan:
     """Return the plan of a build on `platform` (os/arch[/variant]).
 
-    image: gives base images; by default those of the store.
+    bases: gives base images; by default those of the store.
     Raises BuildError (InstructionError with the place, where one instruction is to blame).
     """
     target = stages.target(request.target)
-    image = image or partial(stored_image, store)
-    planner = Planner(image, request, stages, platform, warn)
+    planner = Planner(bases or StoredBases(store), request, stages, platform, warn)
     state = planner.stage(target)
     return BuildPlan(state, planner.plan.vertices, platform)

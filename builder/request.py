@@ -1,6 +1,7 @@
 """What a build is asked to do, as one value."""
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,10 @@ class SshSource:
 class BuildRequest:
     """A build.
 
-    context: a directory. dockerfile: a path relative to the working directory, `-` for the text
-    in `dockerfile_text`, None for `Dockerfile` in the context.
+    context: a directory, the address of a git repository, an archive or a Dockerfile, or `-` for
+    what `context_stream` gives, an archive or a Dockerfile too. dockerfile: a path relative to the
+    working directory or the context, an address, `-` for the text in `dockerfile_text`, None for
+    `Dockerfile` in the context. contexts: names of further contexts and where they are.
     build_args, labels: in the order given; a later one of the same name wins.
     jobs: how many steps may run at once; None means the number of processors.
     secrets, ssh: what `RUN --mount` of these types can get. allow: entitlements, of
@@ -64,6 +67,8 @@ class BuildRequest:
     context: str
     dockerfile: str | None = None
     dockerfile_text: bytes | None = None
+    context_stream: BinaryIO | None = None
+    contexts: tuple[tuple[str, str], ...] = ()
     tags: tuple[str, ...] = ()
     build_args: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()

@@ -8,7 +8,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -142,7 +142,8 @@ class Step:
 class Site:
     """Everything that a step needs besides its vertex and its inputs' results.
 
-    commits: what refs of git repositories were when this build first asked.
+    commits: what refs of git repositories were when this build first asked. named: the named
+    contexts that are directories.
     """
 
     store: Store
@@ -156,6 +157,16 @@ class Site:
     supplies: Supplies
     launchers: Launchers
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
+    named: Mapping[str, LocalContext] = field(default_factory=dict)
+
+    def context_called(self, name: str) -> LocalContext:
+        """Return the named context that is a directory, the main one for ""."""
+        return self.named[name] if name else self.context
+
+    def forget_selections(self) -> None:
+        """Look at the contexts again the next time: something changed."""
+        for context in (self.context, *self.named.values()):
+            context.forget_selections()
 
     @property
     def log_folder(self) -> str:

@@ -45,7 +45,7 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
             return solve_layer(vertex, inputs, site, platform)
         except FileChanged as error:
             # The key was made of bytes that are gone: make it again of those that are there.
-            site.context.forget_selections()
+            site.forget_selections()
             if attempt == _ATTEMPTS:
                 raise ContextChanged(error.path) from error
             attempt += 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from builder.errors import BuildError, InstructionError, Place
 from builder.lint import semantics
+from builder.namedcontexts import NamedContext, NamedContexts
 from builder.request import BuildRequest
 from builder.stages import PROXY_ARGS, StageList, StageText
 from builder.vertex import Op, Vertex, VertexID, vertex_id
@@ -37,7 +38,8 @@ class Plan:
     """What the stages of one build share while they are lowered.
 
     stage: gives the finished state of another stage, lowering it first where needed.
-    image: gives the image of a reference for the instruction at a place.
+    image: gives the image of a reference for the instruction at a place. layout: gives the image
+    of a named context that is an OCI layout. contexts: the named contexts.
     """
 
     request: BuildRequest
@@ -47,6 +49,8 @@ class Plan:
     global_env: dict[str, str]
     stage: Callable[[StageText], "Stage"]
     image: Callable[[Reference, Place], Image]
+    layout: Callable[[NamedContext], Image]
+    contexts: NamedContexts
     warn: Callable[[str, str, int | None], None]
     vertices: dict[VertexID, Vertex] = field(default_factory=dict)
 

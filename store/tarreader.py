@@ -166,8 +166,7 @@ class TarReader:
                     raise self._bad("a lone zero block stands before a header")
             return None
         stored = self._field(unsigned, block[148:156], "checksum")
-        bare = block[:148] + b"        " + block[156:]
-        if checksum(bare) != stored and sum(b - (b > 127) * 256 for b in bare) != stored:
+        if not _sums_up(block, stored):
             raise self._bad("wrong header checksum", 512)
         return block
 
@@ -298,6 +297,19 @@ class TarReader:
 
     def _bad(self, cause: str, back: int = 0) -> BadArchive:
         return BadArchive(f"read tar at offset {self.offset - back}: {cause}")
+
+
+def is_header(block: bytes) -> bool:
+    """Tell whether 512 bytes are a header of a tar, or begin its end."""
+    try:
+        return block == _ZERO_BLOCK or _sums_up(block, unsigned(block[148:156]))
+    except ValueError:
+        return False
+
+
+def _sums_up(block: bytes, stored: int) -> bool:
+    bare = block[:148] + b"        " + block[156:]
+    return checksum(bare) == stored or sum(b - (b > 127) * 256 for b in bare) == stored
 
 
 def _ustar_name(block: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from builder import gitref
 from builder.errors import InstructionError
 from builder.gitref import GitRef, InvalidGitAddress, without_password
-from builder.instructions.origin import root_of_copy_source
+from builder.instructions.origin import folder_of_copy_source, root_of_copy_source
 from builder.lint import semantics
 from builder.lower import lower
 from builder.ownership import parse_chmod
@@ -60,7 +60,8 @@ class Named:
 def copy(node: ast.Copy, stage: Stage) -> Stage:
     """COPY from the context, from a stage or from an image."""
     inputs: tuple[VertexID, ...] = ()
-    if node.from_ is not None:
+    folder = folder_of_copy_source(node, stage)
+    if node.from_ is not None and folder is None:
         inputs = (root_of_copy_source(node, stage),)
     sources: list[CopySource] = []
     shown = []
@@ -69,7 +70,9 @@ def copy(node: ast.Copy, stage: Stage) -> Stage:
         refuse_remote(word, node, stage)
         path, include = split_at_pivot(word) if node.parents else (word, None)
         check_patterns(path, include, node, stage)
-        sources.append(StagePath(1, path, include) if inputs else ContextPath(path, include))
+        sources.append(
+            StagePath(1, path, include) if inputs else ContextPath(path, include, folder or "")
+        )
         shown.append(word)
     return finish(node, stage, Named(tuple(sources), tuple(shown), inputs))
 

@@ -2,17 +2,32 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from builder.errors import BuildError, InstructionError, UnknownStage
+from builder.gitref import without_password
 from builder.lint import semantics
+from builder.namedcontexts import NamedContext
 from builder.stage import DEFAULT_PATH, Plan, Stage, env_pairs, step_label
 from builder.stages import StageText
-from builder.vertex import BaseOp, Vertex, VertexID, vertex_id
+from builder.vertex import (
+    BaseOp,
+    ContextPath,
+    CopyOp,
+    DownloadedFile,
+    DownloadOp,
+    GitOp,
+    Op,
+    Vertex,
+    VertexID,
+    vertex_id,
+)
 from grammar import ast
 from grammar.errors import ExpansionError
 from grammar.expand import expand
+from store import platforms
 from store.errors import InvalidReference
+from store.images import Image
 from store.oci import ContainerConfig
 from store.reference import Reference
 
@@ -24,23 +39,123 @@ def begin(text: StageText, plan: Plan) -> Stage:
     name = expand_global(node.image, node, plan)
     if not name:
         raise InstructionError(place, f"base name ({node.image}) should not be blank")
-    if node.platform is not None:
-        platform = expand_global(node.platform, node, plan)
-        if platform != plan.platform:
-            raise InstructionError(
-                place, f"FROM --platform={platform} on {plan.platform}: not supported yet"
-            )
+    check_platform_of(node, plan)
     parent = plan.stages.before(name, text.index)
     if parent is not None:
         return continue_from(plan.stage(parent), text)
     if name == "scratch":
         return from_scratch(text, plan)
-    stage = from_image(reference_of(name, node, plan), text, plan)
+    context = plan.contexts.find(name, plan.platform)
+    if context is not None:
+        return from_context(context, text, plan)
+    stage = from_image(plan.image(reference_of(name, node, plan), place), text, plan)
     actual = stage.base.config.platform if stage.base else None
     message = actual and semantics.invalid_base_image_platform(name, actual, plan.platform)
     if message:
         plan.warn("InvalidBaseImagePlatform", message, node.span.first_line)
     return stage
+
+
+def check_platform_of(node: ast.From, plan: Plan) -> None:
+    """Raise InstructionError unless FROM's --platform is the one that is built for."""
+    if node.platform is None:
+        return
+    place = plan.stages.place(node)
+    text = expand_global(node.platform, node, plan)
+    if not text:
+        names = re.findall(r"\w+", node.platform)
+        near = next(filter(None, (semantics.closest(n, plan.global_env) for n in names)), None)
+        raise InstructionError(
+            place,
+            f"empty platform value from expression {node.platform}",
+            hint=f"did you mean ${near}?" if near else "declare the ARG before the first FROM",
+        )
+    try:
+        wanted = platforms.parse(text)
+    except ValueError as error:
+        raise InstructionError(place, f"FROM --platform: {error}") from error
+    if wanted != platforms.parse(plan.platform):
+        raise InstructionError(
+            place, f"FROM --platform={text} on {plan.platform}: not supported yet"
+        )
+
+
+def replaced_by_context(text: StageText, plan: Plan) -> Stage | None:
+    """Return what a named context of the stage's own name makes of it; None without one."""
+    context = plan.contexts.find(text.name, plan.platform) if text.name else None
+    return None if context is None else from_context(context, text, plan)
+
+
+def from_context(context: NamedContext, text: StageText, plan: Plan) -> Stage:
+    """Return a stage that begins as a named context: an image, or files without settings."""
+    if context.kind == "image" and context.where == "scratch":
+        return from_scratch(text, plan)
+    if context.kind in ("image", "layout"):
+        return from_image(image_of(context, text.from_, plan), text, plan)
+    root = add_context(context, text.from_, text, plan)
+    return replace(from_scratch(text, plan), root=root)
+
+
+def image_of(context: NamedContext, node: ast.Instruction, plan: Plan) -> Image:
+    """Return the image that a named context is."""
+    if context.kind == "layout":
+        return plan.layout(context)
+    return plan.image(reference_of(context.where, node, plan), plan.stages.place(node))
+
+
+def add_context(
+    context: NamedContext, node: ast.Instruction, text: StageText, plan: Plan
+) -> VertexID:
+    """Put a named context into the plan, as a root file system, and return its vertex.
+
+    text: the stage that needs it.
+    """
+    place = Placed(node, text, plan, f"[context {context.name}]")
+    match context.kind:
+        case "local":
+            files: Op = CopyOp((ContextPath("/", context=context.name),), "/")
+            return place.add(files, (place.add(BaseOp(())),), "load from client")
+        case "git":
+            assert context.git is not None, "a git context has an address"
+            return place.add(GitOp(context.git), (place.add(BaseOp(())),), context.where)
+        case "http":
+            download = place.add(DownloadOp(context.where), (), context.where)
+            # One file, as BuildKit has it: only a main context is unpacked.
+            files = CopyOp((DownloadedFile(1, name="context"),), "/")
+            return place.add(files, (place.add(BaseOp(())), download), "load")
+    if context.where == "scratch":
+        return place.add(BaseOp(()))
+    image = image_of(context, node, plan)
+    return place.add(BaseOp(image.config.diff_ids, image.config.created), (), context.where)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where vertices that no instruction of their own makes are put: for whom, under what name."""
+
+    node: ast.Instruction
+    text: StageText
+    plan: Plan
+    label: str
+
+    def add(self, op: Op, inputs: tuple[VertexID, ...] = (), what: str = "") -> VertexID:
+        """Put a vertex into the plan, unless an equal one is there, and return its id."""
+        identity = vertex_id(op, inputs)
+        self.plan.vertices.setdefault(
+            identity,
+            Vertex(
+                identity,
+                op,
+                inputs,
+                name=f"{self.label} {without_password(what)}".rstrip(),
+                title=self.node.text,
+                stage=self.text.display,
+                step=1,
+                place=self.plan.stages.place(self.node),
+                no_cache=self.plan.request.no_cache,
+            ),
+        )
+        return identity
 
 
 def from_scratch(text: StageText, plan: Plan) -> Stage:
@@ -50,9 +165,8 @@ def from_scratch(text: StageText, plan: Plan) -> Stage:
     return Stage(plan, text, root, config=config, env=env_pairs(config.env))
 
 
-def from_image(reference: Reference, text: StageText, plan: Plan) -> Stage:
+def from_image(image: Image, text: StageText, plan: Plan) -> Stage:
     """Return a stage that begins as an image, its ONBUILD triggers still in the config."""
-    image = plan.image(reference, plan.stages.place(text.from_))
     root = add_base(BaseOp(image.config.diff_ids, image.config.created), text, plan)
     config = image.config.config
     if not any(item.startswith("PATH=") for item in config.env):
@@ -75,21 +189,8 @@ def continue_from(parent: Stage, text: StageText) -> Stage:
 
 def add_base(op: BaseOp, text: StageText, plan: Plan) -> VertexID:
     """Put the vertex of a base into the plan and return its id."""
-    identity = vertex_id(op, ())
-    plan.vertices.setdefault(
-        identity,
-        Vertex(
-            identity,
-            op,
-            (),
-            name=f"{step_label(text.display, 1, count_steps(text))} {text.from_.text}",
-            title=text.from_.text,
-            stage=text.display,
-            step=1,
-            place=plan.stages.place(text.from_),
-        ),
-    )
-    return identity
+    label = step_label(text.display, 1, count_steps(text))
+    return Placed(text.from_, text, plan, label).add(op, (), text.from_.text)
 
 
 def count_steps(text: StageText) -> int:
@@ -152,6 +253,20 @@ def root_of_copy_source(node: ast.Copy, stage: Stage) -> VertexID:
     return root_of_stage_or_image(name, source, node, stage)
 
 
+def folder_of_copy_source(node: ast.Copy, stage: Stage) -> str | None:
+    """Return the name of the named context that COPY --from means, if that is a folder.
+
+    Its files are copied from where they are; for anything else see `root_of_copy_source`.
+    """
+    name = node.from_
+    if name is None or "$" in name or not stage.plan.contexts.by_name:
+        return None
+    source = stage.plan.stages.source_of_copy(name, stage.text, node)
+    wanted = name if source is None else source.name
+    context = stage.plan.contexts.find(wanted, stage.plan.platform) if wanted else None
+    return context.name if context is not None and context.kind == "local" else None
+
+
 def root_of_mount_source(name: str, node: ast.Run, stage: Stage) -> VertexID:
     """Return the vertex whose files `RUN --mount=from=name` shows; here a number is a name."""
     source = stage.plan.stages.named(name, stage.text, node)
@@ -166,6 +281,9 @@ def root_of_stage_or_image(
     """Return the last vertex of a stage or, without one, the vertex of the image `name`."""
     if source is not None:
         return stage.plan.stage(source).root
+    context = stage.plan.contexts.find(name, stage.plan.platform)
+    if context is not None:
+        return add_context(context, node, stage.text, stage.plan)
     reference = reference_of(name, node, stage.plan)
     try:
         image = stage.plan.image(reference, stage.place(node))

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from builder.build import check_platform, load_ignore_rules, parse_dockerfile
-from builder.context import DockerfileText, read_dockerfile
+from builder.context import DockerfileText, SourceTree, read_dockerfile
 from builder.errors import BaseImageNotFound, BuildError, Place
+from builder.layoutimages import layout_image
 from builder.lint.engine import Linter, Violation, options_of
+from builder.namedcontexts import NamedContext
 from builder.planning import Planner
 from builder.request import BuildRequest
+from builder.secrets import Secrets
 from builder.site import Progress
+from builder.sourcetree import opened_source
 from builder.transfers import access_of
 from grammar import tables
 from grammar.errors import GrammarError
@@ -24,6 +28,7 @@ from registry_client.client import Client
 from registry_client.errors import RegistryError, Unreachable
 from registry_client.manifests import Repository
 from registry_client.resolve import pulling, resolve
+from runtime.cancel import Cancel
 from store import platforms
 from store.digest import Digest
 from store.errors import NotFound, StoreError
@@ -53,15 +58,23 @@ def check(store: Store, request: BuildRequest) -> CheckReport:
     Raises BuildError where there is no file to be checked, or no sense in what is asked.
     """
     silent = Progress(lambda _event: None)
+    secrets = Secrets(request.secrets)
+    with store.lease(), opened_source(store, request, silent, Cancel(), secrets) as source:
+        return check_source(store, request, source)
+
+
+def check_source(store: Store, request: BuildRequest, source: SourceTree) -> CheckReport:
+    """Return what is to be said of the Dockerfile of a build whose context is at hand."""
+    silent = Progress(lambda _event: None)
     platform = check_platform(request)
-    dockerfile = read_dockerfile(request)
+    dockerfile = read_dockerfile(request, source)
     trees = os.path.join(store.root, "trees")
     os.makedirs(trees, mode=0o700, exist_ok=True)
     try:
         stages = parse_dockerfile(dockerfile, trees, silent)
     except GrammarError as error:
         return CheckReport(dockerfile, errors=(error,))
-    _, rules = load_ignore_rules(request, dockerfile, silent)
+    _, rules = load_ignore_rules(source, dockerfile, silent)
     linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
     bases = BaseConfigs(store, request)
     with tables.kept_in(trees):
@@ -83,7 +96,7 @@ def check_stages(
     stages = linter.stages
     try:
         targets = (stages.target(request.target),) if request.target else stages.stages
-        planner = Planner(bases.image, request, stages, platform, linter)
+        planner = Planner(bases, request, stages, platform, linter)
     except BuildError as error:
         yield error
         return
@@ -123,6 +136,10 @@ class BaseConfigs:
             except NotFound:
                 self._known[reference] = self._ask(reference, place)
         return self._known[reference]
+
+    def layout(self, context: NamedContext) -> Image:
+        """Return the image of a named context that is an OCI layout, without its layers."""
+        return layout_image(self.store, context, platforms.host(), with_layers=False)
 
     def _ask(self, reference: Reference, place: Place) -> Image:
         what = f"check {reference.familiar()}"

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from builder.errors import InstructionError
+from builder.secrets import Secrets
 from builder.site import FetchedFile, Result, Site
 from builder.vertex import DownloadOp, Vertex
 from registry_client.download import Downloaded, download
@@ -25,31 +26,41 @@ _UNNAMED = "__unnamed__"
 
 
 def fetch(op: DownloadOp, vertex: Vertex, site: Site) -> Result:
-    """Return the file; a server that answers "not modified" leaves the one that is here.
-
-    Raises InstructionError.
-    """
-    with (
-        site.step(vertex) as step,
-        tempfile.TemporaryFile(dir=os.path.join(site.store.root, "tmp")) as file,
-    ):
-        known = {} if vertex.no_cache else remembered(op, site.store)
+    """Return the file as a step's result. Raises InstructionError."""
+    with site.step(vertex) as step:
         try:
-            answer = ask(op, known, file, authorization(op.url, site))
+            fetched, is_old = fetch_file(
+                op, site.store, site.supplies.secrets, again=vertex.no_cache
+            )
         except RegistryError as error:
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
-        if answer.not_modified:
+        if is_old:
             step.cached()
         else:
-            known = take(op, answer, file, site.store)
             step.done()
+    return Result(fetched=fetched)
+
+
+def fetch_file(
+    op: DownloadOp, store: Store, secrets: Secrets, *, again: bool = False
+) -> tuple[FetchedFile, bool]:
+    """Return the file, and whether it is the one of the last time.
+
+    A server that answers "not modified" leaves the one that is here; `again` does not tell it
+    that there is one. Raises RegistryError.
+    """
+    with tempfile.TemporaryFile(dir=os.path.join(store.root, "tmp")) as file:
+        known = {} if again else remembered(op, store)
+        answer = ask(op, known, file, authorization(op.url, secrets))
+        if not answer.not_modified:
+            known = take(op, answer, file, store)
     fetched = FetchedFile(
         digest=Digest(str(known["digest"])),
         size_bytes=int(str(known["size_bytes"])),
         name=str(known["name"]),
         mtime_ns=mtime_ns(known.get("last_modified")),
     )
-    return Result(fetched=fetched)
+    return fetched, answer.not_modified
 
 
 def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:
@@ -60,7 +71,7 @@ def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:
     return known if fits and is_digest(digest) and store.content.has(Digest(digest)) else {}
 
 
-def authorization(url: str, site: Site) -> dict[str, str]:
+def authorization(url: str, secrets: Secrets) -> dict[str, str]:
     """Return the header that the secrets of a build give a server, by its host, perhaps with port.
 
     Source: Dockerfile reference, "ADD", "HTTP authentication".
@@ -71,8 +82,8 @@ def authorization(url: str, site: Site) -> dict[str, str]:
     except ValueError:
         return {}
     for host in dict.fromkeys(hosts):
-        header = site.supplies.secrets.value(f"HTTP_AUTH_HEADER_{host}")
-        token = site.supplies.secrets.value(f"HTTP_AUTH_TOKEN_{host}")
+        header = secrets.value(f"HTTP_AUTH_HEADER_{host}")
+        token = secrets.value(f"HTTP_AUTH_TOKEN_{host}")
         if header is not None:
             return {"Authorization": os.fsdecode(header).strip()}
         if token is not None:

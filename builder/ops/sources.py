@@ -59,7 +59,7 @@ class Sources:
         """Copy what one source selects. Raises CopyRefused, FileChanged, InstructionError."""
         match source:
             case ContextPath():
-                context = self.site.context
+                context = self.site.context_called(source.context)
                 for found in self._select_from_context(source).matches:
                     self._copy_or_unpack(context.tree.root, found, target)
             case StagePath():
@@ -77,7 +77,7 @@ class Sources:
     # -- trees
 
     def _select_from_context(self, source: ContextPath) -> Selection:
-        context = self.site.context
+        context = self.site.context_called(source.context)
         try:
             return context.select(source.path, self.op.exclude, source.include)
         except PathNotFound as error:

@@ -24,8 +24,9 @@ SYNTAX = Syntax(
     usage="[build] [OPTIONS] CONTEXT",
     summary="Build an image from a Dockerfile.",
     options=(
-        value("file", "FILE", "the Dockerfile (default CONTEXT/Dockerfile; - for stdin)", "f"),
+        value("file", "FILE", "the Dockerfile: a file, an address or - (CONTEXT/Dockerfile)", "f"),
         many("tag", "NAME[:TAG]", "name for the image; may be given again", "t"),
+        many("build-context", "NAME=WHERE", "another context, an image or a stage by this name"),
         many("build-arg", "K=V", "value of an ARG; K alone takes the environment's"),
         value("target", "STAGE", "stage to build (default: the last one)"),
         flag("no-cache", "run every step"),
@@ -53,7 +54,7 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=(
-        "add-host annotation attest build-context builder cache-from cache-to"
+        "add-host annotation attest builder cache-from cache-to"
         " cgroup-parent cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
         " metadata-file no-cache-filter policy provenance resource rm sbom"
@@ -109,7 +110,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
     from builder.request import BuildRequest
 
     dockerfile = parsed.text("file")
-    _check_places(parsed.arguments[0], dockerfile)
+    context = parsed.arguments[0]
     network = parsed.text("network") or "default"
     if network not in _NETWORKS:
         raise NotSupported(f"--network {network}: not supported yet")
@@ -117,9 +118,11 @@ def request_of(parsed: Parsed) -> BuildRequest:
     if platform is not None and "," in platform:
         raise NotSupported("--platform: several platforms in one build: not supported yet")
     return BuildRequest(
-        context=parsed.arguments[0],
+        context=context,
+        context_stream=sys.stdin.buffer if context == "-" else None,
+        contexts=tuple(_context(word) for word in parsed.many("build-context")),
         dockerfile=dockerfile,
-        dockerfile_text=sys.stdin.buffer.read() if dockerfile == "-" else None,
+        dockerfile_text=_read_stdin(context) if dockerfile == "-" else None,
         tags=parsed.many("tag"),
         build_args=tuple(_build_args(parsed.many("build-arg"))),
         labels=tuple(_pair(text) for text in parsed.many("label")),
@@ -203,12 +206,17 @@ def _csv_pairs(flag_name: str, text: str) -> Iterator[tuple[str, str]]:
         yield key.strip().lower(), option
 
 
-def _check_places(context: str, dockerfile: str | None) -> None:
+def _read_stdin(context: str) -> bytes:
     if context == "-":
-        raise NotSupported("context from stdin: not supported yet")
-    for place in (context, dockerfile or ""):
-        if place.startswith(("http://", "https://", "git://", "git@", "ssh://")):
-            raise NotSupported(f"{place}: building from a URL: not supported yet")
+        raise usage_error(SYNTAX, "standard input cannot be both context and Dockerfile")
+    return sys.stdin.buffer.read()
+
+
+def _context(word: str) -> tuple[str, str]:
+    name, _, where = word.partition("=")
+    if not name or not where:
+        raise usage_error(SYNTAX, f'--build-context: "{word}" is no NAME=WHERE')
+    return name, where
 
 
 def _build_args(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:

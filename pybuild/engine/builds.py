@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from builder.build import BuildResult, check_platform, parser
 from builder.build import build as build_request
 from builder.context import read_dockerfile
+from builder.secrets import Secrets
+from builder.site import Progress
+from builder.sourcetree import opened_source
 from builder.stage import env_pairs
 from builder.stages import stages_of
 from runtime.cancel import Cancel
@@ -55,14 +58,23 @@ def outline(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, Outl
             return {}
         return dict(env_pairs(image.config.config.env))
 
-    text = read_dockerfile(request)
+    text = dockerfile_of(engine, request)
     stages = stages_of(parser()(text.data, text.name), text.data)
     return text, outline_of(stages, request, check_platform(request), image_env)
 
 
-def targets(request: BuildRequest) -> tuple[DockerfileText, tuple[Target, ...]]:
+def dockerfile_of(engine: Engine, request: BuildRequest) -> DockerfileText:
+    """Return the Dockerfile of `request`, wherever its context is."""
+    silent = Progress(lambda _event: None)
+    secrets = Secrets(request.secrets)
+    store = engine.store
+    with store.lease(), opened_source(store, request, silent, Cancel(), secrets) as source:
+        return read_dockerfile(request, source)
+
+
+def targets(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, tuple[Target, ...]]:
     """Return the targets of a Dockerfile, and the text that says so."""
     from builder.outline import targets_of
 
-    text = read_dockerfile(request)
+    text = dockerfile_of(engine, request)
     return text, targets_of(stages_of(parser()(text.data, text.name), text.data))

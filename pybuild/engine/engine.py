@@ -128,7 +128,7 @@ class Engine:
         """Return the targets of the Dockerfile of `request`; and the text read."""
         from pybuild.engine import builds
 
-        return builds.targets(request)
+        return builds.targets(self, request)
 
     def images(
         self,

@@ -85,7 +85,7 @@ def found_in(example: Example, root: Path) -> list[tuple[str, int | None, str]]:
         lambda rule, message, line: found.append((rule, line, message)),
     )
     linter.check_file(request, PLATFORM)
-    planner = Planner(image, request, stages, PLATFORM, linter)
+    planner = Planner(SimpleNamespace(image=image, layout=None), request, stages, PLATFORM, linter)
     for stage in stages.stages:
         planner.stage(stage)
     ignored = ignore_file(example.rule)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder import events
-from builder.bases import Bases, stored_image
+from builder.bases import Bases, StoredBases
 from builder.errors import BaseImageNotFound, Place
 from builder.export.registry import compression_of
 from builder.request import BuildRequest, Output
@@ -36,7 +36,7 @@ def test_an_image_of_the_store_is_not_asked_for(store: Store) -> None:
     seen: list[events.Event] = []
     image = store.images.add(ImageConfig("amd64", "linux"), references=[NOBODY])
     assert bases(store, seen).image(NOBODY, PLACE).id == image.id
-    assert stored_image(store, NOBODY, PLACE).id == image.id
+    assert StoredBases(store).image(NOBODY, PLACE).id == image.id
     assert seen == []
 
 
@@ -59,7 +59,7 @@ def test_a_registry_that_is_not_there(is_here: bool, store: Store) -> None:
 
 def test_without_a_registry(store: Store) -> None:
     with pytest.raises(BaseImageNotFound, match="image not found in the store"):
-        stored_image(store, NOBODY, PLACE)
+        StoredBases(store).image(NOBODY, PLACE)
 
 
 @pytest.mark.parametrize(

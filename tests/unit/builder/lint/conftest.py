@@ -1,6 +1,7 @@
 """Lints a text as a check does, on base images that are for amd64 and set nothing."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,9 @@ def lint(text: str, *, target: str | None = None, **build_args: str) -> Linter:
     linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
     linter.check_file(request, "linux/amd64")
     planner = Planner(
-        lambda *_: Image(digest_of(b""), ImageConfig("amd64", "linux")),
+        SimpleNamespace(
+            image=lambda *_: Image(digest_of(b""), ImageConfig("amd64", "linux")), layout=None
+        ),
         request,
         stages,
         "linux/amd64",
