@@ -65,8 +65,8 @@ class StageList:
             if int(name) >= user.index:
                 raise UnknownStage(
                     self.place(node),
-                    f'invalid --from={name}: stage "{user.display}" is number {user.index}, '
-                    "so only earlier ones can be copied from",
+                    f"invalid --from={name}: {self._no_index(int(name), user)}",
+                    hint=_earlier_stages(user.index),
                 )
             return self.stages[int(name)]
         return self.named(name, user, node)
@@ -94,6 +94,13 @@ class StageList:
     def names(self) -> tuple[str, ...]:
         """Return the names of the stages that have one."""
         return tuple(stage.name for stage in self.stages if stage.name)
+
+    def _no_index(self, index: int, user: StageText) -> str:
+        if index == user.index:
+            return "a stage can not copy from itself"
+        if index < len(self.stages):
+            return "that stage comes later"
+        return "there is no stage with that index"
 
     def _known_names_hint(self) -> str:
         names = self.names()
@@ -129,6 +136,15 @@ def stages_of(dockerfile: ast.Dockerfile, text: bytes) -> StageList:
     )
     lines = tuple(text.decode("utf-8", "replace").splitlines())
     return StageList(dockerfile, lines, tuple(global_args), stages)
+
+
+def _earlier_stages(count: int) -> str:
+    """Return a hint: which stages the one with index `count` can copy from."""
+    if count == 0:
+        return "no stage comes before this one"
+    if count == 1:
+        return "one stage comes before this one: 0"
+    return f"{count} stages come before this one: 0 to {count - 1}"
 
 
 PROXY_ARGS = frozenset(
