@@ -110,8 +110,12 @@ def exposed_ports(word: str, node: ast.Expose, stage: Stage) -> list[str]:
             hint="write a port or a range with an optional protocol, as 80, 8000-8010/udp",
         )
     first, last = int(match[1]), int(match[2] or match[1])
-    if not 0 <= first <= last <= 65535:
+    if max(first, last) > 65535:
         raise InstructionError(stage.place(node), f"invalid containerPort: {word}: not in 0-65535")
+    if last < first:
+        raise InstructionError(
+            stage.place(node), f"invalid containerPort: {word}: the range ends before it begins"
+        )
     return [f"{number}/{protocol}" for number in range(first, last + 1)]
 
 
