@@ -1,7 +1,11 @@
 """Solving one vertex: from its inputs' results to its own, from the cache or by doing it."""
 
+import errno
+import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from builder.adoption import remember
@@ -17,6 +21,8 @@ from store.errors import NotStorable
 
 _KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
 _ATTEMPTS = 5
+# What says nothing of the instruction: a full disk, and what this process ran out of.
+_NOT_OF_THE_STEP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -> Result:
@@ -55,7 +61,8 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
     """Return the result of a vertex that makes a layer. Raises BuildError, FileChanged."""
     began_ns = time.time_ns()
     with site.step(vertex) as step:
-        ingredients = describe(vertex.op, vertex, inputs, site)
+        with placed(vertex):
+            ingredients = describe(vertex.op, vertex, inputs, site)
         key = make_key(_KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
         record = None if vertex.no_cache else look_up(site.store, key)
         if record is None:
@@ -71,11 +78,31 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
     return Result((*inputs[0].chain, *record.diff_ids), record.created)
 
 
+@contextmanager
+def placed(vertex: Vertex) -> Iterator[None]:
+    """Turn an OSError about the files of COPY, ADD and WORKDIR into an InstructionError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NOT_OF_THE_STEP or not isinstance(vertex.op, CopyOp | MakeDirOp):
+            raise
+        cause = (error.strerror or str(error)).lower()
+        named = os.fsdecode(error.filename) if error.filename else ""
+        path = "/" + re.sub(r"\A/proc/self/fd/[0-9]+", "", named).lstrip("/")
+        if isinstance(vertex.op, MakeDirOp):
+            where = vertex.op.path if path in ("/", vertex.op.path) else f"{vertex.op.path}: {path}"
+            raise InstructionError(vertex.place, f"WORKDIR {where}: {cause}") from error
+        verb = vertex.title.split(None, 1)[0].upper()
+        where = f'"{path}": ' if named else ""
+        raise InstructionError(vertex.place, f"{verb} failed: {where}{cause}") from error
+
+
 def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: Step) -> Result:
     """Do what a vertex says, record the layer under its key, return the result."""
     started_ns = time.time_ns()
     try:
-        made = perform(vertex.op, vertex, inputs, site, step)
+        with placed(vertex):
+            made = perform(vertex.op, vertex, inputs, site, step)
     except BaseException as error:
         code = getattr(error, "exit_code", 0)
         status = "cancelled" if isinstance(error, Canceled) else "failed"

@@ -20,7 +20,7 @@ TYPES = ("image", "registry", "cacheonly", *FOLDER_TYPES, *FILE_TYPES)
 def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
     """Return the outputs, each with its destination; the store's image when none is named.
 
-    Raises NotSupportedYet for unknown types, BuildError for a destination that cannot be.
+    Raises BuildError for an unknown type and for a destination that cannot be, NotSupportedYet.
     """
     outputs = tuple(map(_checked, request.outputs))
     if sum(output.option("dest") == "-" for output in outputs) > 1:
@@ -41,7 +41,7 @@ def is_folder(output: Output) -> bool:
 def _checked(output: Output) -> Output:
     what, dest = f"--output type={output.type}", output.option("dest")
     if output.type not in TYPES:
-        raise NotSupportedYet(what)
+        raise BuildError(f"invalid {what}: no such type", hint=f"there is {', '.join(TYPES)}")
     if output.type == "docker" and output.option("tar") == "false":
         raise NotSupportedYet(f"{what},tar=false")
     if is_folder(output):

@@ -23,6 +23,7 @@ from builder.vertex import (
     Vertex,
     canonical_digest,
 )
+from grammar import glob
 from grammar.errors import PatternError
 from runtime.mounting import open_overlay
 from store.digest import digest_of
@@ -79,7 +80,8 @@ class Sources:
     def _select_from_context(self, source: ContextPath) -> Selection:
         context = self.site.context_called(source.context)
         try:
-            return context.select(source.path, self.op.exclude, source.include)
+            found = context.select(source.path, self.op.exclude, source.include)
+            return self._without_named_socket(source, found)
         except PathNotFound as error:
             raise missing_source(error, self.vertex, context.ignore_file) from error
         except PatternError as error:
@@ -87,11 +89,28 @@ class Sources:
 
     def _select(self, tree: Tree, source: StagePath) -> Selection:
         try:
-            return tree.select(source.path, self.op.exclude, source.include)
+            found = tree.select(source.path, self.op.exclude, source.include)
+            return self._without_named_socket(source, found)
         except PathNotFound as error:
             raise missing_source(error, self.vertex, None) from error
         except PatternError as error:
             raise InstructionError(self.vertex.place, str(error), hint=error.hint) from error
+
+    def _without_named_socket(
+        self, source: ContextPath | StagePath, selection: Selection
+    ) -> Selection:
+        """Return the selection. Raises InstructionError for a socket that is named itself.
+
+        Those that a pattern or a directory brings along are left out.
+        """
+        kinds = [match.entries[0].kind for match in selection.matches]
+        if "socket" in kinds and not glob.has_wildcard(source.path):
+            verb = self.vertex.title.split(None, 1)[0].upper()
+            path = "/" + source.path.lstrip("/")
+            raise InstructionError(
+                self.vertex.place, f'{verb} failed: "{path}": a socket cannot be copied'
+            )
+        return selection
 
     @contextmanager
     def _stage_tree(self, source: StagePath) -> Iterator[Tree]:

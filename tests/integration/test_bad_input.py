@@ -1,6 +1,7 @@
 """Bad input: one clear message, a non-zero exit, and a store that is as it was."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,11 @@ CASES = {
         "Dockerfile:5",
         "file",
     ],
+    "FROM {base}\nCOPY loop /x\n": ["Dockerfile:2", '"/loop"', "too many levels of symbolic"],
+    "FROM {base}\nWORKDIR /bin/sh\n": ["Dockerfile:2", "WORKDIR /bin/sh", "not a directory"],
+    f"FROM {{base}}\nWORKDIR /{'n' * 300}\n": ["Dockerfile:2", "WORKDIR /n", "name too long"],
+    f"FROM {{base}}\nCOPY file /{'n' * 300}\n": ["Dockerfile:2", "/nnn", "name too long"],
+    "FROM {base}\nCOPY sock /x\n": ["Dockerfile:2", '"/sock": a socket cannot be copied'],
     "FROM {base}\nENV A=${{B:?is-needed}}\n": ["Dockerfile:2", "is-needed"],
     "FROM {base}\nEXPOSE none\n": ["Dockerfile:2", "none"],
     "FROM {base}\nADD broken.tar /d/\n": ["Dockerfile:2", "broken.tar"],
@@ -59,9 +65,15 @@ def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("text", CASES, ids=lambda text: text.replace("\n", " / ")[:60] or "empty")
-def test_dockerfile(pybuild, busybox_image, context, store_root, text: str) -> None:
+def test_dockerfile(
+    pybuild, busybox_image, context, store_root, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     (context / "Dockerfile").write_text(text.format(base=busybox_image))
     (context / "hidden.txt").write_text("")
+    (context / "loop").symlink_to("loop")
+    monkeypatch.chdir(context)  # a socket's address is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("sock")
     (context / "file").write_text("")
     (context / "broken.tar").write_bytes(valid_tar()[:700])
     (context / ".dockerignore").write_text("hidden.txt\n")
@@ -128,8 +140,9 @@ def test_a_failing_run_shows_code_last_lines_and_log(
         (["-t", "UPPER:x", "."], 1, "UPPER"),
         (["--target", "none", "."], 1, "none"),
         (["--platform", "linux/s390x", "."], 1, "not supported yet"),
+        (["--platform", "foo", "."], 1, "invalid platform"),
         (["--output", "type=local", "."], 1, "dest is required"),
-        (["--output", "type=nosuch,dest=x", "."], 1, "type=nosuch"),
+        (["--output", "type=nosuch,dest=x", "."], 1, "invalid --output type=nosuch"),
         (["--add-host", "x:1", "."], 1, "not supported yet"),
         (["--secret", "id=x,src=nosuchfile", "."], 1, "secret x: nosuchfile: no such file"),
         (["--ssh", "x=nosuchfile", "."], 1, "ssh agent x: nosuchfile: no such file"),
