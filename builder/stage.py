@@ -60,7 +60,7 @@ class Stage:
     """A stage after some of its instructions.
 
     config: the image config's inner part so far. env: the build's environment (base, ENV and
-    ARG; the later instruction wins). args: ARGs in effect with their values, in order.
+    ARG; the later instruction wins). args: ARGs in effect with their values (or ""), in order.
     root: the vertex that makes the root file system. base: the image the stage began with.
     step, steps: number of the instruction at hand among those that make vertices, and how many
     there are. cmd_set: CMD was given in this stage (ENTRYPOINT then leaves it alone).

@@ -9,8 +9,10 @@ import signal
 from dataclasses import replace
 
 from builder.errors import InstructionError
+from builder.gotext import duration, quoted, quoted_list, quoted_rune
 from builder.lint import semantics
 from builder.lower import lower
+from builder.ports import exposed_ports
 from builder.stage import Stage, set_pair
 from grammar import ast
 from store.oci import Healthcheck
@@ -70,8 +72,11 @@ def arg(node: ast.Arg, stage: Stage) -> Stage:
                 message = semantics.arg_shadows_env(name)
                 stage.plan.warn("ArgShadowsEnv", message, node.span.first_line)
             result = result.with_env(name, value)
-            result = replace(result, args=set_pair(result.args, name, value))
-        result = replace(result, declared=result.declared | {name})
+        result = replace(
+            result,
+            args=set_pair(result.args, name, value or ""),
+            declared=result.declared | {name},
+        )
         shown.append(name if value is None else f"{name}={value}")
     return result.record("ARG " + " ".join(shown))
 
@@ -91,32 +96,18 @@ def user(node: ast.User, stage: Stage) -> Stage:
 @lower.register
 def expose(node: ast.Expose, stage: Stage) -> Stage:
     """EXPOSE adds to config.ExposedPorts, ranges written out."""
-    words = [word for raw in node.ports for word in stage.expand_words(raw, node)]
-    ports = sorted({port for word in sorted(words) for port in exposed_ports(word, node, stage)})
-    merged = tuple(sorted({*stage.config.exposed_ports, *ports}))
-    return stage.configure(exposed_ports=merged).record(f"EXPOSE [{' '.join(ports)}]")
-
-
-def exposed_ports(word: str, node: ast.Expose, stage: Stage) -> list[str]:
-    """Return `8000-8002/tcp` as its single ports, each with its protocol."""
-    ports, _, protocol = word.partition("/")
-    protocol = protocol.lower() or "tcp"
-    published = ports.rpartition(":")[2]
-    match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", published)
-    if match is None or protocol not in ("tcp", "udp", "sctp"):
+    # Sorted before they are expanded, as BuildKit's parser does it: the history shows the order.
+    words = [word for raw in sorted(node.ports) for word in stage.expand_words(raw, node)]
+    try:
+        ports = [port for word in words for port in exposed_ports(word)]
+    except ValueError as error:
         raise InstructionError(
             stage.place(node),
-            f"invalid containerPort: {word}",
+            str(error),
             hint="write a port or a range with an optional protocol, as 80, 8000-8010/udp",
-        )
-    first, last = int(match[1]), int(match[2] or match[1])
-    if max(first, last) > 65535:
-        raise InstructionError(stage.place(node), f"invalid containerPort: {word}: not in 0-65535")
-    if last < first:
-        raise InstructionError(
-            stage.place(node), f"invalid containerPort: {word}: the range ends before it begins"
-        )
-    return [f"{number}/{protocol}" for number in range(first, last + 1)]
+        ) from error
+    merged = tuple(sorted({*stage.config.exposed_ports, *ports}))
+    return stage.configure(exposed_ports=merged).record(f"EXPOSE [{' '.join(ports)}]")
 
 
 @lower.register
@@ -136,19 +127,12 @@ def command_args(command: ast.Command, stage: Stage) -> tuple[str, ...]:
     return (*stage.shell, command.text)
 
 
-def go_quoted(args: tuple[str, ...]) -> str:
-    """Return a list of strings as Go's %q prints it: `["a" "b"]`."""
-    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    quoted = ("".join(escapes.get(char, char) for char in item) for item in args)
-    return "[" + " ".join(f'"{item}"' for item in quoted) + "]"
-
-
 @lower.register
 def cmd(node: ast.Cmd, stage: Stage) -> Stage:
     """CMD sets config.Cmd; an empty list clears it."""
     args = command_args(node.command, stage)
     result = replace(stage.configure(cmd=args or None, args_escaped=True), cmd_set=True)
-    return result.record(f"CMD {go_quoted(args)}")
+    return result.record(f"CMD {quoted_list(args)}")
 
 
 @lower.register
@@ -158,13 +142,13 @@ def entrypoint(node: ast.Entrypoint, stage: Stage) -> Stage:
     result = stage.configure(entrypoint=args or None)
     if not stage.cmd_set:
         result = result.configure(cmd=None)
-    return result.record(f"ENTRYPOINT {go_quoted(args)}")
+    return result.record(f"ENTRYPOINT {quoted_list(args)}")
 
 
 @lower.register
 def shell(node: ast.Shell, stage: Stage) -> Stage:
     """SHELL sets config.Shell, for all shell forms that follow."""
-    return stage.configure(shell=node.args).record(f"SHELL {go_quoted(node.args)}")
+    return stage.configure(shell=node.args).record(f"SHELL [{' '.join(node.args)}]")
 
 
 @lower.register
@@ -231,4 +215,16 @@ def healthcheck(node: ast.Healthcheck, stage: Stage) -> Stage:
         start_interval_ns=duration_ns(node.start_interval, "start-interval", node, stage),
         retries=int(retries),
     )
-    return stage.configure(healthcheck=check).record(node.text)
+    return stage.configure(healthcheck=check).record(f"HEALTHCHECK {shown(check)}")
+
+
+def shown(check: Healthcheck) -> str:
+    """Return a health check as history has it: a Go struct, printed as a quoted string."""
+    durations = (
+        check.interval_ns,
+        check.timeout_ns,
+        check.start_period_ns,
+        check.start_interval_ns,
+    )
+    times = " ".join(quoted(duration(item)) for item in durations)
+    return f"&{{{quoted_list(check.test)} {times} {quoted_rune(check.retries)}}}"

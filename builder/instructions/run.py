@@ -106,7 +106,11 @@ def need_entitlement(name: str, node: ast.Run, stage: Stage) -> None:
 
 
 def history_text(args: tuple[str, ...], stage: Stage) -> str:
-    """Return RUN's history text: `RUN |1 V=2 /bin/sh -c make # buildkit`."""
-    shown = [f"{name}={value}" for name, value in stage.args]
+    """Return RUN's history text: `RUN |1 V=2 /bin/sh -c make # buildkit`.
+
+    All ARGs stand there, also those without a value, with what the process sees of them.
+    """
+    env = dict(stage.env)
+    shown = [f"{name}={env.get(name, value)}" for name, value in stage.args]
     prefix = f"|{len(shown)} {' '.join(shown)} " if shown else ""
     return f"RUN {prefix}{' '.join(args)} # buildkit"

@@ -7,6 +7,7 @@ PYBUILD_WRITE_GOLDEN=1 missing files are written, to be read before they are com
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from builder.request import BuildRequest
 from builder.stages import stages_of
 from builder.vertex import plain
 from grammar import parse
+from store.digest import DiffID
 from store.root import Store
 
 CASES = sorted((Path(__file__).parents[2] / "testdata/lowering").iterdir())
@@ -47,7 +49,10 @@ def planned(case: Path, store: Store) -> dict[str, object]:
     )
     graph = build_graph(plan.vertices, plan.target.root)
     created = dict.fromkeys(plan.vertices, "2020-01-01T00:00:00Z")
-    config = image_config(plan.target, plan.platform, (), created, request.labels)
+    layers = sum(step.vertex is not None for step in plan.history)
+    chain = tuple(DiffID(f"sha256:{number:064x}") for number in range(layers))
+    config = image_config(plan.target, plan.platform, chain, created, request.labels)
+    config = replace(config, diff_ids=())
     names = {vertex: f"v{number}" for number, vertex in enumerate(graph.vertices)}
     return {
         "config": json.loads(config.to_json()),
