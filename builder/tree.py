@@ -118,7 +118,7 @@ class Tree:
         exclude, include: see `Wanted`. Raises PathNotFound when a path without wildcards is not
         there, also one named by pattern and `include` together; a pattern may match none.
         """
-        wanted = Wanted(exclude, include)
+        wanted = Wanted(exclude, include) if exclude or include is not None else EVERYTHING
         parts = [part for part in os.path.normpath("/" + pattern).split("/") if part]
         path = "/".join(parts)
         if glob.has_wildcard(path):
@@ -203,7 +203,8 @@ class Tree:
             while waiting and not path.startswith(f"{waiting[-1][0]}/"):
                 waiting.pop()
             here = join(base, path)
-            shown = wanted.has(path) and not (self.rules and self.rules.excludes(here))
+            shown = wanted is EVERYTHING or wanted.has(path)
+            shown = shown and not (self.rules and self.rules.excludes(here))
             if shown:
                 entries += [self.entry(join(base, up), up, state) for up, state in waiting]
                 waiting.clear()
@@ -236,7 +237,7 @@ class Tree:
 
         here: its path in the tree. path: the same from the selected root.
         """
-        disk = os.path.join(self.root, here)
+        disk = f"{self.root}/{here}"
         kind = kind_of(status.st_mode)
         shared = kind == "file" and status.st_nlink > 1
         return Entry(

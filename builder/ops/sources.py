@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from builder.contenthash import Entry, Match, Selection
 from builder.errors import InstructionError, SourceNotFound
 from builder.ops.copyfiles import Target, copy_match
-from builder.ops.unpackarchive import Archive, is_archive, unpack_archive
 from builder.site import FetchedFile, Result, Site
 from builder.tree import PathNotFound, Tree
 from builder.vertex import (
@@ -146,13 +145,20 @@ class Sources:
         """Copy a match, or unpack it into the destination where ADD finds an archive."""
         top = found.entries[0]
         path = os.path.join(root, found.path)
-        if self.op.unpack and top.kind == "file" and is_archive(path):
-            self._unpack(Archive(path, found.name, top.digest), target)
-            return
-        copy_match(root, found, self.op.destination, target)
+        is_file = self.op.unpack and top.kind == "file"
+        if not is_file or not self._unpack(path, found.name, top.digest, target):
+            copy_match(root, found, self.op.destination, target)
 
-    def _unpack(self, archive: Archive, target: Target) -> None:
+    def _unpack(self, path: str, name: str, digest: str, target: Target) -> bool:
+        """Unpack a file if it is an archive; tell whether it is one."""
+        # Compressors take 10 ms to import.
+        from builder.ops.unpackarchive import Archive, is_archive, unpack_archive
+
+        if not is_archive(path):
+            return False
+        archive = Archive(path, name, digest)
         unpack_archive(archive, self.op.destination, target, self.vertex.place)
+        return True
 
     # -- single files
 
@@ -164,8 +170,7 @@ class Sources:
     def _put_blob(self, blob: FetchedFile, mode: int, target: Target, *, unpack: bool) -> None:
         """Copy a blob of the store to the destination as a file of its own, owned by root."""
         path = self.site.store.content.path(blob.digest)
-        if unpack and is_archive(path):
-            self._unpack(Archive(path, blob.name, blob.digest), target)
+        if unpack and self._unpack(path, blob.name, blob.digest, target):
             return
         with Tree(os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)) as tree:
             found = tree.select(os.path.basename(path)).matches[0]

@@ -107,6 +107,28 @@ def test_cases(pybuild, busybox_image, source, tmp_path, tree_of_archive) -> Non
     assert not wrong
 
 
+def test_buildah_agrees(peers, busybox_rootfs, source, tmp_path, tree_of_archive, rounds) -> None:
+    buildah = peers("buildah")
+    container = buildah("from", "scratch").strip()
+    buildah("add", container, busybox_rootfs, "/")
+    buildah("commit", "-q", container, "localhost/base")
+    judged = [case for case in CASES if case.get("buildah")]
+    count = rounds(len(judged), 6)
+    step = len(judged) // count
+    for case in judged[::step][:count]:
+        text = BASE.format(base="localhost/base") + case["dockerfile"] + "\n"
+        (tmp_path / "Dockerfile").write_text(text)
+        archive = tmp_path / "judged.tar"
+        archive.unlink(missing_ok=True)
+        words = ("--layers", "-q", "-f", tmp_path / "Dockerfile", "-t", "localhost/judged")
+        buildah("build", *words, source)
+        buildah("push", "-q", "localhost/judged", f"oci-archive:{archive}")
+        found = tree_of_archive(archive)
+        seen = {path: found.get(path, "").split("\0")[0] for path in case.get("files", {})}
+        assert seen == case.get("files", {}), case["dockerfile"]
+        assert not [path for path in case.get("absent", ()) if path in found], case["dockerfile"]
+
+
 @pytest.fixture
 def steps(pybuild):
     """Return a function: steps(*args) builds and returns the instructions that were not cached."""

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from builder.sourcetree import is_archive
+from builder.sourcefetch import is_archive
 
 
 def tar(format: int = tarfile.PAX_FORMAT, name: str = "f") -> bytes:
