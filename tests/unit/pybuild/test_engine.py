@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import pybuild
-from pybuild.engine.engine import Engine, default_root, require_privilege
+from pybuild.engine.core import default_root, require_privilege
+from pybuild.engine.engine import Engine
 from pybuild.engine.images import describe, history, images
 from pybuild.engine.info import host_platform, missing_privileges
 from pybuild.errors import NotPrivileged, PybuildError

@@ -1,0 +1,79 @@
+"""What every family of the engine's methods stands on: the store, and who may do what with it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Self
+
+from pybuild.errors import NotPrivileged
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from store.root import Store
+
+
+def default_root() -> str:
+    """Return the folder of the store where no one named another.
+
+    PYBUILD_ROOT, else /var/lib/pybuild for root and $XDG_DATA_HOME/pybuild for others.
+    """
+    named = os.environ.get("PYBUILD_ROOT")
+    if named:
+        return named
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(data, "pybuild")
+
+
+def require_privilege(what: str) -> None:
+    """Raise NotPrivileged when this process may not do what containers and layers need.
+
+    Asked before the store is touched.
+    """
+    from pybuild.engine.info import missing_privileges
+
+    missing = missing_privileges()
+    if missing:
+        raise NotPrivileged(
+            f"{what}: not enough privilege: this process lacks {', '.join(missing)}",
+            hint="run it as root, for example with sudo; running without root is not supported yet",
+        )
+
+
+class OpenStore:
+    """The store that an engine works on.
+
+    A context manager. The store is opened when something first needs it, and closed at the end.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = os.path.abspath(root or default_root())
+        self._store: Store | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; the next use opens it again."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.__exit__(None, None, None)
+
+    @property
+    def store(self) -> Store:
+        """The open store. Raises StoreError when it cannot be opened."""
+        if self._store is None:
+            from store.root import Store
+
+            self._store = Store.open(self.root).__enter__()
+        return self._store
