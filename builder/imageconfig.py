@@ -35,10 +35,9 @@ def image_config(
     history = reconciled(
         (*base_history(base), *entries(stage.history, created)), layer_times(stage, chain, created)
     )
+    config = stage.container_config()
     config = replace(
-        stage.config,
-        labels=tuple({**dict(stage.config.labels), **dict(labels)}.items()),
-        extra={},
+        config, labels=tuple({**dict(config.labels), **dict(labels)}.items()), extra={}
     )
     latest = next((entry.created for entry in reversed(history) if entry.created), None)
     return ImageConfig(

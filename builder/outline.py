@@ -141,10 +141,16 @@ class _Walk:
     _seen: set[int] = field(default_factory=set)
 
     def visit(self, stage: StageText) -> None:
-        """Take what a stage and those that it needs say."""
-        if stage.index in self._seen:
-            return
-        self._seen.add(stage.index)
+        """Take what a stage and those that it needs say, each right before what it needs."""
+        left = [stage]
+        while left:
+            next_one = left.pop()
+            if next_one.index not in self._seen:
+                self._seen.add(next_one.index)
+                self._take(next_one)
+                left += reversed(list(self._needed(next_one)))
+
+    def _take(self, stage: StageText) -> None:
         state = self._state(stage)
         for name in state.used:
             if name in state.args:
@@ -152,8 +158,6 @@ class _Walk:
         for node in self._instructions(stage):
             if isinstance(node, ast.Run):
                 self._mounts(node, state)
-        for needed in self._needed(stage):
-            self.visit(needed)
 
     def _base(self, stage: StageText) -> StageText | None:
         return self.stages.before(self._value(stage.from_.image, self.scope), stage.index)
@@ -183,14 +187,22 @@ class _Walk:
                         yield other
 
     def _state(self, stage: StageText) -> _State:
-        known = self._states.get(stage.index)
-        if known is not None:
-            return known
+        """Return the state at a stage's end; the stages that it is built on come first."""
+        chain: list[StageText] = []
+        next_one: StageText | None = stage
+        while next_one is not None and next_one.index not in self._states:
+            chain.append(next_one)
+            next_one = self._base(next_one)
+        for one in reversed(chain):
+            self._states[one.index] = self._end_of(one)
+        return self._states[stage.index]
+
+    def _end_of(self, stage: StageText) -> _State:
         base = self._base(stage)
         words = (stage.from_.image, stage.from_.platform or "")
         used = {name: None for word in words for name in _NAME.findall(word)}
         if base is not None:
-            before = self._state(base)
+            before = self._states[base.index]
             state = _State(dict(before.env), dict(before.args), before.used | used)
         else:
             image = self.image_env(self._value(stage.from_.image, self.scope))
@@ -204,7 +216,6 @@ class _Walk:
             elif isinstance(node, ast.Arg):
                 self._arg(node, state)
         self._use_all(state)
-        self._states[stage.index] = state
         return state
 
     def _global_args(self) -> Iterator[tuple[str, OutlineArg]]:

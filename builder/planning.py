@@ -27,6 +27,9 @@ for _module in ("metadata", "filesystem", "run"):
     import_module(f"builder.instructions.{_module}")
 
 
+_MANY = 50  # stages; each takes up to ten of Python's thousand calls
+
+
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
     """What is to be built: the target stage's end state, and all vertices by their ids."""
@@ -38,7 +41,7 @@ class BuildPlan:
     @property
     def history(self) -> tuple[HistoryStep, ...]:
         """The history entries that the target adds to its base's."""
-        return self.target.history
+        return tuple(self.target.history)
 
 
 class Planner:
@@ -75,7 +78,31 @@ class Planner:
         self.open: list[int] = []
 
     def stage(self, text: StageText) -> Stage:
-        """Return the state at the end of a stage. Raises InstructionError on a cycle."""
+        """Return the state at the end of a stage. Raises InstructionError on a cycle.
+
+        A stage is lowered where it is first needed. Only of many the first ones come first: a chain
+        of a thousand would be a recursion of that depth.
+        """
+        if not self.open and len(self.plan.stages.stages) > _MANY:
+            for needed in self.named_by(text):
+                self.end_of(needed)
+        return self.end_of(text)
+
+    def named_by(self, text: StageText) -> list[StageText]:
+        """Return the stages that a stage names, and those that they name, the first one first."""
+        found: dict[int, StageText] = {}
+        left = [text]
+        while left:
+            stage = left.pop()
+            if stage.index in found or stage.index in self.done:
+                continue
+            found[stage.index] = stage
+            if not (stage.name and self.plan.contexts.find(stage.name, self.plan.platform)):
+                left += origin.stages_named_by(stage, self.plan)
+        return [found[index] for index in sorted(found)]
+
+    def end_of(self, text: StageText) -> Stage:
+        """Lower a stage unless that is done."""
         if text.index in self.done:
             return self.done[text.index]
         place = self.plan.stages.place(text.from_)
@@ -97,7 +124,8 @@ class Planner:
         if replaced is not None:
             return replaced
         stage = origin.begin(text, self.plan)
-        stage, triggers = origin.without_triggers(stage)
+        triggers = stage.container_config().on_build
+        stage = stage.without_triggers()
         fired = tuple(self.trigger(trigger, text, place) for trigger in triggers)
         instructions = (*fired, *text.instructions)
         stage = replace(stage, steps=origin.count_steps(replace(text, instructions=instructions)))

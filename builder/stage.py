@@ -5,12 +5,13 @@ request, the vertices made so far, other stages) is the `Plan`, reached through 
 """
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from builder.errors import BuildError, InstructionError, Place
 from builder.lint import semantics
 from builder.namedcontexts import NamedContext, NamedContexts
+from builder.persistent import PersistentList, PersistentMap
 from builder.request import BuildRequest
 from builder.stages import PROXY_ARGS, StageList, StageText
 from builder.vertex import Op, Vertex, VertexID, vertex_id
@@ -59,13 +60,15 @@ class Plan:
 class Stage:
     """A stage after some of its instructions.
 
-    config: the image config's inner part so far. env: the build's environment (base, ENV and
-    ARG; the later instruction wins). args: ARGs in effect with their values (or ""), in order.
+    config: the image config's inner part so far, but for what grows with the file; see
+    `container_config`. env: the build's environment (base, ENV and ARG; the later instruction
+    wins). args: ARGs in effect with their values (or ""), in order. config_env, labels, ports,
+    volumes, triggers: what instructions added to the fields of config, in order; the values of
+    ports and volumes mean nothing.
     root: the vertex that makes the root file system. base: the image the stage began with.
     step, steps: number of the instruction at hand among those that make vertices, and how many
     there are. cmd_set: CMD was given in this stage (ENTRYPOINT then leaves it alone).
-    declared: names of ARGs, with or without a value. is_workdir_set: this stage, or one that it is
-    built on, has a WORKDIR.
+    is_workdir_set: this stage, or one that it is built on, has a WORKDIR.
     """
 
     plan: Plan
@@ -73,14 +76,18 @@ class Stage:
     root: VertexID
     base: Image | None = None
     config: ContainerConfig = field(default_factory=ContainerConfig)
-    env: tuple[tuple[str, str], ...] = ()
-    args: tuple[tuple[str, str], ...] = ()
-    history: tuple[HistoryStep, ...] = ()
+    env: PersistentMap[str] = field(default_factory=PersistentMap)
+    args: PersistentMap[str] = field(default_factory=PersistentMap)
+    config_env: PersistentMap[str] = field(default_factory=PersistentMap)
+    labels: PersistentMap[str] = field(default_factory=PersistentMap)
+    ports: PersistentMap[None] = field(default_factory=PersistentMap)
+    volumes: PersistentMap[None] = field(default_factory=PersistentMap)
+    triggers: PersistentList[str] = field(default_factory=PersistentList)
+    history: PersistentList[HistoryStep] = field(default_factory=PersistentList)
     author: str | None = None
     step: int = 1
     steps: int = 1
     cmd_set: bool = False
-    declared: frozenset[str] = frozenset()
     is_workdir_set: bool = False
 
     @property
@@ -105,21 +112,20 @@ class Stage:
 
     def expand(self, word: str, node: ast.Instruction) -> str:
         """Return `word` with variables replaced and quotes removed; unset names are empty."""
-        env = dict(self.env)
         try:
-            expansion = expand(word, env, self.escape)
+            expansion = expand(word, self.env, self.escape)
         except ExpansionError as error:
             raise InstructionError(self.place(node), str(error), hint=error.hint) from error
         for name in expansion.undefined:
-            if name not in self.declared and not self.is_base_unknown:
-                message = semantics.undefined_var(name, env)
+            if name not in self.args and not self.is_base_unknown:
+                message = semantics.undefined_var(name, self.env)
                 self.plan.warn("UndefinedVar", message, node.span.first_line)
         return expansion.value
 
     def expand_words(self, word: str, node: ast.Instruction) -> tuple[str, ...]:
         """Return the words that `word` becomes: as `expand`, split at blanks afterwards."""
         try:
-            return expand_words(word, dict(self.env), self.escape)
+            return expand_words(word, self.env, self.escape)
         except ExpansionError as error:
             raise InstructionError(self.place(node), str(error), hint=error.hint) from error
 
@@ -133,11 +139,26 @@ class Stage:
 
     def record(self, created_by: str, vertex: VertexID | None = None) -> "Stage":
         """Return the stage with a history entry more."""
-        return replace(self, history=(*self.history, HistoryStep(created_by, vertex)))
+        return replace(self, history=self.history.append(HistoryStep(created_by, vertex)))
 
     def with_env(self, name: str, value: str) -> "Stage":
         """Return the stage with a variable of the build's environment set."""
-        return replace(self, env=set_pair(self.env, name, value))
+        return replace(self, env=self.env.set(name, value))
+
+    def container_config(self) -> ContainerConfig:
+        """Return the whole inner part of the image config."""
+        return replace(
+            self.config,
+            env=with_variables(self.config.env, self.config_env),
+            labels=tuple({**dict(self.config.labels), **self.labels}.items()),
+            exposed_ports=tuple(sorted({*self.config.exposed_ports, *self.ports})),
+            volumes=tuple(sorted({*self.config.volumes, *self.volumes})),
+            on_build=(*self.config.on_build, *self.triggers),
+        )
+
+    def without_triggers(self) -> "Stage":
+        """Return the stage without ONBUILD triggers."""
+        return replace(self.configure(on_build=()), triggers=PersistentList())
 
     def apply(
         self, node: ast.Instruction, op: Op, created_by: str, inputs: tuple[VertexID, ...] = ()
@@ -193,13 +214,14 @@ def step_label(stage: str, step: int, steps: int) -> str:
     return f"[{stage} {step}/{steps}]" if stage else f"[{step}/{steps}]"
 
 
-def set_pair(
-    pairs: tuple[tuple[str, str], ...], name: str, value: str
-) -> tuple[tuple[str, str], ...]:
-    """Return `pairs` with `name` set to `value`: in its place, or at the end if it is new."""
-    if any(key == name for key, _ in pairs):
-        return tuple((key, value if key == name else old) for key, old in pairs)
-    return (*pairs, (name, value))
+def with_variables(env: tuple[str, ...], changes: Mapping[str, str]) -> tuple[str, ...]:
+    """Return `KEY=value` strings with variables set: in their first place, new ones at the end."""
+    left = dict(changes)
+    kept = [
+        f"{name}={left.pop(name)}" if name in left else item
+        for item, name in ((item, item.partition("=")[0]) for item in env)
+    ]
+    return (*kept, *(f"{name}={value}" for name, value in left.items()))
 
 
 def env_pairs(env: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -207,7 +229,7 @@ def env_pairs(env: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((key, value) for key, _, value in (item.partition("=") for item in env))
 
 
-def proxy_env(build_args: Mapping[str, str], declared: frozenset[str]) -> dict[str, str]:
+def proxy_env(build_args: Mapping[str, str], declared: Container[str]) -> dict[str, str]:
     """Return the predefined proxy arguments that were given and not declared by an ARG.
 
     Each is there in both spellings, HTTP_PROXY and http_proxy, as programs read one or the other.

@@ -13,7 +13,7 @@ from builder.gotext import duration, quoted, quoted_list, quoted_rune
 from builder.lint import semantics
 from builder.lower import lower
 from builder.ports import exposed_ports
-from builder.stage import Stage, set_pair
+from builder.stage import Stage
 from grammar import ast
 from store.oci import Healthcheck
 
@@ -32,16 +32,12 @@ _NANOSECONDS = {
 def env(node: ast.Env, stage: Stage) -> Stage:
     """ENV sets config.Env and the build's environment; one snapshot for all its pairs."""
     pairs = [(stage.expand(key, node), stage.expand(value, node)) for key, value in node.pairs]
-    config_env = tuple(
-        (key, value) for key, _, value in (e.partition("=") for e in stage.config.env)
-    )
     result = stage
     for key, value in pairs:
         if not key:
             raise InstructionError(stage.place(node), "ENV names can not be blank")
-        config_env = set_pair(config_env, key, value)
+        result = replace(result, config_env=result.config_env.set(key, value))
         result = result.with_env(key, value)
-    result = result.configure(env=tuple(f"{key}={value}" for key, value in config_env))
     return result.record("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
 
 
@@ -49,11 +45,12 @@ def env(node: ast.Env, stage: Stage) -> Stage:
 def label(node: ast.Label, stage: Stage) -> Stage:
     """LABEL sets config.Labels."""
     pairs = [(stage.expand(key, node), stage.expand(value, node)) for key, value in node.pairs]
-    labels = stage.config.labels
+    labels = stage.labels
     for key, value in pairs:
-        labels = set_pair(labels, key, value)
-    result = stage.configure(labels=labels)
-    return result.record("LABEL " + " ".join(f"{key}={value}" for key, value in pairs))
+        labels = labels.set(key, value)
+    return replace(stage, labels=labels).record(
+        "LABEL " + " ".join(f"{key}={value}" for key, value in pairs)
+    )
 
 
 @lower.register
@@ -68,22 +65,19 @@ def arg(node: ast.Arg, stage: Stage) -> Stage:
         if value is None:
             value = stage.plan.global_env.get(name)
         if value is not None:
-            if name in config_names(stage):
+            if is_in_config(name, stage):
                 message = semantics.arg_shadows_env(name)
                 stage.plan.warn("ArgShadowsEnv", message, node.span.first_line)
             result = result.with_env(name, value)
-        result = replace(
-            result,
-            args=set_pair(result.args, name, value or ""),
-            declared=result.declared | {name},
-        )
+        result = replace(result, args=result.args.set(name, value or ""))
         shown.append(name if value is None else f"{name}={value}")
     return result.record("ARG " + " ".join(shown))
 
 
-def config_names(stage: Stage) -> set[str]:
-    """Return the names of the variables in the image config."""
-    return {item.partition("=")[0] for item in stage.config.env}
+def is_in_config(name: str, stage: Stage) -> bool:
+    """Tell whether the image config has a variable."""
+    start = f"{name}="
+    return name in stage.config_env or any(item.startswith(start) for item in stage.config.env)
 
 
 @lower.register
@@ -106,8 +100,10 @@ def expose(node: ast.Expose, stage: Stage) -> Stage:
             str(error),
             hint="write a port or a range with an optional protocol, as 80, 8000-8010/udp",
         ) from error
-    merged = tuple(sorted({*stage.config.exposed_ports, *ports}))
-    return stage.configure(exposed_ports=merged).record(f"EXPOSE [{' '.join(ports)}]")
+    merged = stage.ports
+    for port in ports:
+        merged = merged.set(port, None)
+    return replace(stage, ports=merged).record(f"EXPOSE [{' '.join(ports)}]")
 
 
 @lower.register
@@ -116,8 +112,10 @@ def volume(node: ast.Volume, stage: Stage) -> Stage:
     paths = [stage.expand(path, node).strip() for path in node.paths]
     if not all(paths):
         raise InstructionError(stage.place(node), "VOLUME specified can not be an empty string")
-    merged = tuple(sorted({*stage.config.volumes, *paths}))
-    return stage.configure(volumes=merged).record(f"VOLUME [{' '.join(paths)}]")
+    merged = stage.volumes
+    for path in paths:
+        merged = merged.set(path, None)
+    return replace(stage, volumes=merged).record(f"VOLUME [{' '.join(paths)}]")
 
 
 def command_args(command: ast.Command, stage: Stage) -> tuple[str, ...]:
@@ -172,7 +170,7 @@ def maintainer(node: ast.Maintainer, stage: Stage) -> Stage:
 @lower.register
 def onbuild(node: ast.Onbuild, stage: Stage) -> Stage:
     """ONBUILD appends to config.OnBuild; no history entry."""
-    return stage.configure(on_build=(*stage.config.on_build, node.trigger))
+    return replace(stage, triggers=stage.triggers.append(node.trigger))
 
 
 def duration_ns(text: str | None, flag: str, node: ast.Healthcheck, stage: Stage) -> int:

@@ -8,6 +8,7 @@ from builder.errors import BuildError, InstructionError, UnknownStage
 from builder.gitref import without_password
 from builder.lint import semantics
 from builder.namedcontexts import NamedContext
+from builder.persistent import PersistentMap
 from builder.stage import DEFAULT_PATH, Plan, Stage, env_pairs, step_label
 from builder.stages import StageText
 from builder.vertex import (
@@ -54,6 +55,23 @@ def begin(text: StageText, plan: Plan) -> Stage:
     if message:
         plan.warn("InvalidBaseImagePlatform", message, node.span.first_line)
     return stage
+
+
+def stages_named_by(text: StageText, plan: Plan) -> list[StageText]:
+    """Return the earlier stages that FROM, COPY and RUN name; what is wrong there counts later."""
+    escape = plan.stages.dockerfile.directives.escape
+    try:
+        name = expand(text.from_.image, plan.global_env, escape).value
+        found = [plan.stages.before(name, text.index)]
+        for node in text.instructions:
+            if isinstance(node, ast.Copy) and node.from_ is not None:
+                found.append(plan.stages.source_of_copy(node.from_, text, node))
+            elif isinstance(node, ast.Run):
+                froms = (dict(mount.options).get("from") for mount in node.mounts)
+                found += [plan.stages.named(name, text, node) for name in froms if name]
+    except (ExpansionError, UnknownStage):
+        return []
+    return [stage for stage in found if stage is not None]
 
 
 def check_platform_of(node: ast.From, plan: Plan) -> None:
@@ -162,7 +180,7 @@ def from_scratch(text: StageText, plan: Plan) -> Stage:
     """Return a stage with an empty root file system."""
     root = add_base(BaseOp(()), text, plan)
     config = ContainerConfig(env=(f"PATH={DEFAULT_PATH}",), working_dir="/")
-    return Stage(plan, text, root, config=config, env=env_pairs(config.env))
+    return Stage(plan, text, root, config=config, env=PersistentMap(env_pairs(config.env)))
 
 
 def from_image(image: Image, text: StageText, plan: Plan) -> Stage:
@@ -177,7 +195,7 @@ def from_image(image: Image, text: StageText, plan: Plan) -> Stage:
         root,
         base=image,
         config=config,
-        env=env_pairs(config.env),
+        env=PersistentMap(env_pairs(config.env)),
         author=image.config.author,
     )
 
@@ -297,8 +315,3 @@ def root_of_stage_or_image(
         ) from error
     op = BaseOp(image.config.diff_ids, image.config.created)
     return stage.add_vertex(node, op, (), stage.step + 1, name=f"[internal] {reference.familiar()}")
-
-
-def without_triggers(stage: Stage) -> tuple[Stage, tuple[str, ...]]:
-    """Return the stage with its config's ONBUILD triggers taken out, and those."""
-    return stage.configure(on_build=()), stage.config.on_build

@@ -62,16 +62,15 @@ def run(node: ast.Run, stage: Stage) -> Stage:
         args = command_args(command, stage)
     if not args:
         raise InstructionError(stage.place(node), "RUN needs a command")
-    declared = frozenset(name for name, _ in stage.args)
     op = RunOp(
         args=args,
-        env=tuple((key, value) for key, value in stage.env),
+        env=tuple(stage.env.items()),
         cwd=stage.cwd,
         user=stage.config.user,
         network=network_of(node, stage),
         hostname=stage.plan.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", SANDBOX_HOSTNAME),
         platform=stage.plan.platform,
-        proxy_env=tuple(sorted(proxy_env(stage.plan.build_args, declared).items())),
+        proxy_env=tuple(sorted(proxy_env(stage.plan.build_args, stage.args).items())),
         security=security_of(node, stage),
         mounts=mounts,
     )
@@ -110,7 +109,6 @@ def history_text(args: tuple[str, ...], stage: Stage) -> str:
 
     All ARGs stand there, also those without a value, with what the process sees of them.
     """
-    env = dict(stage.env)
-    shown = [f"{name}={env.get(name, value)}" for name, value in stage.args]
+    shown = [f"{name}={stage.env.get(name, value)}" for name, value in stage.args.items()]
     prefix = f"|{len(shown)} {' '.join(shown)} " if shown else ""
     return f"RUN {prefix}{' '.join(args)} # buildkit"

@@ -7,7 +7,8 @@ is broken, the function here gives the words, and the instruction's meaning call
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Reversible, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from builder.lint.subject import Finding, Subject
@@ -32,7 +33,7 @@ _NO_SECRET = re.compile("(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 _TARGET_PLATFORM = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})\Z")
 _NAMES_EVERYTHING = ("*", "**", "**/*")
 _FARTHEST = 2  # letters that a suggestion may differ in, as BuildKit has it
-_MANY = 200
+_MANY = 1000
 
 
 # -- FROM, with the global scope
@@ -162,7 +163,7 @@ def expose_invalid_format(node: ast.Expose, stage: "Stage") -> Iterator[str]:
 def _ports(node: ast.Expose, stage: "Stage") -> Iterator[str]:
     for raw in node.ports:
         try:
-            yield from expand_words(raw, dict(stage.env), stage.escape)
+            yield from expand_words(raw, stage.env, stage.escape)
         except ExpansionError:
             return
 
@@ -170,7 +171,7 @@ def _ports(node: ast.Expose, stage: "Stage") -> Iterator[str]:
 def _value(raw: str, stage: "Stage") -> str:
     """Return the value of a word, or the word where it has none: the build says so itself."""
     try:
-        return expand(raw, dict(stage.env), stage.escape).value
+        return expand(raw, stage.env, stage.escape).value
     except ExpansionError:
         return raw
 
@@ -226,7 +227,7 @@ def _is_ignored(path: str, rules: IgnoreRules) -> bool:
 # -- words for what lowering and copying find
 
 
-def undefined_var(name: str, known: Iterable[str]) -> str:
+def undefined_var(name: str, known: Reversible[str]) -> str:
     """Return the words for a variable that nothing sets. known: the names that are set."""
     suggestion = closest(name, known)
     return f"Usage of undefined variable '${name}'" + (
@@ -276,18 +277,19 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Reversible[str]) -> str:
     """Return ` (did you mean X?)`, or nothing when nothing is close."""
     suggestion = closest(name, known)
     return f" (did you mean {suggestion}?)" if suggestion else ""
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest(name: str, known: Reversible[str]) -> str | None:
     """Return the first of the known names that differ least, at most in two letters.
 
     Of very many names only the last ones are looked at: it is done for each undefined variable.
     """
-    names = [other for other in known if abs(len(other) - len(name)) <= _FARTHEST][-_MANY:]
+    last = list(islice(reversed(known), _MANY))[::-1]
+    names = [other for other in last if abs(len(other) - len(name)) <= _FARTHEST]
     near = [other for other in names if differs_by(name, other, _FARTHEST)]
     nearest = [other for other in near if differs_by(name, other, 1)]
     return next(iter(nearest or near), None)
