@@ -17,12 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 from store import recordschema
 from store.digest import DiffID, Digest
 from store.errors import Corrupt, InUse, StoreError, disk_full, is_full
 
 RESULTS_PER_KEY = 8
+DOWNLOADS = "download"  # memos: what is at an address, a JSON object with the blob's `digest`
 
 # Named here because `list` inside the class is its method.
 _Rows = list[sqlite3.Row]
@@ -164,7 +166,7 @@ class BuildRecords:
             raise _ERRORS.get(code, Corrupt)(f"build records {self.path}: {error}") from error
 
     @contextmanager
-    def _writing(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Run one writing transaction.
 
         durable: wait for the disk. WAL frames are written in order, so this also makes every
@@ -181,7 +183,8 @@ class BuildRecords:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _read(self, query: str, parameters: Sequence[object] = ()) -> _Rows:
+    def read(self, query: str, parameters: Sequence[object] = ()) -> _Rows:
+        """Return the rows of one query."""
         with self._lock, self._translated():
             rows: _Rows = self._db.execute(query, parameters).fetchall()
             return rows
@@ -189,17 +192,22 @@ class BuildRecords:
     # -- results of cache keys
 
     def lookup(self, key: Digest) -> _Records:
-        """Return the results that `key` has given, newest first, at most 8."""
-        rows = self._read(f"SELECT {_RECORD} FROM records WHERE key = ? ORDER BY id DESC", (key,))
-        return [_record(row) for row in rows]
+        """Return the results that `key` has given, newest first, at most 8.
+
+        Not those that were released: only explanations need these.
+        """
+        rows = self.read(
+            f"SELECT {RECORD} FROM records WHERE key = ? AND held ORDER BY id DESC", (key,)
+        )
+        return [record_of(row) for row in rows]
 
     def insert(self, record: BuildRecord) -> None:
         """Add a result. The same result of the same key replaces the earlier record."""
         diff_ids = _json(list(record.diff_ids))
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("DELETE FROM records WHERE key = ? AND diff_ids = ?", (record.key, diff_ids))
             db.execute(
-                f"INSERT INTO records ({_RECORD}, used_ns) VALUES ({_marks(12)}, ?)",
+                f"INSERT INTO records ({RECORD}, used_ns) VALUES ({_marks(12)}, ?)",
                 _values(
                     record.key,
                     diff_ids,
@@ -227,14 +235,15 @@ class BuildRecords:
         if not keys:
             return
         now_ns = time.time_ns()
-        with self._writing() as db:
+        with self.writing() as db:
             db.executemany(
-                "UPDATE records SET used_ns = ? WHERE key = ?", [(now_ns, key) for key in keys]
+                "UPDATE records SET used_ns = ?, uses = uses + 1 WHERE key = ? AND held",
+                [(now_ns, key) for key in keys],
             )
 
     def list(self) -> _Records:
         """Return every record, oldest first."""
-        return [_record(row) for row in self._read(f"SELECT {_RECORD} FROM records ORDER BY id")]
+        return [record_of(row) for row in self.read(f"SELECT {RECORD} FROM records ORDER BY id")]
 
     def nearest(self, dockerfile: str, stage: str, step: int, title: str) -> BuildRecord | None:
         """Return the record that a missing step is best compared with, or None.
@@ -242,16 +251,16 @@ class BuildRecords:
         Of the same Dockerfile and stage: the same instruction text first, the one whose number is
         nearest; else the newest at the same number.
         """
-        rows = self._read(
-            f"SELECT {_RECORD} FROM records WHERE dockerfile = ? AND stage = ?"
+        rows = self.read(
+            f"SELECT {RECORD} FROM records WHERE dockerfile = ? AND stage = ?"
             " AND (title = ? OR step = ?) ORDER BY title = ? DESC, abs(step - ?), id DESC LIMIT 1",
             _values(dockerfile, stage, title, step, title, step),
         )
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
     def diff_ids(self) -> set[DiffID]:
-        """Return the layers that records name: what garbage collection has to keep."""
-        rows = self._read("SELECT DISTINCT diff_ids FROM records")
+        """Return the layers that records hold: what garbage collection has to keep."""
+        rows = self.read("SELECT DISTINCT diff_ids FROM records WHERE held")
         return {DiffID(diff_id) for row in rows for diff_id in json.loads(row[0])}
 
     def forget(self, keys: Iterable[Digest] | None = None, *, unused_since_ns: int = 0) -> int:
@@ -261,7 +270,7 @@ class BuildRecords:
         0 for whatever their age.
         """
         older = "(? = 0 OR used_ns < ?)"
-        with self._writing(durable=True) as db:
+        with self.writing(durable=True) as db:
             before = db.total_changes
             if keys is None:
                 db.execute(f"DELETE FROM records WHERE {older}", (unused_since_ns, unused_since_ns))
@@ -277,7 +286,7 @@ class BuildRecords:
 
     def remember(self, namespace: str, key: str, value: str) -> None:
         """Keep `value` under `key`, replacing what was there."""
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO memos (namespace, key, value, used_ns) VALUES (?, ?, ?, ?)",
                 _values(namespace, key, value, time.time_ns()),
@@ -285,21 +294,26 @@ class BuildRecords:
 
     def recall(self, namespace: str, key: str) -> str | None:
         """Return what was remembered under `key`, or None."""
-        rows = self._read(
+        rows = self.read(
             "SELECT value FROM memos WHERE namespace = ? AND key = ?", _values(namespace, key)
         )
         return str(rows[0][0]) if rows else None
+
+    def downloads(self) -> set[Digest]:
+        """Return the blobs that downloads are remembered as (memos of the namespace DOWNLOADS)."""
+        rows = self.read("SELECT value FROM memos WHERE namespace = ?", (DOWNLOADS,))
+        return {Digest(json.loads(row[0])["digest"]) for row in rows}
 
     # -- journal
 
     def begin_build(self, build: BuildRow) -> None:
         """Note that a build has begun."""
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(f"INSERT INTO builds ({_BUILD}) VALUES ({_marks(9)})", _build_values(build))
 
     def end_build(self, build: BuildRow) -> None:
         """Replace the row of a build by its final one, and wait until the disk has everything."""
-        with self._writing(durable=True) as db:
+        with self.writing(durable=True) as db:
             db.execute(
                 f"INSERT OR REPLACE INTO builds ({_BUILD}) VALUES ({_marks(9)})",
                 _build_values(build),
@@ -322,24 +336,24 @@ class BuildRecords:
             step.log_path,
             _json(dict(step.details)),
         )
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(f"INSERT OR REPLACE INTO steps ({_STEP}) VALUES ({_marks(13)})", values)
 
     def builds(self, limit: int = -1) -> _Builds:
         """Return the journal's builds, newest first; a negative limit means all."""
-        rows = self._read(
+        rows = self.read(
             f"SELECT {_BUILD} FROM builds ORDER BY started_ns DESC, rowid DESC LIMIT ?", (limit,)
         )
         return [_build(row) for row in rows]
 
     def build(self, build_id: str) -> BuildRow | None:
         """Return one build of the journal, or None."""
-        rows = self._read(f"SELECT {_BUILD} FROM builds WHERE build_id = ?", (build_id,))
+        rows = self.read(f"SELECT {_BUILD} FROM builds WHERE build_id = ?", (build_id,))
         return _build(rows[0]) if rows else None
 
     def steps(self, build_id: str) -> _Steps:
         """Return the steps of a build in the order of their numbers."""
-        rows = self._read(
+        rows = self.read(
             f"SELECT {_STEP} FROM steps WHERE build_id = ? ORDER BY number", (build_id,)
         )
         return [_step(row) for row in rows]
@@ -347,13 +361,13 @@ class BuildRecords:
     def forget_builds(self, build_ids: Iterable[str]) -> None:
         """Delete builds and their steps from the journal; the log files are the caller's."""
         ids = [(build_id,) for build_id in build_ids]
-        with self._writing(durable=True) as db:
+        with self.writing(durable=True) as db:
             db.executemany("DELETE FROM steps WHERE build_id = ?", ids)
             db.executemany("DELETE FROM builds WHERE build_id = ?", ids)
 
     def problems(self) -> _Texts:
         """Return what SQLite finds wrong with its file, empty when it is sound."""
-        rows = self._read("PRAGMA integrity_check")
+        rows = self.read("PRAGMA integrity_check")
         return [str(row[0]) for row in rows if row[0] != "ok"]
 
 
@@ -367,7 +381,7 @@ def diff_ids_on_full_disk(path: str) -> set[DiffID]:
         return records.diff_ids()
 
 
-_RECORD = (
+RECORD = (
     "key, diff_ids, created, kind, title, dockerfile, stage, step, ingredients, started_ns,"
     " ended_ns, build_id"
 )
@@ -407,7 +421,8 @@ def _step(row: sqlite3.Row) -> StepRow:
     return replace(StepRow(*values), details=json.loads(details))
 
 
-def _record(row: sqlite3.Row) -> BuildRecord:
+def record_of(row: Iterable[Any]) -> BuildRecord:
+    """Return the record that the columns RECORD of a row say."""
     key, diff_ids, created, kind, title, dockerfile, stage, step, ingredients, *times, build = row
     return BuildRecord(
         key=Digest(key),

@@ -1,7 +1,7 @@
 """Garbage collection: layers and blobs that nothing in the store refers to any more.
 
-Roots are image, reference, build and container records, and kept snapshots. Everything they lead
-to is marked; the rest goes. A builder or loader has layers that nothing names yet, so it
+Roots are image, reference, build and container records, downloads and kept snapshots. Everything
+they lead to is marked; the rest goes. A builder or loader has layers that nothing names yet, so it
 holds the store's lease; the collector runs only while nobody does, and holds the images still.
 What the collector cannot read it does not guess at: a broken record stops it.
 """
@@ -36,8 +36,14 @@ def collect(store: Store) -> int:
     read; nothing but the trash is removed then.
     """
     freed = store.folder.empty_trash()
-    with store.exclusive_lease(), store.images.lock():
-        freed += store.folder.sweep()
+    with store.exclusive_lease():
+        return freed + collect_alone(store)
+
+
+def collect_alone(store: Store) -> int:
+    """Do what `collect` does for a caller who holds the exclusive lease. Raises Corrupt."""
+    with store.images.lock():
+        freed = store.folder.sweep()
         store.snapshots.recover()
         marked = mark(store)
         freed += _remove_layers(store, set(store.layers.iter()) - marked.layers)
@@ -82,6 +88,18 @@ def mark(store: Store) -> Marked:
 
     The caller holds the images still.
     """
+    marked = mark_users(store)
+    marked.layers |= _layers_of_records(store)
+    marked.blobs |= _blobs_of_downloads(store)
+    _mark_blobs_of_layers(store, marked)
+    return marked
+
+
+def mark_users(store: Store) -> Marked:
+    """Return the layers and blobs of images, containers and kept snapshots: not the cache's.
+
+    Raises Corrupt, NewerFormat.
+    """
     marked = Marked()
     for image_id in store.images.ids():
         record = store.images.record(image_id)
@@ -90,16 +108,19 @@ def mark(store: Store) -> Marked:
             _mark_document(store, record.manifest, marked)
     for reference in store.images.reference_records():
         _mark_document(store, reference.target, marked)
-    marked.layers |= _layers_of_records(store)
     marked.layers |= _layers_of_containers(store)
     for name in store.snapshots.kept():
         marked.layers.update(store.snapshots.chain_of(name))
+    _mark_blobs_of_layers(store, marked)
+    return marked
+
+
+def _mark_blobs_of_layers(store: Store, marked: Marked) -> None:
     for diff_id in marked.layers:
         with suppress(NotFound):
             blob = store.layers.info(diff_id).blob
             if blob is not None:
                 marked.blobs.add(blob.digest)
-    return marked
 
 
 def _layers_of_records(store: Store) -> set[DiffID]:
@@ -113,6 +134,15 @@ def _layers_of_records(store: Store) -> set[DiffID]:
         from store.buildrecords import diff_ids_on_full_disk
 
         return diff_ids_on_full_disk(path)
+
+
+def _blobs_of_downloads(store: Store) -> set[Digest]:
+    """Return the blobs that downloads are remembered as; none where there is no room to look."""
+    if not os.path.exists(store.folder.path("records.db")):
+        return set()
+    with suppress(DiskFull):
+        return store.records.downloads()
+    return set()
 
 
 def _mark_image(store: Store, image_id: Digest, marked: Marked) -> None:

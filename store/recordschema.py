@@ -5,7 +5,14 @@ import time
 
 from store.errors import NewerFormat
 
-VERSION = 1
+VERSION = 2
+_STEPS = {
+    # How often a record was used, and whether the cache still holds its layers.
+    1: """
+ALTER TABLE records ADD COLUMN uses INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE records ADD COLUMN held INTEGER NOT NULL DEFAULT 1;
+""",
+}
 _WAL_ATTEMPTS = 500
 
 _TABLES = """
@@ -23,7 +30,9 @@ CREATE TABLE records (
   started_ns INTEGER NOT NULL,
   ended_ns INTEGER NOT NULL,
   build_id TEXT NOT NULL,
-  used_ns INTEGER NOT NULL
+  used_ns INTEGER NOT NULL,
+  uses INTEGER NOT NULL DEFAULT 1,
+  held INTEGER NOT NULL DEFAULT 1
 );
 CREATE INDEX records_by_key ON records (key);
 CREATE INDEX records_by_place ON records (dockerfile, stage, step);
@@ -113,6 +122,7 @@ def _migrate(db: sqlite3.Connection, version: int, path: str) -> None:
         )
     if version == VERSION:
         return  # another process was faster
-    for statement in _TABLES.split(";"):
+    todo = [_TABLES] if version == 0 else [_STEPS[step] for step in range(version, VERSION)]
+    for statement in "".join(todo).split(";"):
         db.execute(statement)
     db.execute(f"PRAGMA user_version={VERSION}")

@@ -18,6 +18,7 @@ from builder.site import FetchedFile, Result, Site
 from builder.vertex import DownloadOp, Vertex
 from registry_client.download import Downloaded, download
 from registry_client.errors import RegistryError
+from store.buildrecords import DOWNLOADS
 from store.digest import Digest, is_digest
 from store.root import Store
 from store.tarreader import chunks_of
@@ -54,6 +55,8 @@ def fetch_file(
         answer = ask(op, known, file, authorization(op.url, secrets))
         if not answer.not_modified:
             known = take(op, answer, file, store)
+        # Again where it is known: it was used now.
+        store.records.remember(DOWNLOADS, op.url, json.dumps(known))
     fetched = FetchedFile(
         digest=Digest(str(known["digest"])),
         size_bytes=int(str(known["size_bytes"])),
@@ -65,7 +68,7 @@ def fetch_file(
 
 def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:
     """Return what is known of the last download of a URL, if its bytes are still here."""
-    known = json.loads(store.records.recall("download", op.url) or "{}")
+    known = json.loads(store.records.recall(DOWNLOADS, op.url) or "{}")
     digest = known.get("digest", "")
     fits = op.checksum is None or op.checksum == digest
     return known if fits and is_digest(digest) and store.content.has(Digest(digest)) else {}
@@ -107,19 +110,17 @@ def ask(
 
 
 def take(op: DownloadOp, answer: Downloaded, file: BinaryIO, store: Store) -> Mapping[str, object]:
-    """Put downloaded bytes into the store and remember what they are."""
+    """Put downloaded bytes into the store and return what is to be remembered of them."""
     file.seek(0)
     digest, size_bytes = store.content.ingest(chunks_of(file), answer.digest)
     modified = answer.last_modified
-    known = {
+    return {
         "digest": digest,
         "size_bytes": size_bytes,
         "name": name_of(op.url),
         "etag": answer.etag,
         "last_modified": modified.astimezone(UTC).isoformat() if modified else None,
     }
-    store.records.remember("download", op.url, json.dumps(known))
-    return known
 
 
 def name_of(url: str) -> str:

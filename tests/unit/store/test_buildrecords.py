@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from store.buildrecords import BuildRecord, BuildRecords, BuildRow, StepRow
+from store.buildrecords import DOWNLOADS, BuildRecord, BuildRecords, BuildRow, StepRow
+from store.cacheusage import forget_memos, forget_old, memos, release, used_records
 from store.digest import DiffID, Digest, digest_of
 from store.errors import Corrupt, NewerFormat
 
@@ -115,7 +117,7 @@ def test_forget_by_last_use(records: BuildRecords) -> None:
     records.insert(RECORD)
     records.insert(replace(RECORD, key=other, diff_ids=(layer(1), layer(2))))
     assert records.diff_ids() == {layer(0), layer(1), layer(2)}
-    (moment,) = records._read("SELECT max(used_ns) FROM records")
+    (moment,) = records.read("SELECT max(used_ns) FROM records")
     records.touch(KEY)
     assert records.forget(unused_since_ns=moment[0] + 1) == 1
     assert records.list() == [RECORD]
@@ -204,3 +206,74 @@ def test_text_that_is_no_utf8(records: BuildRecords) -> None:
     assert records.lookup(KEY)[0].ingredients == {"files": {text: 1}}
     assert records.builds()[0].context == "dir\\udcff"
     assert records.steps("b1")[0].details == {"x": text}
+
+
+VERSION_1 = """
+CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL,
+  diff_ids TEXT NOT NULL, created TEXT NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL,
+  dockerfile TEXT NOT NULL, stage TEXT NOT NULL, step INTEGER NOT NULL,
+  ingredients TEXT NOT NULL, started_ns INTEGER NOT NULL, ended_ns INTEGER NOT NULL,
+  build_id TEXT NOT NULL, used_ns INTEGER NOT NULL);
+CREATE TABLE memos (namespace TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+  used_ns INTEGER NOT NULL, PRIMARY KEY (namespace, key)) WITHOUT ROWID;
+PRAGMA user_version=1;
+"""
+
+
+def test_an_older_version_is_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    db = sqlite3.connect(path)
+    db.executescript(VERSION_1)
+    values = (KEY, json.dumps([layer(0)]), "", "run", "RUN make", "", "", 1, "{}", 1, 2, "b1", 7)
+    db.execute(f"INSERT INTO records VALUES (NULL, {', '.join('?' * 13)})", values)
+    db.commit()
+    db.close()
+    with BuildRecords(str(path)) as records:
+        (old,) = used_records(records)
+        assert (old.record.title, old.used_ns, old.uses, old.is_held) == ("RUN make", 7, 1, True)
+        assert records.lookup(KEY) == [old.record]
+    BuildRecords(str(path)).close()
+
+
+def test_a_released_record_stays_and_is_not_found(records: BuildRecords) -> None:
+    records.insert(RECORD)
+    records.touch(KEY)
+    release(records, [KEY])
+    assert records.lookup(KEY) == []
+    assert records.diff_ids() == set()
+    (old,) = used_records(records)
+    assert (old.record, old.uses, old.is_held) == (RECORD, 2, False)
+    records.touch(KEY)
+    assert used_records(records) == [old]
+    # Made again it is held again, and there is one of it.
+    records.insert(RECORD)
+    assert records.lookup(KEY) == [RECORD]
+    assert [used.is_held for used in used_records(records)] == [True]
+
+
+def test_old_things_are_forgotten(records: BuildRecords) -> None:
+    records.insert(RECORD)
+    records.insert(replace(RECORD, key=digest_of(b"held"), diff_ids=(layer(1),)))
+    records.remember("x", "a", "1")
+    release(records, [KEY])
+    forget_old(records, 1)
+    assert len(records.list()) == 2
+    forget_old(records, -1)
+    assert [record.key for record in records.list()] == [digest_of(b"held")]
+    assert memos(records, "x") == []
+
+
+def test_memos_of_a_namespace(records: BuildRecords) -> None:
+    for key in "ab":
+        records.remember("x", key, key.upper())
+    records.remember("y", "a", "Y")
+    assert [(memo.key, memo.value) for memo in memos(records, "x")] == [("a", "A"), ("b", "B")]
+    forget_memos(records, "x", ["a", "c"])
+    assert records.recall("x", "a") is None
+    assert (records.recall("x", "b"), records.recall("y", "a")) == ("B", "Y")
+
+
+def test_downloads_are_the_blobs_of_their_memos(records: BuildRecords) -> None:
+    blob = digest_of(b"file")
+    records.remember(DOWNLOADS, "https://example.org/x", json.dumps({"digest": blob}))
+    assert records.downloads() == {blob}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from store.archive import export_docker
-from store.buildrecords import BuildRecord
+from store.buildrecords import DOWNLOADS, BuildRecord
+from store.cacheusage import forget_memos, release
 from store.check import check
 from store.digest import DiffID, digest_of
 from store.errors import Corrupt, InUse, StoreError
@@ -83,6 +84,25 @@ def test_build_records_keep_their_layers(store: Store, tar_of: Callable[..., byt
     store.records.forget([key])
     collect(store)
     assert layers(store) == set()
+
+
+def test_a_released_record_keeps_no_layer(store: Store, tar_of: Callable[..., bytes]) -> None:
+    layer = store.layers.unpack([tar_of({"a": b"1"})])
+    key = digest_of(b"key")
+    store.records.insert(BuildRecord(key, (layer,)))
+    release(store.records, [key])
+    collect(store)
+    assert layers(store) == set()
+    assert [record.key for record in store.records.list()] == [key]
+
+
+def test_downloads_stay_until_they_are_forgotten(store: Store) -> None:
+    blob = store.content.put(b"1234567")
+    store.records.remember(DOWNLOADS, "https://example.org/x", json.dumps({"digest": blob}))
+    assert collect(store) == 0
+    assert store.content.has(blob)
+    forget_memos(store.records, DOWNLOADS, ["https://example.org/x"])
+    assert collect(store) == 7
 
 
 def test_containers_keep_their_layers(store: Store, tar_of: Callable[..., bytes]) -> None:
