@@ -1,0 +1,206 @@
+"""An emulated machine: Debian's kernel 6.1 with cgroup v2, whose power can be cut.
+
+`machine.start(script)` boots in about two seconds and runs the script as root, as pid 1's child;
+what it prints comes line by line. Emulation is slow, some ten times slower than the machine: a few
+dozen checks, not a suite. `scripts/vm_base.py` says what is on its disk.
+"""
+
+import compileall
+import io
+import os
+import re
+import select
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+PROJECT = Path(__file__).parents[3]
+CACHE = PROJECT / ".cache/vm"
+PACKAGES = ("grammar", "store", "registry_client", "runtime", "builder", "pybuild")
+ALSO = ("tests", "testdata", "scripts", "pyproject.toml")
+TIMEOUT_S = 300.0
+MIB = 1 << 20
+COMMAND = "env PYTHONPATH=/payload/project:/site python3"
+
+RUN_PYTEST = """\
+#!/bin/sh
+cd /payload/project
+export CI=true PYTHONPATH=/payload/project:/site PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
+exec python3 -m pytest -p no:cacheprovider -o addopts= --import-mode=importlib --no-header \
+    -v --color=no --tb=short {arguments}
+"""
+
+
+@dataclass
+class Guest:
+    """A machine that runs.
+
+    lines: what its script printed so far. The last one is `exit STATUS` when the script ended.
+    """
+
+    process: subprocess.Popen[bytes]
+    console: Path
+    lines: list[str] = field(default_factory=list)
+    rest: bytes = b""
+
+    def read(self, timeout_s: float = TIMEOUT_S) -> Iterator[str]:
+        """Yield the lines that come, until the machine is off. Too late fails the test."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([self.process.stdout], [], [], left_s)[0]:
+                self.fail(f"the machine printed nothing more within {timeout_s:g} s")
+            data = os.read(self.process.stdout.fileno(), 65536)
+            *whole, self.rest = (self.rest + data).split(b"\n")
+            for line in whole:
+                self.lines.append(line.decode(errors="replace").rstrip("\r"))
+                yield self.lines[-1]
+            if not data:
+                return
+
+    def wait_for(self, beginning: str, timeout_s: float = TIMEOUT_S) -> str:
+        """Return the next line that begins so. Fails the test when the machine ends before."""
+        found = (line for line in self.read(timeout_s) if line.startswith(beginning))
+        line = next(found, None)
+        if line is None:
+            self.fail(f"the machine ended before it printed {beginning!r}")
+        return line
+
+    def cut_power(self) -> None:
+        """End the machine as a pulled plug does: what it had not flushed to its disk is lost."""
+        self.process.kill()
+        self.process.wait()
+        # What had reached the wire before.
+        assert self.process.stdout is not None
+        self.rest += self.process.stdout.read()
+        *whole, self.rest = self.rest.split(b"\n")
+        self.lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
+
+    def finish(self, timeout_s: float = TIMEOUT_S, *, check: bool = True) -> list[str]:
+        """Wait until the machine is off; return its script's lines, without the exit status.
+
+        check: a script that did not exit with 0 fails the test.
+        """
+        for _ in self.read(timeout_s):
+            pass
+        self.process.wait(timeout_s)
+        if not self.lines or not self.lines[-1].startswith("exit "):
+            self.fail("the machine did not run its script to the end")
+        if check and self.lines[-1] != "exit 0":
+            self.fail("the script failed")
+        return self.lines[:-1]
+
+    def fail(self, why: str) -> NoReturn:
+        """Fail the test with everything that is known."""
+        console = self.console.read_text(errors="replace")
+        pytest.fail("\n".join([why, *self.lines[-60:], "console:", *console.splitlines()[-30:]]))
+
+
+@dataclass
+class Machine:
+    """Boots machines. `stack` ends those that a test left running."""
+
+    qemu: str
+    folder: Path
+    stack: ExitStack
+    count: int = 0
+
+    def start(
+        self,
+        script: str,
+        *,
+        files: Mapping[str, bytes | Path] | None = None,
+        disk: Path | None = None,
+        memory_mb: int = 1024,
+        cpus: int = 1,
+    ) -> Guest:
+        """Boot and run `script`, which begins with `#!`, in /payload.
+
+        The project is at /payload/project, packages at /site (`COMMAND` runs Python with both),
+        `files` beside the script. disk: an ext4 image (`make_disk`), mounted at /disk.
+        """
+        self.count += 1
+        payload = self.folder / f"payload-{self.count}.tar"
+        write_payload(payload, {"run": script.encode(), **(files or {})})
+        console = self.folder / f"console-{self.count}.log"
+        command = [self.qemu, "-accel", "tcg", "-m", str(memory_mb), "-smp", str(cpus)]
+        command += ["-nodefaults", "-display", "none", "-no-reboot", "-kernel", CACHE / "vmlinuz"]
+        command += ["-append", "console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rw init=/sbin/init"]
+        command += ["-serial", f"file:{console}", "-serial", "stdio"]
+        command += ["-device", "nvme,id=nvme0,serial=pybuild"]
+        drives = [f"file={CACHE}/base.img,snapshot=on", f"file={payload},snapshot=on"]
+        drives += [f"file={disk},cache=writeback"] if disk else []
+        for number, drive in enumerate(drives, 1):
+            command += ["-drive", f"if=none,id=d{number},format=raw,{drive}"]
+            command += ["-device", f"nvme-ns,drive=d{number},bus=nvme0,nsid={number}"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.stack.enter_context(process)
+        self.stack.callback(process.kill)
+        return Guest(process, console)
+
+    def make_disk(self, path: Path, size_mb: int = 1024) -> Path:
+        """Make an empty ext4 disk image, sparse, and return its path."""
+        with open(path, "wb") as file:
+            file.truncate(size_mb * MIB)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", path], check=True)
+        return path
+
+    def pytest(self, *arguments: str, files: Mapping[str, bytes | Path] | None = None) -> set[str]:
+        """Run tests of this project in the machine, where a skip is a failure.
+
+        arguments: files, node ids and options of pytest. Returns the ids of the tests that passed;
+        any that did not fails the caller.
+        """
+        words = " ".join(f"'{word}'" for word in arguments)
+        guest = self.start(RUN_PYTEST.format(arguments=words), files=files)
+        lines = guest.finish()
+        found = (re.match(r"(tests/\S+(?: .*?)?) PASSED", line) for line in lines)
+        return {match[1] for match in found if match}
+
+
+def write_payload(path: Path, files: Mapping[str, bytes | Path]) -> None:
+    """Write the tar that the machine unpacks: the project, compiled, and files."""
+    with tarfile.open(path, "w") as archive:
+        for name in (*PACKAGES, *ALSO):
+            archive.add(PROJECT / name, f"project/{name}")
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o755
+            archive.addfile(member, io.BytesIO(data))
+    os.truncate(path, (path.stat().st_size + MIB - 1) // MIB * MIB)  # a disk of whole sectors
+
+
+@pytest.fixture(scope="session")
+def vm_base(tool: Callable[[str], str]) -> str:
+    """Make what every machine boots from, and return the path of qemu."""
+    qemu = tool("qemu-system-x86_64")
+    tool("mke2fs")
+    made = subprocess.run(
+        [sys.executable, PROJECT / "scripts/vm_base.py", CACHE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"needs Debian's kernel: {made.stderr.strip()}")
+    # Emulated, compiling takes longer than all else.
+    for package in PACKAGES:
+        compileall.compile_dir(PROJECT / package, quiet=2)
+    return qemu
+
+
+@pytest.fixture
+def machine(vm_base: str, tmp_path: Path) -> Iterator[Machine]:
+    """Return what boots machines; none runs after the test."""
+    with ExitStack() as stack:
+        yield Machine(vm_base, tmp_path, stack)
