@@ -3,7 +3,9 @@ PYTHON ?= python3
 export PYTHON
 
 VENV_PYTHON := .venv/bin/python
-PYTEST := $(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+# A worker a processor; a worker that has nothing left takes tests from another.
+WORKERS ?= -n auto --maxprocesses 4 --dist worksteal
+PYTEST := $(VENV_PYTHON) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: help demo test test-full test-deps ready-to-test lint bench clean
 

@@ -226,7 +226,8 @@ def test_rmi_of_an_image_that_a_container_is_made_of(pybuild, built: str) -> Non
 
 def test_rmi_of_an_image_that_runs(pybuild, busybox_image) -> None:
     image = pybuild("inspect", "-f", "{{.Id}}", busybox_image).stdout.strip()
-    process = pybuild.start("run", "--rm", "-i", busybox_image, "sh", "-c", "echo up; sleep 60")
+    script = "trap exit TERM; echo up; sleep 60 & wait"  # pid 1 ends by no signal that it ignores
+    process = pybuild.start("run", "--rm", "-i", busybox_image, "sh", "-c", script)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"

@@ -207,7 +207,8 @@ def test_export_of_a_container(pybuild, made: Path, tmp_path: Path, tool) -> Non
 
 
 def test_export_of_a_running_container(pybuild, busybox_image) -> None:
-    words = ["sh", "-c", "echo x > /new; rm /etc/group; echo up; sleep 60"]
+    script = "trap exit TERM; echo x > /new; rm /etc/group; echo up; sleep 60 & wait"
+    words = ["sh", "-c", script]
     process = pybuild.start("run", "--rm", "--name", "up", busybox_image, *words)
     try:
         assert process.stdout is not None
