@@ -122,11 +122,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         registry = self.server
-        path = urllib.parse.unquote(self.path.partition("?")[0])
+        path, _, query = self.path.partition("?")
+        path = urllib.parse.unquote(path)
+        question = f"{path}?{query.partition('=')[0]}"
         length = int(self.headers.get("Content-Length") or 0)
         with registry.lock:
             registry.seen.append((self.command, self.path, dict(self.headers.items())))
-            faults = registry.faults.get((self.command, path)) or registry.faults.get(path) or []
+            keys = (self.command, question), (self.command, path), path
+            faults = next((found for key in keys if (found := registry.faults.get(key))), [])
             fault = faults.pop(0) if faults else None
         if fault is not None:
             fault(self)
@@ -343,6 +346,7 @@ class FakeRegistry(ThreadingHTTPServer):
         return digest
 
     def break_(self, path: str, *faults: Fault | None, method: str | None = None) -> None:
+        """With a method, `path?name` means the requests whose query begins with that name."""
         self.faults[(method, path) if method else path] = list(faults)
 
     def asked(self, method: str, part: str = "") -> list[str]:

@@ -171,7 +171,7 @@ def test_a_mount_that_is_refused(registry, store, local, reference, access, faul
     other = Reference.parse(f"{registry.host}/other:1")
     store.images.tag(store.images.find(str(reference)).id, other)
     refused = faults.status(403), faults.status(405)
-    registry.break_("/v2/other/blobs/uploads/", *refused, method="POST")
+    registry.break_("/v2/other/blobs/uploads/?mount", *refused, method="POST")
     push(store, other, access=access)
     at_registry(registry, other)
 
