@@ -26,6 +26,7 @@ class Contestant:
 
     makes: what stands on the disk after its build, for an honest reading of the ratios.
     reference: shown for orientation, and no peer that a ratio is taken of.
+    prune_argv: has the build cache forget what no image needs.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Contestant:
     build_argv: Callable[[Path, str], list[str]] | None = None
     import_argv: Callable[[Path, str], list[str]] | None = None
     forget_argv: Callable[[str], list[str]] | None = None
+    prune_argv: list[str] | None = None
     daemons: list[int] = field(default_factory=list)
     stop: Callable[[], None] = lambda: None
     ours: bool = False
@@ -97,6 +99,7 @@ def pybuild(work: Path) -> Contestant | None:
         build_argv=lambda context, tag: [command, "build", "-q", "-t", tag, str(context)],
         import_argv=lambda tar, name: [command, "import", str(tar), name],
         forget_argv=lambda tag: [command, "rmi", "--force", tag],
+        prune_argv=[command, "system", "prune", "--all"],
         ours=True,
     )
 
@@ -157,6 +160,7 @@ def buildah(work: Path) -> Contestant | None:
         ],
         import_argv=lambda tar, name: [importer, "import", "--quiet", str(tar), name],
         forget_argv=lambda tag: [command, "rmi", "--force", tag],
+        prune_argv=[command, "rmi", "--prune", "--force"],
     )
 
 
@@ -203,6 +207,7 @@ def docker(work: Path, *, buildkit: bool) -> Contestant | None:
         ],
         import_argv=lambda tar, name: [*command, "import", str(tar), name],
         forget_argv=lambda tag: [*command, "rmi", "--force", tag],
+        prune_argv=[*command, *(["builder"] if buildkit else ["image"]), "prune", "--force"],
         stop=stop,
     )
     if not wait_for_daemon(contestant, [*command, "version"], process):

@@ -81,11 +81,6 @@ def parallel_stages(nonce: str) -> str:
 DOCKERFILES = {"c": cold_runs, "e": parallel_stages}
 
 
-def takes_part(row: Row, contestant: Contestant) -> bool:
-    """Tell whether a contestant can do this row."""
-    return bool(contestant.build_argv if row.name in DOCKERFILES else contestant.run_argv)
-
-
 def jobs(row: Row, contestant: Contestant, folder: Path) -> Iterator[Job]:
     """Yield the row's command for this contestant, a new one each round.
 

@@ -1,7 +1,7 @@
 """Measure pybuild and the tools installed beside it, in turn, and print the ratios.
 
 usage: bench/run.py [--rounds N] [--json FILE] [ROW...]
-       rows: a1 c e f1 f3 f4 g g-oci (default: all)
+       rows: a1 b b-tag b-unused c d1 d2 d3 e f1 f3 f4 g g-oci (default: all)
 
 Needs root, and busybox-static; row c needs a Debian base made by scripts/debian_rootfs.py, the rows
 f and g that and docker-registry. Peers are used where they are installed: podman, buildah, skopeo,
@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import contestants
+import copies
 import rows
 import transfers
 from contestants import Contestant
@@ -35,7 +36,8 @@ from measure import CommandFailed, Sample, become_subreaper, measure
 PROJECT = Path(__file__).resolve().parents[1]
 INSIDE = "PYBUILD_BENCH_INSIDE"
 MIB = 1024 * 1024
-NAMES = ("a1", "c", "e", *transfers.ROWS)
+BUILDS = {*rows.DOCKERFILES, *copies.ROWS}
+NAMES = ("a1", *copies.ROWS, "c", "e", *transfers.ROWS)
 
 
 def enter_private_mounts() -> None:
@@ -87,7 +89,7 @@ def engines(
         if (engine := make(work)) is not None:
             yield engine
     # Docker's classic builder only builds: one docker is enough where nothing is built.
-    for buildkit in (True, False) if {"c", "e"} & {*wanted} else (True,):
+    for buildkit in (True, False) if {*wanted} - {"a1"} else (True,):
         if (engine := contestants.docker(work, buildkit=buildkit)) is not None:
             resources.callback(engine.stop)
             yield engine
@@ -98,7 +100,7 @@ def set_up(
 ) -> dict[str, list[Contestant]]:
     """Return the contestants of every wanted row, with their base images imported."""
     tars = {contestants.BUSYBOX: busybox_tar(work)}
-    if "c" in wanted:
+    if any(name == "c" or name.startswith("b") for name in wanted):
         tars[contestants.DEBIAN] = debian_tar()
     there = []
     for engine in engines(work, wanted, resources):
@@ -110,7 +112,7 @@ def set_up(
             sys.stderr.write(f"{engine.name} is left out: {error}\n")
             continue
         there.append(engine)
-    field = {name: [e for e in there if rows.takes_part(rows.ROWS[name], e)] for name in wanted}
+    field = {name: [e for e in there if takes_part(name, e)] for name in wanted}
     if "a1" in wanted:
         field["a1"] = [engine for engine in field["a1"] if "classic" not in engine.name]
         bundle = contestants.write_bundle(work, tars[contestants.BUSYBOX])
@@ -118,6 +120,11 @@ def set_up(
             ours = [engine for engine in field["a1"] if engine.ours]
             field["a1-bare"] = [*ours, *contestants.bare_runtimes(work, bundle)]
     return field
+
+
+def takes_part(name: str, engine: Contestant) -> bool:
+    """Tell whether an engine can do this row: run, or build."""
+    return bool(engine.build_argv if name in BUILDS else engine.run_argv)
 
 
 def run_row(
@@ -184,7 +191,7 @@ def print_row(row: rows.Row, field: list[Contestant], summary: dict[str, dict[st
             f"  {line['cpu_seconds']:6.3f}  {line['peak_mib']:8.0f}  {ratio}"
         )
     for contestant in field:
-        if row.name in rows.DOCKERFILES and contestant.name in summary:
+        if row.name in BUILDS and contestant.name in summary:
             print(f"   {contestant.name}: {contestant.makes}")
 
 
@@ -192,11 +199,17 @@ def workloads(
     work: Path, wanted: Sequence[str], resources: contextlib.ExitStack
 ) -> Iterator[tuple[rows.Row, list[Contestant], Callable[[Contestant], Iterator[rows.Job]]]]:
     """Yield each row with its contestants and with what gives their jobs."""
-    building = [name for name in wanted if name in rows.ROWS]
+    building = [name for name in wanted if name in rows.ROWS or name in copies.ROWS]
     for name, entrants in set_up(work, building, resources).items() if building else ():
-        row, folder = rows.ROWS[name], work / f"contexts-{name}"
+        folder = work / f"contexts-{name}"
         folder.mkdir()
-        yield row, entrants, functools.partial(rows.jobs, row, folder=folder)
+        if name in copies.ROWS:
+            row = copies.ROWS[name]
+            yield row, entrants, functools.partial(copies.jobs, row, folder=folder)
+        else:
+            row = rows.ROWS[name]
+            yield row, entrants, functools.partial(rows.jobs, row, folder=folder)
+        shutil.rmtree(folder)
     moving = [name for name in wanted if name in transfers.ROWS]
     if moving:
         moved = transfers.Transfers(work, debian_tar())
