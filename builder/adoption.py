@@ -9,7 +9,6 @@ reads as "now". Every other time counts, or `touch -d` would lose its meaning.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 
 from builder.cache import KEY_SCHEMA
 from builder.vertex import RunOp, canonical_digest
@@ -18,6 +17,7 @@ from store.digest import DiffID, Digest
 from store.errors import BadArchive, Corrupt, NotFound
 from store.root import Store
 from store.snapshots import Candidate
+from values.classes import dataclass, field, replace
 
 _MEMO = "instruction"
 _KEPT_KEYS = 8

@@ -1,6 +1,5 @@
 """Base images: those of the store, and from their registry what is missing or asked for anew."""
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from builder.errors import BaseImageNotFound, ContextError, Place
@@ -12,6 +11,7 @@ from store.images import Image
 from store.oci import Platform
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, field
 
 
 class BaseSource(Protocol):

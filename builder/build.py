@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 
 from builder.bases import Bases
 from builder.context import (
@@ -50,6 +49,7 @@ from store.errors import InvalidReference
 from store.images import Image
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

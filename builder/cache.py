@@ -4,13 +4,13 @@ Source of the rules: docs/architecture.md, "The cache".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from builder.ops.registry import Ingredients
 from builder.vertex import canonical_digest
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest
 from store.root import Store
+from values.classes import dataclass
 
 KEY_SCHEMA = 1
 

@@ -8,9 +8,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from store.digest import Digest, digest_of
+from values.classes import dataclass
 
 _KINDS = {
     stat.S_IFREG: "file",

@@ -5,7 +5,6 @@ Source: Dockerfile reference, ".dockerignore file".
 
 import os
 import threading
-from dataclasses import dataclass, field
 
 from builder.contenthash import Match, Selection
 from builder.errors import BuildError, ContextError
@@ -16,6 +15,7 @@ from builder.tree import Tree
 from grammar import ignorefile
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
+from values.classes import dataclass, field
 
 _MAX_DOCKERFILE_BYTES = 64 << 20
 

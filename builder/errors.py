@@ -15,7 +15,8 @@ BuildError
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from values.classes import dataclass
 
 
 class BuildError(Exception):

@@ -6,7 +6,8 @@ and never used twice in a build.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

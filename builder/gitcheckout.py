@@ -12,13 +12,13 @@ import re
 import selectors
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import IO
 
 from builder.errors import Canceled
 from builder.gitref import GitRef, is_commit, without_credentials, without_password
 from builder.rootpath import is_dir, resolve
 from runtime.cancel import Cancel
+from values.classes import dataclass
 
 _TAIL_BYTES = 4000
 # What a repository that we run in would pass on. Source: git rev-parse --local-env-vars.

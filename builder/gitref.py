@@ -6,8 +6,9 @@ and "URL queries".
 """
 
 import re
-from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from values.classes import dataclass, replace
 
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
 _SCHEMES = ("http", "https", "ssh", "git")

@@ -4,11 +4,11 @@ Owns order, reachability and readiness. Refuses to know what vertices do.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import networkx as nx
 
 from builder.vertex import Vertex, VertexID
+from values.classes import dataclass
 
 
 @dataclass(slots=True)

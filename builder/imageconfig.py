@@ -5,12 +5,12 @@ times that are missing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from builder.stage import HistoryStep, Stage
 from builder.vertex import VertexID
 from store.digest import DiffID
 from store.oci import HistoryEntry, ImageConfig
+from values.classes import replace
 
 COMMENT = "buildkit.dockerfile.v0"
 EXPORTER_COMMENT = "buildkit.exporter.image.v0"

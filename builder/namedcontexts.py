@@ -6,7 +6,6 @@ that of a stage, which it then replaces. Source: docker buildx build, "--build-c
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from builder import gitref
@@ -16,6 +15,7 @@ from store import platforms
 from store.digest import is_digest
 from store.errors import InvalidReference
 from store.reference import Reference
+from values.classes import dataclass
 
 Kind = Literal["local", "image", "layout", "git", "http"]
 

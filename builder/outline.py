@@ -7,7 +7,6 @@ registry. Source: BuildKit's subrequests `targets` and `outline`.
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from builder.instructions.origin import global_env
 from builder.request import BuildRequest
@@ -16,6 +15,7 @@ from builder.stages import StageList, StageText, platform_args
 from grammar import ast
 from grammar.errors import ExpansionError
 from grammar.expand import expand
+from values.classes import dataclass, field
 
 _NAME = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _TRUE = ("1", "t", "T", "true", "TRUE", "True", None)

@@ -8,9 +8,9 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from builder.rootpath import resolve
+from values.classes import dataclass
 
 _MAX_BYTES = 16 << 20
 _MAX_ID = (1 << 31) - 1

@@ -5,7 +5,6 @@ target does not reach are never looked at, their base images neither. Runs nothi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from importlib import import_module
 
 from builder.bases import BaseSource, StoredBases
@@ -21,6 +20,7 @@ from builder.vertex import Vertex, VertexID
 from grammar import ast
 from grammar.errors import GrammarError
 from store.root import Store
+from values.classes import dataclass, replace
 
 # Importing them registers what each instruction means.
 for _module in ("metadata", "filesystem", "run"):

@@ -1,7 +1,8 @@
 """What a build is asked to do, as one value."""
 
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

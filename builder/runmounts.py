@@ -9,11 +9,11 @@ as BuildKit does it, except where it refuses it too.
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 from builder.errors import InstructionError
 from grammar import ast, flags
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from builder.stage import Stage

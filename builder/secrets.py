@@ -6,10 +6,10 @@ Values live in memory only. They are read when a step first needs them, never fo
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from builder.errors import BuildError
 from builder.request import SecretSource
+from values.classes import dataclass, field
 
 _LONGEST_BYTES = 16 << 20
 _SHORTEST_MASKED = 4

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder import events
@@ -24,6 +23,7 @@ from runtime.launcher import Launchers
 from store.digest import DiffID, Digest
 from store.keylocks import held_key
 from store.root import Store
+from values.classes import dataclass, field
 
 if TYPE_CHECKING:
     from builder.gitcheckout import Commit

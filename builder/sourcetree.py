@@ -9,7 +9,6 @@ Source: docker buildx build, "Build context"; BuildKit's dockerui for what it le
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from builder import gitref
 from builder.context import SourceTree
@@ -20,6 +19,7 @@ from builder.secrets import Secrets
 from builder.site import Progress
 from runtime.cancel import Cancel
 from store.root import Store
+from values.classes import replace
 
 _KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"  # a build argument
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")

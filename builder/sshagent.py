@@ -15,11 +15,11 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 
 from builder.errors import BuildError
 from builder.request import SshSource
+from values.classes import dataclass, field
 
 _FAILURE = b"\x00\x00\x00\x01\x05"  # SSH_AGENT_FAILURE
 _ALLOWED = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST

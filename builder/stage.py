@@ -6,7 +6,6 @@ request, the vertices made so far, other stages) is the `Plan`, reached through 
 
 import posixpath
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
 
 from builder.errors import BuildError, InstructionError, Place
 from builder.lint import semantics
@@ -21,6 +20,7 @@ from grammar.expand import expand, expand_words
 from store.images import Image
 from store.oci import ContainerConfig
 from store.reference import Reference
+from values.classes import dataclass, field, replace
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")

@@ -4,10 +4,10 @@ Refuses to know what the instructions in a stage mean.
 """
 
 import re
-from dataclasses import dataclass
 
 from builder.errors import BuildError, Place, UnknownStage
 from grammar import ast
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.contenthash import Match
@@ -13,6 +12,7 @@ from builder.secrets import Secrets
 from store.digest import Digest
 from store.mount import OverlayMount
 from store.root import Store
+from values.classes import dataclass, field
 
 if TYPE_CHECKING:
     from builder.sshagent import SshAgents

@@ -9,7 +9,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 
 from builder.contenthash import (
@@ -24,6 +23,7 @@ from builder.contenthash import (
 from builder.rootpath import is_dir, resolve
 from grammar import glob
 from grammar.ignorefile import IgnoreRules, PatternList
+from values.classes import dataclass, field
 
 _CHUNK = 1 << 18
 

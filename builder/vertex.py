@@ -7,12 +7,12 @@ not decided here: that needs content, see `cachekey`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, NewType
 
 from builder.errors import Place
 from builder.gitref import GitRef
 from store.digest import DiffID, Digest, digest_of
+from values.classes import dataclass, fields, is_dataclass
 
 if TYPE_CHECKING:
     from builder.runmounts import RunMount

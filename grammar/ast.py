@@ -5,7 +5,7 @@ as written, unexpanded: which of them are expanded, and with what, is decided by
 the tree. Source: Dockerfile reference.
 """
 
-from dataclasses import dataclass
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

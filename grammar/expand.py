@@ -8,11 +8,11 @@ Source: Dockerfile reference, "Environment replacement".
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from grammar.errors import ExpansionError, shown
+from values.classes import dataclass, field
 
 if TYPE_CHECKING:
     from lark import Lark, UnexpectedInput

@@ -6,10 +6,10 @@ Refuses to look at a disk. Source: Go, path/filepath.Match.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from grammar.errors import PatternError, shown
+from values.classes import dataclass
 
 _WILDCARD = re.compile(r"(?:\\.|[^\\*?\[])*+[*?\[]", re.DOTALL)
 

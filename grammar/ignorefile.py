@@ -9,10 +9,10 @@ Source: Dockerfile reference, ".dockerignore file"; moby/patternmatcher.
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from grammar import glob
 from grammar.errors import PatternError
+from values.classes import dataclass
 
 _BELOW = "(?:/.*)?"
 

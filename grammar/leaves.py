@@ -7,11 +7,11 @@ array. Refuses to know instructions.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from grammar import ast
 from grammar.errors import shown
+from values.classes import dataclass
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _SURROGATES = re.compile(

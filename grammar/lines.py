@@ -9,10 +9,10 @@ Source: Dockerfile reference, "Format", "Parser directives", "Here-documents".
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from grammar import ast
 from grammar.errors import DockerfileSyntaxError, shown
+from values.classes import dataclass, field
 
 # A blank is what str.isspace() says. Go's unicode.IsSpace, BuildKit's measure, differs from it in
 # the control characters U+001C to U+001F only, which are none to Go.

@@ -6,7 +6,6 @@ Source: Dockerfile reference.
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 from lark import Lark, UnexpectedInput, UnexpectedToken
@@ -17,6 +16,7 @@ from grammar.leaves import Misread, UnknownFlag
 from grammar.lines import LogicalLine, Source, read, read_one
 from grammar.nodes import callbacks
 from grammar.reader import Grammar, make_reader
+from values.classes import replace
 
 _GRAMMAR = Grammar(
     "dockerfile.lark",

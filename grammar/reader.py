@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Set
-from dataclasses import dataclass
 from importlib.resources import files
 
 from lark import Lark
 from lark.lexer import PatternRE, TerminalDef
 
 from grammar import tables
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 import requests
@@ -21,6 +20,7 @@ from registry_client.errors import RegistryError, Unauthorized
 from registry_client.failures import TryAgain
 from registry_client.transport import Patience, Request, Transport
 from registry_client.trust import is_link_local, is_local
+from values.classes import dataclass
 
 CLIENT_ID = "pybuild"
 _DEFAULT_LIFE_S = 60.0

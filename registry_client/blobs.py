@@ -6,7 +6,6 @@ Sizes are verified here, digests by whoever hashes the bytes on their way (`fetc
 import contextlib
 import re
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import requests
@@ -18,6 +17,7 @@ from registry_client.manifests import Repository
 from registry_client.transport import content_length, pieces, release
 from store.digest import Digest, digest_of
 from store.oci import Descriptor
+from values.classes import dataclass
 
 _SMALL_LIMIT_BYTES = 16 << 20
 _RENEWED_BY_BYTES = 1 << 20  # so much progress counts as a new beginning

@@ -5,7 +5,8 @@ Pure text. Source: RFC 9110, 11.6.1; distribution `auth/challenge/authchallenge.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from values.classes import dataclass
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"\s*,*\s*({_TOKEN})(?=\s|,|\Z)")

@@ -5,7 +5,6 @@ Knows the protocol's frame (ping, challenges, errors, retries), not its document
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import TypeVar
@@ -21,6 +20,7 @@ from registry_client.errors import BadStatus, RegistryError, Unreachable, Untrus
 from registry_client.failures import TryAgain
 from registry_client.transport import Body, Patience, Request, Transport, release
 from registry_client.trust import Trust, is_local
+from values.classes import dataclass, field, replace
 
 _HUB_HOST = "registry-1.docker.io"
 _READING = ("GET", "HEAD")

@@ -13,10 +13,10 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from registry_client.errors import CredentialsError
+from values.classes import dataclass, field
 
 HUB = "docker.io"
 HUB_KEY = "https://index.docker.io/v1/"

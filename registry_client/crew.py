@@ -4,9 +4,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from registry_client.errors import TransferStopped
+from values.classes import dataclass, field
 
 _GRACE_S = 3.0
 

@@ -9,7 +9,6 @@ import contextlib
 import email.utils
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import BinaryIO
@@ -30,6 +29,7 @@ from registry_client.transport import (
 )
 from registry_client.trust import Trust
 from store.digest import Digest
+from values.classes import dataclass
 
 __all__ = ["MAX_REDIRECTS", "Downloaded", "download", "shown"]
 

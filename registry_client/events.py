@@ -5,10 +5,10 @@ Events of one transfer come from several threads, one at a time.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 
 from store.digest import Digest
+from values.classes import dataclass, field
 
 
 class Outcome(Enum):

@@ -1,13 +1,12 @@
 """Logging in to a registry and out: credentials are proven before they are kept."""
 
-from dataclasses import dataclass, replace
-
 from registry_client.client import Access, Call, Client
 from registry_client.credentials import HUB, Credentials, CredentialStore
 from registry_client.errors import RegistryError, Unauthorized
 from registry_client.transport import release
 from store.errors import InvalidReference
 from store.reference import Reference
+from values.classes import dataclass, replace
 
 _HUB_NAMES = ("", "index.docker.io", "registry-1.docker.io")
 

@@ -6,7 +6,6 @@ Owns what is accepted as one. Never writes a document anew: its bytes are its na
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from registry_client.answers import limited_body, printable
@@ -18,6 +17,7 @@ from store import mediatypes
 from store.digest import Digest, digest_of, is_digest
 from store.errors import Corrupt
 from store.oci import Descriptor, Index, Manifest
+from values.classes import dataclass
 
 _LIMIT_BYTES = 8 << 20  # registries take 4 MiB
 _ACCEPTED = (

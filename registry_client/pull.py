@@ -8,7 +8,6 @@ the pull had added is taken away again; after a kill whole layers stay, and the 
 import contextlib
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from registry_client import blobs
@@ -37,6 +36,7 @@ from store.layers import BlobRef
 from store.oci import Descriptor, ImageConfig, Platform
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, field, replace
 
 WORKERS = 3  # layers at once, as docker
 _BOMB_BYTES = 4 << 30

@@ -7,7 +7,6 @@ registry has changed its meaning; blobs of a broken push are found by the next o
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from registry_client import manifests, uploads
@@ -35,6 +34,7 @@ from store.manifests import GZIP, Compression, layer_blob, manifest_of
 from store.oci import Descriptor, Index, Manifest
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, field, replace
 
 WORKERS = 3
 MAKERS = 2  # layers compressed at once, each in several threads already: memory is what they take

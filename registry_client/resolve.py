@@ -3,8 +3,6 @@
 Source: image-spec image-index.md; containerd `platforms/compare.go` for what stands in for what.
 """
 
-from dataclasses import dataclass, replace
-
 from registry_client import manifests
 from registry_client.client import scope
 from registry_client.errors import BadManifest, NoSuchPlatform
@@ -12,6 +10,7 @@ from registry_client.manifests import Document, Repository
 from store import platforms
 from store.oci import Descriptor, Index, Manifest, Platform
 from store.reference import Reference
+from values.classes import dataclass, replace
 
 _DEEPEST = 3
 _REFERENCE_TYPE = "vnd.docker.reference.type"  # attestations that stand among the platforms

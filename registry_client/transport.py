@@ -11,7 +11,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -22,6 +21,7 @@ import requests.utils
 from registry_client.errors import InvalidURL, Truncated, Unreachable
 from registry_client.failures import TryAgain, translated
 from registry_client.trust import Trust, is_local
+from values.classes import dataclass, field
 
 MAX_REDIRECTS = 10
 CHUNK_BYTES = 1 << 18

@@ -12,11 +12,11 @@ import os
 import ssl
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import requests.utils
 
 from registry_client.errors import TrustError
+from values.classes import dataclass
 
 INSECURE_VARIABLE = "PYBUILD_INSECURE_REGISTRIES"
 _SYSTEM_FOLDERS = ("/etc/docker/certs.d", "/etc/containers/certs.d")

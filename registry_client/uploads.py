@@ -8,7 +8,6 @@ query of an upload's progress.
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
@@ -23,6 +22,7 @@ from registry_client.failures import TryAgain
 from registry_client.manifests import Repository
 from registry_client.transport import release, target_of
 from store.digest import Digest
+from values.classes import dataclass
 
 _PIECE_BYTES = 1 << 18
 _RENEWED_BY_BYTES = 1 << 20  # so much progress counts as a new beginning

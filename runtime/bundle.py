@@ -6,7 +6,6 @@ runtimes, so everything that only our executor knows (generated files, snapshots
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runtime import defaults
@@ -26,6 +25,7 @@ from runtime.spec import (
     User,
 )
 from store.oci import ContainerConfig
+from values.classes import dataclass, field
 
 _ACTIONS = {
     0x00000000: "SCMP_ACT_KILL",

@@ -2,12 +2,12 @@
 
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import Literal
 
 from runtime import defaults
 from runtime.spec import Device, Namespace, NamespaceType, Resources, Rlimit, Spec
 from store.mount import OverlayMount
+from values.classes import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

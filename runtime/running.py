@@ -7,7 +7,6 @@ import os
 import select
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from runtime.cancel import Cancel
@@ -28,6 +27,7 @@ from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
 from runtime.plan import LaunchPlan
 from runtime.terminal import Terminal
+from values.classes import dataclass
 
 OnOutput = Callable[[int, bytes], None]
 _CHUNK = 1 << 16

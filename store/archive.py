@@ -6,7 +6,6 @@ ever held in memory.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from store import indexes, layout, layoutwriter, mediatypes
@@ -20,6 +19,7 @@ from store.manifests import GZIP, Compression, manifest_of
 from store.oci import Descriptor, Manifest
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, replace
 
 __all__ = [
     "Selection",

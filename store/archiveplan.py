@@ -10,7 +10,6 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 
 from store import mediatypes
 from store.archivesource import Archive
@@ -28,6 +27,7 @@ from store.layout import (
 from store.oci import Descriptor, ImageConfig, Index, Manifest, Platform
 from store.platforms import fits
 from store.reference import Reference
+from values.classes import dataclass, field, replace
 
 _HEX_NAME = re.compile(r"([0-9a-f]{64})(?:\.json)?\Z")
 _DEEPEST_INDEX = 4

@@ -12,7 +12,6 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from store import linux
@@ -21,6 +20,7 @@ from store.digest import Digest
 from store.errors import BadArchive, disk_errors
 from store.folder import Folder, write_all
 from store.tarreader import Member, TarReader
+from values.classes import dataclass
 
 _CHUNK_BYTES = 1 << 20
 _LINK_HOPS = 16

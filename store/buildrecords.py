@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
 from store import recordschema
 from store.digest import DiffID, Digest
 from store.errors import Corrupt, InUse, StoreError, disk_full, is_full
+from values.classes import dataclass, field, replace
 
 RESULTS_PER_KEY = 8
 DOWNLOADS = "download"  # memos: what is at an address, a JSON object with the blob's `digest`

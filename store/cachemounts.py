@@ -16,12 +16,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from store.digest import digest_of, hex_of
 from store.errors import Corrupt, InUse, NewerFormat, NotFound, disk_errors
 from store.folder import Folder, claim_abandoned
 from store.locks import acquire
+from values.classes import dataclass
 
 VERSION = 1
 

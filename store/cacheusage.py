@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from store.buildrecords import RECORD, BuildRecord, BuildRecords, record_of
 from store.digest import Digest
+from values.classes import dataclass
 
 _DAY_NS = 86_400 * 1_000_000_000
 

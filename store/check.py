@@ -7,7 +7,6 @@ what to do; a store that only suffered a kill has none.
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from store import mediatypes
 from store.digest import DiffID, Digest, hex_of
@@ -16,6 +15,7 @@ from store.layerinfo import LayerRecord
 from store.oci import Descriptor, ImageConfig, Manifest
 from store.restream import Source, stream
 from store.root import Store
+from values.classes import dataclass
 
 _CHUNK_BYTES = 1 << 20
 

@@ -1,10 +1,9 @@
 """What unpacking a tar is told, and what it finds out."""
 
-from dataclasses import dataclass, field
-
 from store.headers import HeaderWriter
 from store.overlay import Merged
 from store.tarreader import Member
+from values.classes import dataclass, field
 
 
 @dataclass(slots=True)

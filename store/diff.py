@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from store.errors import NotStorable, StoreError
 from store.headers import HeaderWriter
@@ -29,6 +28,7 @@ from store.tarwriter import (
     encode,
     padding,
 )
+from values.classes import dataclass, field
 
 WHITEOUT = b".wh."
 OPAQUE_NAME = b".wh..wh..opq"

@@ -7,12 +7,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from store import linux
 from store.errors import InUse, disk_errors
 from store.locks import acquire, flock, held, quote
 from store.trash import Deleter, delete_tree, empty
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ What the collector cannot read it does not guess at: a broken record stops it.
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from store import jsonrecords, mediatypes
 from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt, DiskFull, InUse, NotFound, is_full
 from store.oci import Descriptor, ImageConfig, Index, Manifest
 from store.root import Store
+from values.classes import dataclass, field
 
 _CONTAINER_VERSION = 1 << 30  # their own room's business
 

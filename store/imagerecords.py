@@ -1,12 +1,12 @@
 """The records of images on disk: `images/ids/<hex>.json`, one an image, named by its ID."""
 
 import os
-from dataclasses import dataclass
 
 from store import jsonrecords
 from store.digest import Digest, hex_of, is_digest
 from store.folder import Folder
 from store.oci import Descriptor
+from values.classes import dataclass
 
 _VERSION = 1
 

@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from store import mediatypes
@@ -25,6 +24,7 @@ from store.oci import Descriptor, ImageConfig, Index, Manifest, Platform
 from store.platforms import fits
 from store.reference import Reference
 from store.references import ReferenceRecord, ReferenceRecords
+from values.classes import dataclass, field, replace
 
 if TYPE_CHECKING:
     from store.root import Store

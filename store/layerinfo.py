@@ -2,11 +2,11 @@
 
 import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from store.digest import DiffID, Digest
 from store.errors import Corrupt, NewerFormat
+from values.classes import dataclass
 
 VERSION = 1
 

@@ -8,7 +8,6 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,6 +20,7 @@ from store.folder import Folder, durable_rename, write_durably
 from store.layerinfo import BlobRef, LayerInfo, LayerRecord
 from store.overlay import Merged
 from store.tarstream import TarSink
+from values.classes import replace
 
 if TYPE_CHECKING:
     from store.restream import Source

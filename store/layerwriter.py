@@ -7,7 +7,6 @@ who only mounts needs none of them.
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from store.contents import Contents, Policy
 from store.diff import Summary, write_layer
@@ -17,6 +16,7 @@ from store.overlay import Merged
 from store.tarreader import TarReader
 from store.tarstream import TarSink
 from store.unpack import Unpacker
+from values.classes import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

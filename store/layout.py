@@ -5,13 +5,13 @@ Source: image-spec image-layout.md; moby `image/tarexport/save.go`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from store.digest import Digest, hex_of
 from store.document import encode
 from store.images import Image
 from store.oci import Descriptor, Index, Manifest
 from store.reference import Reference
+from values.classes import dataclass, replace
 
 CONTAINERD_NAME = "io.containerd.image.name"
 REFERENCE_NAME = "org.opencontainers.image.ref.name"

@@ -8,7 +8,6 @@ was before.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from store import archivesource, gc, platforms
@@ -23,6 +22,7 @@ from store.mediatypes import LAYER_BY_COMPRESSION
 from store.oci import Platform
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, field
 
 Loaded = list[tuple[Image, Reference | None]]
 

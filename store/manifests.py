@@ -4,7 +4,6 @@ Owns compressing layers into blobs. The blobs are kept and recorded with their l
 leaves the store later is byte for byte the same, and no layer is compressed twice.
 """
 
-from dataclasses import dataclass
 from typing import get_args
 
 from store import mediatypes
@@ -15,6 +14,7 @@ from store.images import Image
 from store.layers import BlobRef
 from store.oci import Descriptor, Manifest
 from store.root import Store
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

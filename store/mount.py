@@ -3,7 +3,7 @@
 The store says which mount shows a snapshot; it never calls mount(2). The runtime performs it.
 """
 
-from dataclasses import dataclass
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

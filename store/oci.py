@@ -10,11 +10,11 @@ Source: image-spec descriptor.md, manifest.md, image-index.md, config.md.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from store import mediatypes
 from store.digest import DiffID, Digest, is_digest
 from store.document import Fields, decode, drop_empty, encode
+from values.classes import dataclass, field
 
 _ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+\Z")
 

@@ -5,10 +5,10 @@ Source: distribution/reference `reference.go` and `normalize.go`.
 """
 
 import re
-from dataclasses import dataclass, replace
 
 from store.digest import Digest, is_digest
 from store.errors import InvalidReference
+from values.classes import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

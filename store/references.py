@@ -7,13 +7,13 @@ nested repositories cannot meet these. Callers hold the lock of the images while
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from store import jsonrecords
 from store.digest import Digest, hex_of, is_digest
 from store.folder import Folder
 from store.oci import Descriptor
 from store.reference import Reference
+from values.classes import dataclass
 
 _VERSION = 1
 _TAGS, _DIGESTS = "@tags", "@digests"

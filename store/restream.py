@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from store import headers
 from store.errors import Corrupt
 from store.linux import open_beneath
+from values.classes import dataclass
 
 _BATCH_BYTES = 1 << 18
 _READ_BYTES = 1 << 20

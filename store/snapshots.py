@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from store.layers import LayerStore, note
 from store.locks import acquire
 from store.mount import OverlayMount
 from store.stubs import EMPTY, STUBS, ensure
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from store.restream import Source

@@ -6,10 +6,10 @@ Source: buildx `util/buildflags`, `build/opt.go` (CreateExports).
 import os
 import stat
 import sys
-from dataclasses import replace
 
 from builder.errors import BuildError, NotSupportedYet
 from builder.request import BuildRequest, Output
+from values.classes import replace
 
 FOLDER_TYPES = ("local",)
 FILE_TYPES = ("oci", "docker", "tar")

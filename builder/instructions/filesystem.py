@@ -2,7 +2,6 @@
 
 import posixpath
 import re
-from dataclasses import dataclass, replace
 
 from builder import gitref
 from builder.errors import InstructionError
@@ -30,6 +29,7 @@ from grammar import ast, glob
 from grammar.errors import PatternError
 from grammar.ignorefile import PatternList
 from store.digest import is_digest
+from values.classes import dataclass, replace
 
 _URL_SCHEMES = ("http://", "https://")
 

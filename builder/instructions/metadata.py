@@ -6,7 +6,6 @@ image-spec config.md, "Properties".
 
 import re
 import signal
-from dataclasses import replace
 
 from builder.errors import InstructionError
 from builder.gotext import duration, quoted, quoted_list, quoted_rune
@@ -16,6 +15,7 @@ from builder.ports import exposed_ports
 from builder.stage import Stage
 from grammar import ast
 from store.oci import Healthcheck
+from values.classes import replace
 
 _NANOSECONDS = {
     "ns": 1,

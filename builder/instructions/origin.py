@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from builder.errors import BuildError, InstructionError, UnknownStage
 from builder.gitref import without_password
@@ -31,6 +30,7 @@ from store.errors import InvalidReference
 from store.images import Image
 from store.oci import ContainerConfig
 from store.reference import Reference
+from values.classes import dataclass, replace
 
 
 def begin(text: StageText, plan: Plan) -> Stage:

@@ -1,6 +1,5 @@
 """RUN: a process on the stage's root file system."""
 
-from dataclasses import replace
 from functools import partial
 
 from builder.errors import InstructionError
@@ -11,6 +10,7 @@ from builder.runmounts import PIPES, ScriptMount, lower_mounts
 from builder.stage import Stage, proxy_env
 from builder.vertex import RunOp
 from grammar import ast
+from values.classes import replace
 
 SANDBOX_HOSTNAME = "buildkitsandbox"
 

@@ -6,7 +6,6 @@ Of a base image that the store lacks only the config is asked for.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from builder.build import check_platform, load_ignore_rules, parse_dockerfile
 from builder.context import DockerfileText, SourceTree, read_dockerfile
@@ -36,6 +35,7 @@ from store.images import Image
 from store.oci import ImageConfig
 from store.reference import Reference
 from store.root import Store
+from values.classes import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import re
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, LintViolation, Place
@@ -21,6 +20,7 @@ from builder.stages import StageList, platform_args
 from builder.vertex import Vertex
 from grammar import ast
 from grammar.ignorefile import IgnoreRules
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from builder.stage import Stage

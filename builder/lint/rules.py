@@ -1,11 +1,11 @@
 """The table of all rules. A new rule is a function, a row here, and a page in docs/lint/."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from builder.lint import semantics, syntax
 from builder.lint.subject import Finding, Subject
 from grammar import ast
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """What rules are given and what they give back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from builder.stages import StageList
+from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

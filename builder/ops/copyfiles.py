@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from builder.contenthash import Entry, Match, stamp_of
 from builder.ownership import Owner
@@ -19,6 +18,7 @@ from builder.rootpath import is_dir, lstat, make_dirs, resolve
 from builder.statcache import is_settled
 from builder.tree import FileChanged, digest_file
 from store.linux import copy_file
+from values.classes import dataclass
 
 _DEVICE_KINDS = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 

@@ -8,7 +8,6 @@ value. Source: BuildKit's keys of exec operations.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 from builder.contenthash import Match, tree_digest
@@ -32,6 +31,7 @@ from runtime.execution import Bind, FileMount, Tmpfs
 from runtime.mounting import open_overlay
 from store.cachemounts import CacheMountKey, Instance
 from store.digest import DiffID, Digest, digest_of
+from values.classes import asdict, dataclass, field, replace
 
 _STRICTNESS = {"shared": 0, "private": 1, "locked": 2}
 # BuildKit's tmpfs is nosuid only.

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from builder.errors import Canceled, InstructionError, StepFailed
 from builder.ops.mounts import Place, Provided, provided
@@ -12,6 +11,7 @@ from builder.vertex import RunOp, Vertex
 from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
 from runtime.executor import Execution, ExitStatus, execute
 from store.snapshots import Active
+from values.classes import dataclass, field
 
 _TAIL_LINES = 10
 

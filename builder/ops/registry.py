@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import singledispatch
 
 from builder.site import Result, Site, Step
 from builder.vertex import Vertex
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest
+from values.classes import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 from builder.contenthash import Entry, Match, Selection
 from builder.errors import InstructionError, SourceNotFound
@@ -26,6 +25,7 @@ from grammar import glob
 from grammar.errors import PatternError
 from runtime.mounting import open_overlay
 from store.digest import digest_of
+from values.classes import dataclass, replace
 
 Files = list[tuple[str, str]]
 

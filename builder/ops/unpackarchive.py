@@ -7,7 +7,6 @@ Source: Dockerfile reference, "Adding local tar archives".
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from builder.errors import InstructionError, Place
@@ -19,6 +18,7 @@ from store.contents import Policy
 from store.errors import BadArchive
 from store.tarreader import Member, TarReader, chunks_of
 from store.unpack import Unpacker
+from values.classes import dataclass
 
 
 class OwnedReader(TarReader):

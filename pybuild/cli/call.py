@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.cli.options import Parsed, Syntax, usage_error
 from pybuild.cli.table import render
 from pybuild.errors import NotSupported
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from builder.context import DockerfileText

@@ -8,10 +8,10 @@ gets typed values back. Refuses to know what any option means.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 
 from pybuild.errors import NotSupported, UsageError
+from values.classes import dataclass, field
 
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})

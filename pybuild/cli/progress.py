@@ -10,7 +10,6 @@ heading, and the heading is repeated when the text comes back to it:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from builder.events import (
@@ -24,6 +23,7 @@ from builder.events import (
     StepOutput,
     StepStarted,
 )
+from values.classes import dataclass, field
 
 
 @dataclass(slots=True)

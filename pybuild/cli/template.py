@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pybuild.cli.templatefunctions import (
     FUNCTIONS,
@@ -23,6 +22,7 @@ from pybuild.cli.templatefunctions import (
     to_json,
 )
 from pybuild.errors import NotSupported, UsageError
+from values.classes import dataclass
 
 __all__ = ["Template", "to_json"]
 

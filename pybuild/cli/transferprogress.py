@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TextIO
 
 from pybuild.cli.table import human_size, short_id
 from registry_client.events import BlobDone, BlobFound, BlobMoved, Event, Outcome, Retrying
+from values.classes import dataclass
 
 _REDRAW_S = 0.1
 _BAR = 30

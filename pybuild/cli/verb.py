@@ -7,10 +7,10 @@ module of the verb that was named.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.cli.options import Parsed, Syntax
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine

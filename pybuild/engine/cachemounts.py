@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.transfers import whole_file
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from store.cachemounts import CacheMountInfo

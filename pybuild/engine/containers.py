@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from pybuild.engine import records
 from pybuild.engine.records import ContainerRecord
 from pybuild.engine.registries import found_or_pulled
 from pybuild.errors import ContainerError
+from values.classes import replace
 
 if TYPE_CHECKING:
     from pybuild.engine.runrequest import RunRequest

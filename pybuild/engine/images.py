@@ -7,13 +7,13 @@ they are printed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pybuild.engine.filters import Filters
 from pybuild.errors import PybuildError
 from pybuild.times import parse_time
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from store.digest import DiffID, Digest

@@ -11,9 +11,9 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 
 from pybuild.errors import ContainerError
+from values.classes import asdict, dataclass, fields
 
 VERSION = 1
 

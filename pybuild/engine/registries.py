@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.errors import ImageMissing, PybuildError
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from registry_client.client import Access

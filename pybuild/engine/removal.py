@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.engine.containers import listed, settled
@@ -17,6 +16,7 @@ from pybuild.engine.images import created_s, members_of_indexes
 from pybuild.engine.records import RUNNING, containers_of
 from pybuild.errors import ContainerError
 from pybuild.times import parse_time
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from pybuild.engine.records import ContainerRecord

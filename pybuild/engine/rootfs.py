@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine import records
 from pybuild.errors import ContainerError
+from values.classes import replace
 
 if TYPE_CHECKING:
     from store.mount import OverlayMount

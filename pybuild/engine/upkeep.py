@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.engine.containers import listed
+from values.classes import dataclass
 
 if TYPE_CHECKING:
     from store.buildrecords import BuildRecord

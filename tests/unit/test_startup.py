@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 # Each costs a verb that does not need it between 12 and 150 ms.
 HEAVY = {"lark", "networkx", "requests", "pyroute2", "rich", "zstandard", "isal", "asyncio"}
 HEAVY |= {"http", "logging", "tarfile"}
+# dataclasses brings inspect, ast, dis and tokenize: 5 to 10 ms.
+HEAVY |= {"dataclasses", "inspect"}
 
 PROBE = """
 import sys
