@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test is decided by how busy the machine is.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 CI = os.environ.get("CI") == "true"
 FULL = os.environ.get("PYBUILD_FULL") == "1"
