@@ -6,7 +6,7 @@ This is the builder's front door: `build` is what the rest of the program calls.
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from builder.bases import Bases
@@ -19,8 +19,9 @@ from builder.context import (
     read_dockerfile,
     read_ignore_rules,
 )
+from builder.durations import expected_seconds
 from builder.errors import BuildError, Canceled, NotSupportedYet
-from builder.events import OnEvent
+from builder.events import OnEvent, Planned
 from builder.export.destinations import ROOTFS_TYPES, check_outputs
 from builder.export.image import write_image
 from builder.graph import build_graph
@@ -31,7 +32,7 @@ from builder.request import BuildRequest, Output
 from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
 from builder.slots import Slots
-from builder.solve import solve
+from builder.solve import planned_steps, solve
 from builder.sourcetree import opened_source
 from builder.stages import StageList, stages_of
 from builder.supplies import supplies_of
@@ -113,7 +114,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 stack.enter_context(Launchers(refill=True)),
                 named=named_folders(plan, cache_folder, stack),
             )
-            results = run_plan(plan, site)
+            results = run_plan(plan, site, row.dockerfile)
             image = export(plan, results, site, request, outputs, references)
             finish(store, row, image)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
@@ -221,14 +222,22 @@ def finish(store: Store, row: BuildRow, image: Image | None) -> None:
     store.records.end_build(replace(row, status="done", image_id=image_id, ended_ns=time.time_ns()))
 
 
-def run_plan(plan: BuildPlan, site: Site) -> dict[VertexID, Result]:
-    """Solve all vertices that the target needs."""
+def run_plan(plan: BuildPlan, site: Site, journal_name: str) -> dict[VertexID, Result]:
+    """Solve all vertices that the target needs.
+
+    journal_name: the Dockerfile as the journal names it.
+    """
     graph = build_graph(plan.vertices, plan.target.root)
+    site.progress.emit(Planned(planned_steps(graph.vertices.values())))
+    seconds: Mapping[VertexID, float] = {}
+    if graph.has_choice():
+        seconds = expected_seconds(site.store, journal_name, graph.vertices.values())
     return run_graph(
         graph,
         lambda vertex, inputs: solve(vertex, inputs, site, plan.platform),
         site.cancel,
         site.slots,
+        seconds,
     )
 
 

@@ -72,11 +72,8 @@ class InstructionError(BuildError):
         message: str,
         *,
         hint: str | None = None,
-        details: str | None = None,
     ):
-        excerpt = place.excerpt()
-        shown = "\n".join(part for part in (details, excerpt) if part)
-        super().__init__(f"{place}: {message}", hint=hint, details=shown or None)
+        super().__init__(f"{place}: {message}", hint=hint, details=place.excerpt() or None)
         self.place = place
 
 
@@ -89,7 +86,11 @@ class UnknownStage(InstructionError):
 
 
 class StepFailed(InstructionError):
-    """A RUN's process ended with `exit_code`; `log_path` is the file with all its output."""
+    """A RUN's process ended with `exit_code`.
+
+    step_name: as progress shows it. output: the last lines that it wrote, empty for nothing.
+    log_path: the file with all of them.
+    """
 
     def __init__(
         self,
@@ -98,12 +99,15 @@ class StepFailed(InstructionError):
         *,
         exit_code: int,
         log_path: str | None,
-        details: str | None = None,
+        step_name: str = "",
+        output: str = "",
     ):
         hint = f"the whole log is in {log_path}" if log_path else None
-        super().__init__(place, message, hint=hint, details=details)
+        super().__init__(place, message, hint=hint)
         self.exit_code = exit_code
         self.log_path = log_path
+        self.step_name = step_name
+        self.output = output
 
 
 class BaseImageNotFound(InstructionError):

@@ -11,14 +11,32 @@ from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A vertex of the graph that will be a step. digest: its vertex's; inputs: those of others."""
+
+    digest: str
+    inputs: tuple[str, ...]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the target needs is known: these steps will come, unless one of them fails."""
+
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """Step `step` began, or was found cached. `name` is what people see.
 
+    digest: of a planned step its own; a phase of the build has none.
     Examples of names: `[build 2/4] RUN make`, `[internal] load build definition`.
     """
 
     step: int
     name: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,20 @@ class StepMessage:
 
     step: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepTransfer:
+    """So much of `what` (a layer, a file) has come or gone; less than before after a retry.
+
+    total_bytes: 0 where it is not known.
+    """
+
+    step: int
+    what: str
+    done_bytes: int
+    total_bytes: int
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +112,12 @@ class BuildWarning:
 
 
 Event = (
-    StepStarted
+    Planned
+    | StepStarted
     | StepCached
     | StepOutput
     | StepMessage
+    | StepTransfer
     | StepDone
     | StepFailed
     | StepCanceled

@@ -1,6 +1,7 @@
 """The build graph: vertices and who needs whom, in networkx.
 
-Owns order, reachability and readiness. Refuses to know what vertices do.
+Owns reachability, readiness and the length of the way to the target. Refuses to know what
+vertices do.
 """
 
 from collections.abc import Mapping
@@ -13,15 +14,10 @@ from values.classes import dataclass
 
 @dataclass(slots=True)
 class BuildGraph:
-    """The vertices that a target needs; an edge leads from an input to its user.
-
-    height: how many vertices lie on the longest way from a vertex to the target: a vertex with
-    more of them after it is started first.
-    """
+    """The vertices that a target needs; an edge leads from an input to its user."""
 
     dag: "nx.DiGraph[VertexID]"
     vertices: Mapping[VertexID, Vertex]
-    height: Mapping[VertexID, int]
 
     def waiting(self) -> dict[VertexID, int]:
         """Return how many different inputs each vertex waits for."""
@@ -31,14 +27,23 @@ class BuildGraph:
         """Return the vertices that have `vertex` as an input."""
         return list(self.dag.successors(vertex))
 
-    def order(self) -> list[VertexID]:
-        """Return all vertices, inputs before their users, equal ones by height, then as written."""
-        position = {vertex: number for number, vertex in enumerate(self.vertices)}
-        return list(
-            nx.lexicographical_topological_sort(
-                self.dag, key=lambda vertex: (-self.height[vertex], position[vertex])
-            )
-        )
+    def has_choice(self) -> bool:
+        """Tell whether there is ever more than one vertex that could be next."""
+        begins = sum(1 for _, count in self.dag.in_degree() if count == 0)
+        return begins > 1 or any(count > 1 for _, count in self.dag.out_degree())
+
+    def ranks(self, seconds: Mapping[VertexID, float]) -> dict[VertexID, int]:
+        """Return the places of the vertices in the order in which they are begun, given a choice.
+
+        seconds: how long each is likely to take. First comes the one with the longest way to the
+        target, itself included; then the one with more vertices on its way; then as written.
+        """
+        ways: dict[VertexID, tuple[float, int]] = {}
+        for vertex in reversed(list(nx.topological_sort(self.dag))):
+            longest = max((ways[user] for user in self.users(vertex)), default=(0.0, 0))
+            ways[vertex] = longest[0] + seconds.get(vertex, 0.0), longest[1] + 1
+        order = sorted(self.vertices, key=lambda vertex: ways[vertex], reverse=True)
+        return {vertex: place for place, vertex in enumerate(order)}
 
 
 def build_graph(vertices: Mapping[VertexID, Vertex], target: VertexID) -> BuildGraph:
@@ -52,10 +57,5 @@ def build_graph(vertices: Mapping[VertexID, Vertex], target: VertexID) -> BuildG
         dag.add_edges_from((source, vertex.id) for source in vertex.inputs)
     needed = nx.ancestors(dag, target) | {target}
     pruned: nx.DiGraph[VertexID] = nx.DiGraph(dag.subgraph(needed))
-    height: dict[VertexID, int] = {}
-    for vertex_id in reversed(list(nx.topological_sort(pruned))):
-        height[vertex_id] = 1 + max(
-            (height[user] for user in pruned.successors(vertex_id)), default=0
-        )
     kept = {name: vertex for name, vertex in vertices.items() if name in needed}
-    return BuildGraph(pruned, kept, height)
+    return BuildGraph(pruned, kept)

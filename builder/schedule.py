@@ -1,11 +1,12 @@
 """Running a build graph: every vertex as soon as its inputs are there, several at once.
 
-Owns threads and their end. The first failure stops what runs; all failures are reported.
+Owns threads and their end, and who is next: the vertex with the longest way to the target, by what
+its steps took before. The first failure stops what runs; all failures are reported.
 """
 
 import heapq
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -18,7 +19,8 @@ from runtime.cancel import Cancel
 
 Solve = Callable[[Vertex, Sequence[Result]], Result]
 
-# Steps mostly wait (for a compiler, the network, a disk), so a few run even on one processor.
+# Steps mostly wait (for the network, a disk, a server that starts): four of them side by side are
+# done sooner than two after two even on two processors, and where all four compute they share.
 MIN_JOBS = 4
 
 
@@ -28,16 +30,20 @@ def default_jobs() -> int:
 
 
 def run_graph(
-    graph: BuildGraph, solve: Solve, cancel: Cancel, slots: Slots
+    graph: BuildGraph,
+    solve: Solve,
+    cancel: Cancel,
+    slots: Slots,
+    seconds: Mapping[VertexID, float] | None = None,
 ) -> dict[VertexID, Result]:
     """Solve all vertices and return their results.
 
     solve: called in a thread with a vertex and its inputs' results, in their order. slots: a
-    vertex is begun when one is free.
+    vertex is begun when one is free. seconds: how long vertices are likely to take.
     Raises the error of the step that failed, StepsFailed for several, Canceled; `cancel` is set
     then, and no step is running any more. An exception in this thread (Ctrl-C) does the same.
     """
-    run = _Run(graph, solve, slots)
+    run = _Run(graph, solve, slots, graph.ranks(seconds or {}))
     # Threads are made as they are needed; one that has lent its slot is there besides the others.
     workers = max(1, len(graph.vertices))
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step") as pool:
@@ -53,14 +59,16 @@ def run_graph(
 class _Run:
     """The state of one run of a graph."""
 
-    def __init__(self, graph: BuildGraph, solve: Solve, slots: Slots) -> None:
+    def __init__(
+        self, graph: BuildGraph, solve: Solve, slots: Slots, rank: Mapping[VertexID, int]
+    ) -> None:
         self.graph = graph
         self.solve = solve
         self.slots = slots
         self.results: dict[VertexID, Result] = {}
         self.errors: list[BaseException] = []
         self._waiting = graph.waiting()
-        self._rank = {vertex: number for number, vertex in enumerate(graph.order())}
+        self._rank = rank
         self._ready = [(self._rank[v], v) for v, count in self._waiting.items() if count == 0]
         heapq.heapify(self._ready)
         self._running: dict[Future[Result], VertexID] = {}

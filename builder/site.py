@@ -65,12 +65,12 @@ class Progress:
         with self._lock:
             self.on_event(event)
 
-    def begin(self, name: str, log_folder: str | None = None) -> "Step":
-        """Start a step: it gets the next number."""
+    def begin(self, name: str, log_folder: str | None = None, digest: str = "") -> "Step":
+        """Start a step: it gets the next number. digest: of the vertex that it solves."""
         with self._lock:
             self._last_step += 1
             step = Step(self, self._last_step, name, log_folder)
-            self.on_event(events.StepStarted(step.number, name))
+            self.on_event(events.StepStarted(step.number, name, digest))
         return step
 
 
@@ -114,6 +114,10 @@ class Step:
     def message(self, text: str) -> None:
         """Say in a line what the step is doing."""
         self.progress.emit(events.StepMessage(self.number, text))
+
+    def transfer(self, what: str, done_bytes: int, total_bytes: int, *, done: bool = False) -> None:
+        """Say how much of something has come or gone."""
+        self.progress.emit(events.StepTransfer(self.number, what, done_bytes, total_bytes, done))
 
     def end(self, event: events.Event) -> None:
         """Close the log and pass on the event that ends the step."""
@@ -176,7 +180,7 @@ class Site:
     @contextmanager
     def step(self, vertex: Vertex) -> Iterator[Step]:
         """Begin a vertex's step; an exception ends it as failed."""
-        step = self.progress.begin(vertex.name, self.log_folder)
+        step = self.progress.begin(vertex.name, self.log_folder, vertex.id)
         try:
             yield step
         except BaseException as error:

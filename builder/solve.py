@@ -4,18 +4,29 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
 from builder.errors import Canceled, ContextChanged, InstructionError
+from builder.events import PlannedStep
 from builder.ops import files, run  # noqa: F401  importing registers them
 from builder.ops.registry import Made, describe, perform
 from builder.site import Result, Site, Step
 from builder.tree import FileChanged
-from builder.vertex import BaseOp, CopyOp, DownloadOp, GitOp, LinkOp, MakeDirOp, RunOp, Vertex
+from builder.vertex import (
+    BaseOp,
+    CopyOp,
+    DownloadOp,
+    GitOp,
+    LinkOp,
+    MakeDirOp,
+    RunOp,
+    Vertex,
+    VertexID,
+)
 from store.buildrecords import BuildRecord, StepRow
 from store.errors import NotStorable
 
@@ -23,6 +34,23 @@ _KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
 _ATTEMPTS = 5
 # What says nothing of the instruction: a full disk, and what this process ran out of.
 _NOT_OF_THE_STEP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def planned_steps(vertices: Iterable[Vertex]) -> tuple[PlannedStep, ...]:
+    """Return the steps that solving `vertices` (inputs before users) will be.
+
+    A vertex that shows no step is left out; what it stands on takes its place.
+    """
+    shown: dict[VertexID, tuple[str, ...]] = {}
+    steps = []
+    for vertex in vertices:
+        inputs = tuple(dict.fromkeys(name for item in vertex.inputs for name in shown[item]))
+        if isinstance(vertex.op, LinkOp) or vertex.op == BaseOp(()):
+            shown[vertex.id] = inputs
+        else:
+            shown[vertex.id] = (vertex.id,)
+            steps.append(PlannedStep(vertex.id, inputs, vertex.name))
+    return tuple(steps)
 
 
 def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -> Result:

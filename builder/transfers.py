@@ -3,7 +3,7 @@
 from builder.request import BuildRequest
 from builder.site import Step
 from registry_client.client import Access
-from registry_client.events import BlobDone, BlobFound, Event, Retrying
+from registry_client.events import BlobDone, BlobFound, BlobMoved, Event, Outcome, Retrying
 from registry_client.trust import Trust
 from store.digest import Digest
 
@@ -15,7 +15,7 @@ def access_of(request: BuildRequest, *, insecure: bool = False) -> Access:
 
 
 class Narrator:
-    """Tells a build's step what a transfer does, a line for each layer."""
+    """Tells a build's step what a transfer does: the bytes of each layer that moves."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -26,8 +26,13 @@ class Narrator:
         match event:
             case BlobFound(digest, size_bytes):
                 self._sizes[digest] = size_bytes
+            case BlobMoved(digest, done_bytes, size_bytes):
+                self._sizes[digest] = size_bytes
+                self._step.transfer(digest, done_bytes, size_bytes)
+            case BlobDone(digest, Outcome.PULLED | Outcome.PUSHED):
+                size_bytes = self._sizes.get(digest, 0)
+                self._step.transfer(digest, size_bytes, size_bytes, done=True)
             case BlobDone(digest, outcome):
-                megabytes = self._sizes.get(digest, 0) / 1e6
-                self._step.message(f"{digest} {megabytes:.2f}MB {outcome.value}")
+                self._step.message(f"{digest} {outcome.value}")
             case Retrying(cause):
                 self._step.message(f"trying again: {cause}")

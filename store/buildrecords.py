@@ -358,6 +358,16 @@ class BuildRecords:
         )
         return [_step(row) for row in rows]
 
+    def recent_steps(self, dockerfile: str, builds: int) -> _Steps:
+        """Return the steps that ended well in the last builds of a Dockerfile, newest first."""
+        rows = self._read(
+            f"SELECT {_STEP} FROM steps WHERE status IN ('done', 'adopted') AND build_id IN"
+            " (SELECT build_id FROM builds WHERE dockerfile = ? ORDER BY started_ns DESC LIMIT ?)"
+            " ORDER BY started_ns DESC",
+            _values(dockerfile, builds),
+        )
+        return [_step(row) for row in rows]
+
     def forget_builds(self, build_ids: Iterable[str]) -> None:
         """Delete builds and their steps from the journal; the log files are the caller's."""
         ids = [(build_id,) for build_id in build_ids]

@@ -1,5 +1,6 @@
 """The process of a RUN in its container: its output without secrets, its end in words."""
 
+import signal
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from store.snapshots import Active
 from values.classes import dataclass, field
 
 _TAIL_LINES = 10
+# A line may be of any length, an error's text may not.
+_TAIL_LINE_BYTES = 1 << 12
 
 
 @dataclass(slots=True)
@@ -25,8 +28,9 @@ class Tail:
 
     def feed(self, data: bytes) -> None:
         """Take more output."""
-        *whole, self.rest = (self.rest + data).split(b"\n")
-        self.lines.extend(whole)
+        *whole, rest = (self.rest + data).split(b"\n")
+        self.lines.extend(line[-_TAIL_LINE_BYTES:] for line in whole[-_TAIL_LINES:])
+        self.rest = rest[-_TAIL_LINE_BYTES:]
 
     def text(self) -> str:
         """Return the last lines, without control characters that would move the cursor."""
@@ -82,7 +86,8 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
             raise Canceled from error
         raise InstructionError(vertex.place, str(error), hint=error.hint) from error
     output.finish()
-    if site.cancel.is_set():
+    # One that fails by itself while others are being stopped has failed all the same.
+    if site.cancel.is_set() and (status.code == 0 or status.signal == signal.SIGKILL):
         raise Canceled
     if status.code != 0:
         raise failure(op, vertex, output, status.code, exit_text(status))
@@ -115,13 +120,11 @@ def exit_text(status: ExitStatus) -> str:
 
 def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> StepFailed:
     """Return the error of a process that ended badly, with the last lines that it wrote."""
-    text = output.tail.text()
-    rule = "-" * 6
-    shown = f"{rule}\n > {vertex.name}:\n{text}\n{rule}" if text else None
     return StepFailed(
         vertex.place,
         f'process "{" ".join(op.args)}" did not complete successfully: {how}',
         exit_code=code,
         log_path=output.step.log_path,
-        details=shown,
+        step_name=vertex.name,
+        output=output.tail.text(),
     )

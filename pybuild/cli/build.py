@@ -15,9 +15,11 @@ from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported
 
 if TYPE_CHECKING:
-    from builder.events import OnEvent
     from builder.request import BuildRequest, Output, SecretSource, SshSource
+    from pybuild.cli.progress import Display
     from pybuild.engine.builds import BuildResult
+    from pybuild.engine.engine import Engine
+    from runtime.cancel import Cancel
 
 SYNTAX = Syntax(
     verb="build",
@@ -30,7 +32,7 @@ SYNTAX = Syntax(
         many("build-arg", "K=V", "value of an ARG; K alone takes the environment's"),
         value("target", "STAGE", "stage to build (default: the last one)"),
         flag("no-cache", "run every step"),
-        value("progress", "KIND", "auto, plain or quiet"),
+        value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
         flag("quiet", "print the image ID only", "q"),
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
         value("platform", "OS/ARCH", "platform of the result"),
@@ -64,9 +66,8 @@ SYNTAX = Syntax(
 
 _NETWORKS = ("default", "none", "host")
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
+_LONG_LINE_BYTES = 400
 _ENTITLEMENTS = ("network.host", "security.insecure")
-_PROGRESS = ("auto", "plain", "quiet")
-_PROGRESS_LATER = ("tty", "rawjson")
 
 
 def build(parsed: Parsed, session: Session) -> int:
@@ -79,24 +80,46 @@ def build(parsed: Parsed, session: Session) -> int:
         if call is not None:
             with session.engine() as engine:
                 return answer(call, request, engine)
-    quiet = _progress_kind(parsed) == "quiet"
+    kind = progress_kind(parsed)
     with session.engine() as engine:
+        from pybuild.cli.progress import display_of
         from runtime.cancel import Cancel
 
         cancel = Cancel()
-        on_event, finish = _progress(quiet)
         with _stopping(cancel.set) as stopped_by:
             try:
-                result = engine.build(request, on_event, cancel)
+                result = _watched(engine, request, display_of(kind), cancel)
             except Exception as error:
                 if stopped_by and type(error).__name__ == "Canceled":
                     print("build canceled", file=sys.stderr)
                     return 128 + stopped_by[0]
                 raise
-            finally:
-                finish()
-    _announce(result, parsed, quiet=quiet)
+    _announce(result, parsed, quiet=kind == "quiet")
     return 0
+
+
+def _watched(
+    engine: Engine, request: BuildRequest, display: Display, cancel: Cancel
+) -> BuildResult:
+    """Build, and show how; an error then has as much of its step's log as was not seen."""
+    try:
+        return engine.build(request, display, cancel)
+    except Exception as error:
+        from builder.errors import StepFailed, StepsFailed
+
+        for failed in error.errors if isinstance(error, StepsFailed) else (error,):
+            if isinstance(failed, StepFailed) and failed.log_path and display.unseen_lines:
+                failed.output = _last_lines(failed.log_path, display.unseen_lines)
+        raise
+    finally:
+        display.finish()
+
+
+def _last_lines(path: str, count: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - count * _LONG_LINE_BYTES))
+        lines = file.read().decode(errors="replace").rstrip("\n").split("\n")
+    return "\n".join(lines[-count:])
 
 
 VERBS = {"build": Verb(SYNTAX, build)}
@@ -256,31 +279,23 @@ def _jobs(text: str | None) -> int | None:
     return int(text)
 
 
-def _progress_kind(parsed: Parsed) -> str:
-    if parsed.flag("quiet"):
-        return "quiet"
+def progress_kind(parsed: Parsed) -> str:
+    """Return the kind of progress that the command line and BUILDKIT_PROGRESS ask for.
+
+    Raises UsageError for one that does not exist, and for --quiet beside another one.
+    """
+    from pybuild.cli.progress import KINDS
+
     named = parsed.text("progress")
+    if named is not None and named not in KINDS:
+        raise usage_error(SYNTAX, f'--progress: "{named}" is none of {", ".join(KINDS)}')
+    if parsed.flag("quiet"):
+        if named not in (None, "auto", "quiet"):
+            raise usage_error(SYNTAX, f"--progress {named} and --quiet cannot be used together")
+        return "quiet"
     # What the environment asks for is a wish; what the command line asks for is an order.
-    kind = named or os.environ.get("BUILDKIT_PROGRESS") or "auto"
-    if kind == "none":
-        kind = "quiet"
-    if kind in _PROGRESS:
-        return kind
-    if named is None:
-        return "auto"
-    if kind in _PROGRESS_LATER:
-        raise NotSupported(f"--progress {kind}: not supported yet", hint="use --progress plain")
-    raise usage_error(SYNTAX, f'--progress: "{kind}" is none of {", ".join(_PROGRESS)}')
-
-
-def _progress(quiet: bool) -> tuple[OnEvent, Callable[[], None]]:
-    """Return what takes the events, and what is to be called at the end."""
-    if quiet:
-        return lambda _event: None, lambda: None
-    from pybuild.cli.progress import PlainProgress
-
-    progress = PlainProgress(sys.stderr)
-    return progress, progress.finish
+    wished = os.environ.get("BUILDKIT_PROGRESS", "auto")
+    return named or (wished if wished in KINDS else "auto")
 
 
 @contextmanager

@@ -49,7 +49,10 @@ def is_expected(error: BaseException) -> bool:
 
 
 def report(error: BaseException, *, debug: bool) -> None:
-    """Print `error` to stderr: its details, `error: …`, `hint: …`; a traceback where asked."""
+    """Print `error` to stderr: its details, `error: …`, `hint: …`; a traceback where asked.
+
+    An error that stands for several is printed as all of them.
+    """
     if debug:
         import traceback
 
@@ -57,19 +60,31 @@ def report(error: BaseException, *, debug: bool) -> None:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     elif is_expected(error):
-        details = getattr(error, "details", None)
-        if details:
-            print(str(details).rstrip("\n"), file=sys.stderr)
-        message = message_of(error)
-        print(f"error: {message}", file=sys.stderr)
-        hint = hint_of(error)
-        if hint and hint not in message:
-            print(f"hint: {hint}", file=sys.stderr)
+        for each in getattr(error, "errors", None) or (error,):
+            _report_one(each)
     else:
         kind = type(error).__name__
         print(f"error: bug in pybuild: {kind}: {_one_line(str(error))}", file=sys.stderr)
         if not debug:
             print("hint: pybuild --debug … shows the traceback", file=sys.stderr)
+
+
+def _report_one(error: BaseException) -> None:
+    output = getattr(error, "output", None)
+    if isinstance(output, str) and output:
+        from pybuild.cli.celltext import plain_text
+
+        lines = "\n".join(map(plain_text, output.split("\n")))
+        rule = "-" * 6
+        print(f"{rule}\n > {getattr(error, 'step_name', '')}:\n{lines}\n{rule}", file=sys.stderr)
+    details = getattr(error, "details", None)
+    if details:
+        print(str(details).rstrip("\n"), file=sys.stderr)
+    message = message_of(error)
+    print(f"error: {message}", file=sys.stderr)
+    hint = hint_of(error)
+    if hint and hint not in message:
+        print(f"hint: {hint}", file=sys.stderr)
 
 
 def message_of(error: BaseException) -> str:

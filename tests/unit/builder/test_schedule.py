@@ -33,11 +33,37 @@ def test_what_the_target_does_not_need_is_pruned() -> None:
     assert set(graph("a", *DIAMOND).vertices) == {"a"}
 
 
+def begun(target: BuildGraph, seconds: dict[str, float]) -> list[str]:
+    """Return the vertices in the order in which one slot begins them."""
+    order: list[str] = []
+
+    def solve(item: Vertex, _inputs: Sequence[Result]) -> Result:
+        order.append(item.id)
+        return Result()
+
+    known = {VertexID(name): value for name, value in seconds.items()}
+    run_graph(target, solve, Cancel(), Slots(1), known)
+    return order
+
+
+FORK = graph("z", vertex("short"), vertex("l1"), vertex("l2", "l1"), vertex("z", "short", "l2"))
+
+
 def test_the_longest_way_comes_first() -> None:
-    pruned = graph(
-        "z", vertex("short"), vertex("l1"), vertex("l2", "l1"), vertex("z", "short", "l2")
-    )
-    assert pruned.order() == ["l1", "short", "l2", "z"]
+    assert begun(FORK, {"l1": 1, "l2": 1, "short": 0.5}) == ["l1", "l2", "short", "z"]
+    assert begun(FORK, {"l1": 1, "l2": 1, "short": 9}) == ["short", "l1", "l2", "z"]
+    # What counts is what is still to come, not the vertex alone.
+    assert begun(FORK, {"l1": 0.1, "l2": 9, "short": 8}) == ["l1", "l2", "short", "z"]
+
+
+def test_without_durations_the_way_with_more_vertices_comes_first() -> None:
+    assert begun(FORK, {}) == ["l1", "short", "l2", "z"]
+
+
+def test_whether_there_is_a_choice() -> None:
+    assert FORK.has_choice()
+    assert graph("d", *DIAMOND).has_choice()
+    assert not graph("b", *DIAMOND).has_choice()
 
 
 def test_inputs_come_before_their_users_and_in_their_order() -> None:
