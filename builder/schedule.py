@@ -4,11 +4,12 @@ Owns threads and their end, and who is next: the vertex with the longest way to 
 its steps took before. The first failure stops what runs; all failures are reported.
 """
 
+import contextlib
 import heapq
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from builder.errors import BuildError, Canceled, StepsFailed
 from builder.graph import BuildGraph
@@ -80,24 +81,38 @@ class _Run:
         """Start what is ready and take in what is done, until nothing is left to do."""
         while self._ready or self._running:
             while self._ready and not self.errors and self.slots.try_take():
-                _, name = heapq.heappop(self._ready)
-                vertex = self.graph.vertices[name]
-                inputs = [self.results[source] for source in vertex.inputs]
-                future = pool.submit(self._solve, vertex, inputs)
-                self._running[future] = name
-                future.add_done_callback(self._news.put)
+                # The slot may be that of a vertex that is done: what it made ready may come first.
+                self._take_in_what_is_done(cancel)
+                if self.errors:
+                    self.slots.give_back()
+                    break
+                self._begin(pool)
             if not self._running:
                 return
-            news = self._news.get()
-            if news is not None:
-                self._take_in(news, cancel)
+            self._hear(self._news.get(), cancel)
 
-    def _solve(self, vertex: Vertex, inputs: Sequence[Result]) -> Result:
-        try:
-            return self.solve(vertex, inputs)
-        finally:
-            # Here and not in `work`: after Ctrl-C nobody is there, and others wait for the slot.
-            self.slots.give_back()
+    def _begin(self, pool: ThreadPoolExecutor) -> None:
+        _, name = heapq.heappop(self._ready)
+        vertex = self.graph.vertices[name]
+        inputs = [self.results[source] for source in vertex.inputs]
+        future = pool.submit(self.solve, vertex, inputs)
+        self._running[future] = name
+        future.add_done_callback(self._done)
+
+    def _done(self, future: "Future[Result]") -> None:
+        """Say that a vertex is done, in its thread. The news come before the slot is free."""
+        self._news.put(future)
+        # Here and not in `work`: after Ctrl-C nobody is there, and others wait for the slot.
+        self.slots.give_back()
+
+    def _take_in_what_is_done(self, cancel: Cancel) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self._hear(self._news.get_nowait(), cancel)
+
+    def _hear(self, news: "Future[Result] | None", cancel: Cancel) -> None:
+        if news is not None:
+            self._take_in(news, cancel)
 
     def _take_in(self, future: "Future[Result]", cancel: Cancel) -> None:
         name = self._running.pop(future)
