@@ -360,7 +360,7 @@ class BuildRecords:
 
     def recent_steps(self, dockerfile: str, builds: int) -> _Steps:
         """Return the steps that ended well in the last builds of a Dockerfile, newest first."""
-        rows = self._read(
+        rows = self.read(
             f"SELECT {_STEP} FROM steps WHERE status IN ('done', 'adopted') AND build_id IN"
             " (SELECT build_id FROM builds WHERE dockerfile = ? ORDER BY started_ns DESC LIMIT ?)"
             " ORDER BY started_ns DESC",
