@@ -10,7 +10,6 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -29,6 +28,7 @@ from builder.events import (
     StepTransfer,
 )
 from store.digest import digest_of
+from values.classes import dataclass
 
 _Object = dict[str, object]
 # By this ending BuildKit's displays tell a step that was stopped from one that failed.

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from builder.events import (
     BuildWarning,
@@ -30,6 +29,7 @@ from pybuild.cli.colours import Colours
 from pybuild.cli.painter import Painter, Row
 from pybuild.cli.plainprogress import transferred, warnings_text
 from pybuild.cli.progress import UNSEEN_LINES
+from values.classes import dataclass, field
 
 PAINT_S = 0.1
 DEFAULT_LOG_LINES = 6

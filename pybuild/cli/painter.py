@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from pybuild.cli.celltext import clipped
+from values.classes import dataclass
 
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 # What is wider than we believe is cut by the terminal, it never becomes a second line.

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from builder.events import (
@@ -31,6 +30,7 @@ from builder.events import (
 )
 from pybuild.cli.loglines import LogLines
 from pybuild.cli.table import human_size
+from values.classes import dataclass, field
 
 # How long a step's text may wait for another's, and how much of it.
 _HOLD_S = 2.0
