@@ -49,23 +49,41 @@ class Guest:
     process: subprocess.Popen[bytes]
     console: Path
     lines: list[str] = field(default_factory=list)
+    seen: int = 0
     rest: bytes = b""
+    is_off: bool = False
 
-    def read(self, timeout_s: float = TIMEOUT_S) -> Iterator[str]:
-        """Yield the lines that come, until the machine is off. Too late fails the test."""
+    def _arriving(self, timeout_s: float) -> Iterator[str]:
+        """Yield lines as they come, until the machine is off or the time is over."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + timeout_s
         while True:
+            while self.seen < len(self.lines):
+                self.seen += 1
+                yield self.lines[self.seen - 1]
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([self.process.stdout], [], [], left_s)[0]:
-                self.fail(f"the machine printed nothing more within {timeout_s:g} s")
-            data = os.read(self.process.stdout.fileno(), 65536)
-            *whole, self.rest = (self.rest + data).split(b"\n")
-            for line in whole:
-                self.lines.append(line.decode(errors="replace").rstrip("\r"))
-                yield self.lines[-1]
-            if not data:
                 return
+            data = os.read(self.process.stdout.fileno(), 65536)
+            self._take(data)
+            if not data:
+                self.is_off = True
+                return
+
+    def _take(self, data: bytes) -> None:
+        *whole, self.rest = (self.rest + data).split(b"\n")
+        self.lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
+
+    def read(self, timeout_s: float = TIMEOUT_S) -> Iterator[str]:
+        """Yield the lines that come, until the machine is off. Too late fails the test."""
+        yield from self._arriving(timeout_s)
+        if not self.is_off:
+            self.fail(f"the machine was not off within {timeout_s:g} s")
+
+    def listen(self, seconds: float) -> None:
+        """Take in what is printed in this time."""
+        for _ in self._arriving(seconds):
+            pass
 
     def wait_for(self, beginning: str, timeout_s: float = TIMEOUT_S) -> str:
         """Return the next line that begins so. Fails the test when the machine ends before."""
@@ -79,11 +97,8 @@ class Guest:
         """End the machine as a pulled plug does: what it had not flushed to its disk is lost."""
         self.process.kill()
         self.process.wait()
-        # What had reached the wire before.
         assert self.process.stdout is not None
-        self.rest += self.process.stdout.read()
-        *whole, self.rest = self.rest.split(b"\n")
-        self.lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
+        self._take(self.process.stdout.read())  # what had left the machine before
 
     def finish(self, timeout_s: float = TIMEOUT_S, *, check: bool = True) -> list[str]:
         """Wait until the machine is off; return its script's lines, without the exit status.
@@ -204,3 +219,6 @@ def machine(vm_base: str, tmp_path: Path) -> Iterator[Machine]:
     """Return what boots machines; none runs after the test."""
     with ExitStack() as stack:
         yield Machine(vm_base, tmp_path, stack)
+    for pattern in ("*.img", "payload-*.tar"):
+        for path in tmp_path.glob(pattern):
+            path.unlink()
