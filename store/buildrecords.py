@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from store import recordschema
+from store.checkpoint import checkpoint
 from store.digest import DiffID, Digest
 from store.errors import Corrupt, InUse, StoreError, disk_full, is_full
 from values.classes import dataclass, field, replace
@@ -229,6 +230,8 @@ class BuildRecords:
                 " (SELECT id FROM records WHERE key = ? ORDER BY id DESC LIMIT ?)",
                 (record.key, record.key, RESULTS_PER_KEY),
             )
+            checkpoint("record-written")
+        checkpoint("record-inserted")
 
     def touch(self, *keys: Digest) -> None:
         """Note that the results of `keys` were used now, in one transaction."""

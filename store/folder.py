@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from store import linux
+from store.checkpoint import checkpoint
 from store.errors import InUse, disk_errors
 from store.locks import acquire, flock, held, quote
 from store.trash import Deleter, delete_tree, empty
@@ -143,6 +144,7 @@ def durable_rename(source: str, target: str, fd: int) -> None:
     write-back is reported here. Raises OSError; the target of a directory must be absent or empty.
     """
     linux.syncfs(fd)
+    checkpoint("tree-synced")
     os.rename(source, target)
     sync_directory(os.path.dirname(target))
 

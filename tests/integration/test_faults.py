@@ -1,4 +1,4 @@
-"""Death and full disks: whatever happens, the store is clean and the next build is right."""
+"""Ctrl-C, full disks, changing contexts: the store is clean and the next build is right."""
 
 import os
 import re
@@ -12,39 +12,6 @@ from pathlib import Path
 import pytest
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
-
-STEPS = """\
-FROM {base} AS one
-COPY data /data
-RUN cat /data/* > /sum && sleep 0.05
-FROM {base} AS two
-WORKDIR /w
-RUN echo two > /w/two; sleep 0.05
-FROM {base}
-COPY --from=one /sum /one
-COPY --from=two /w /two
-RUN rm -r /tmp && mkdir -m 1777 /tmp && cp -r /two /three
-RUN cat /one /two/two /three/two > /all
-"""
-
-
-def prepare(context: Path, base: str) -> None:
-    (context / "Dockerfile").write_text(STEPS.format(base=base))
-    (context / "data").mkdir()
-    for number in range(30):
-        (context / f"data/{number:02}").write_text(f"{number}\n" * 1000)
-
-
-def expected() -> str:
-    return "".join(f"{number}\n" * 1000 for number in range(30)) + "two\ntwo\n"
-
-
-def check_right(pybuild, context: Path) -> None:
-    """Build to the end, and look at the result and the store."""
-    pybuild("-t", "right", context)
-    assert pybuild("run", "--rm", "right", "cat", "/all").stdout == expected()
-    found = pybuild("system", "check", "--deep", check=False)
-    assert (found.returncode, found.stderr) == (0, ""), found.stdout
 
 
 def processes_of(root: Path) -> list[str]:
@@ -66,72 +33,6 @@ def wait_until_nothing_runs(root: Path) -> None:
     while (left := processes_of(root)) and time.monotonic() < deadline:
         select.select([], [], [], 0.02)
     assert not left
-
-
-def build_seconds(pybuild, context: Path) -> float:
-    began = time.monotonic()
-    pybuild("--no-cache", "-t", "timed", context)
-    return time.monotonic() - began
-
-
-def test_kill_at_moments_spread_over_a_build(
-    pybuild, busybox_image, context, store_root, rounds
-) -> None:
-    prepare(context, busybox_image)
-    whole = build_seconds(pybuild, context)
-    count = rounds(50, 12)
-    killed = 0
-    while killed < count:
-        build = pybuild.start("--no-cache", "-t", "killed", context)
-        began = time.monotonic()
-        try:
-            build.wait(whole * (killed + 0.5) / count)
-        except subprocess.TimeoutExpired:
-            build.kill()
-            killed += 1
-        else:  # faster than the one that was timed: aim again
-            whole = time.monotonic() - began
-        build.communicate()
-        wait_until_nothing_runs(store_root)
-        assert pybuild("system", "check").returncode == 0
-        if killed % 5 == 0:
-            check_right(pybuild, context)
-    check_right(pybuild, context)
-    with open("/proc/self/mountinfo") as mounts:
-        assert str(store_root) not in mounts.read()
-
-
-def checkpoints(project: Path) -> list[str]:
-    """Return the names of all commit points, from the source."""
-    names: set[str] = set()
-    for path in (project / "store").glob("*.py"):
-        names |= set(re.findall(r'\bcheckpoint\("([^"]+)"\)', path.read_text()))
-    assert names
-    return sorted(names)
-
-
-def test_kill_at_every_commit_point(pybuild, busybox_image, context, store_root, project) -> None:
-    prepare(context, busybox_image)
-    reached = []
-    for name in checkpoints(project):
-        for occurrence in (1, 3):
-            result = pybuild(
-                "--no-cache",
-                "-t",
-                "killed",
-                "-o",
-                "type=image",
-                context,
-                env={"PYBUILD_STORE_KILL_AT": f"{name}:{occurrence}"},
-                check=False,
-            )
-            if result.returncode == -signal.SIGKILL:
-                reached.append(name)
-            wait_until_nothing_runs(store_root)
-            found = pybuild("system", "check", "--deep", check=False)
-            assert found.returncode == 0, f"{name}:{occurrence}\n{found.stdout}{found.stderr}"
-            check_right(pybuild, context)
-    assert len(set(reached)) >= 4, reached
 
 
 def test_ctrl_c_ends_the_build_and_its_containers(
