@@ -21,7 +21,7 @@ from builder.vertex import DownloadOp
 from registry_client.errors import RegistryError
 from runtime.cancel import Cancel
 from store.compression import decompressed, detect
-from store.contents import Policy
+from store.contents import PLAIN_ARCHIVE
 from store.errors import BadArchive
 from store.root import Store
 from store.tarreader import TarReader, chunks_of, is_header
@@ -72,7 +72,7 @@ def is_archive(head: bytes) -> bool:
 def _unpack(chunks: Iterator[bytes], name: str, root_fd: int) -> None:
     try:
         reader = TarReader(decompressed(chunks, name=name))
-        Unpacker(root_fd, Policy(whiteouts=False)).run(reader)
+        Unpacker(root_fd, PLAIN_ARCHIVE).run(reader)
     except BadArchive as error:
         raise ContextError(f"build context {name}: {error}", hint=error.hint) from error
 

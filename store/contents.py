@@ -1,5 +1,6 @@
 """What unpacking a tar is told, and what it finds out."""
 
+from store.confinement import STRICT, Confinement, rooted_name
 from store.headers import HeaderWriter
 from store.overlay import Merged
 from store.tarreader import Member
@@ -35,10 +36,16 @@ class Policy:
     headers: where the bytes that are no file's go, for a layer; None drops them.
     lost: a folder for data that a later entry replaces, so that the tar can be made again.
     below: what lies below the tree; None when it is not known.
-    whiteouts: whether `.wh.` names mean deletion; a plain archive (ADD) has plain names.
+    whiteouts: whether `.wh.` names mean deletion; a plain archive (ADD) has plain names, and
+    nothing lies below it. confinement: what keeps it inside.
     """
 
     headers: HeaderWriter | None = None
     lost: str | None = None
     below: Merged | None = None
     whiteouts: bool = True
+    confinement: Confinement = STRICT
+
+
+PLAIN_ARCHIVE = Policy(whiteouts=False, confinement=Confinement(name=rooted_name))
+"""How ADD and build contexts take an archive."""

@@ -12,30 +12,9 @@ from store.tree import Place, shown
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_LONGEST_NAME = 255
 # The kernel's labels are the host's business, and trusted xattrs the store's.
 _DROPPED = ("security.selinux", "security.ima", "security.evm", "trusted.")
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
-
-
-def split(member: Member, name: bytes | None = None) -> tuple[bytes, bytes]:
-    """Return a name's parent and last part, both clean; ("", "") for the root itself.
-
-    name: another name of the entry, its hard link's target. Raises BadArchive.
-    """
-    path = member.name if name is None else name
-    if b"\0" in path:
-        raise refused(member, "a name with a zero byte")
-    if path.startswith(b"/") and path.strip(b"/"):
-        raise refused(member, f"absolute name {shown(path)}")
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise refused(member, f"{shown(path)} leads out with `..`")
-    if not path:
-        raise refused(member, "an empty name")
-    if any(len(part) > _LONGEST_NAME for part in parts):
-        raise refused(member, "a name longer than 255 bytes")
-    return (b"/".join(parts[:-1]), parts[-1]) if parts else (b"", b"")
 
 
 def refused(member: Member, cause: str) -> BadArchive:

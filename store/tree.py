@@ -51,10 +51,17 @@ class Tree:
     """The tree below `root_fd`; remembers the directories used last.
 
     make_missing: called with the place of a parent directory that is not there and must be.
+    open_below: opens a directory below another without following a symlink.
     """
 
-    def __init__(self, root_fd: int, make_missing: Callable[[Place], None]) -> None:
+    def __init__(
+        self,
+        root_fd: int,
+        make_missing: Callable[[Place], None],
+        open_below: Callable[[int, bytes, int], int] = open_beneath,
+    ) -> None:
         self.root_fd = root_fd
+        self._open_below = open_below
         self._make_missing = make_missing
         self._known: dict[bytes, tuple[int, bytes]] = {}
         self._stale: list[int] = []
@@ -111,7 +118,7 @@ class Tree:
 
     def open_directory(self, path: bytes) -> int:
         """Open a directory by the path of its place. Raises OSError."""
-        return open_beneath(self.root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        return self._open_below(self.root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
 
     def delete(self, place: Place) -> None:
         """Delete a directory and what it holds."""
@@ -135,7 +142,7 @@ class Tree:
     def _open(self, path: bytes, *, make: bool) -> tuple[int, bytes]:
         """Open a directory: at once where no symlink is on the way, else step by step."""
         try:
-            return open_beneath(self.root_fd, path, _LOOK), path
+            return self._open_below(self.root_fd, path, _LOOK), path
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
                 raise

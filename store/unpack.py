@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from store.contents import Contents, Policy
 from store.diff import OPAQUE_NAME, WHITEOUT
-from store.entries import CREATE, copy_attributes, copy_up, refused, set_xattrs, split
+from store.entries import copy_attributes, copy_up, refused, set_xattrs
 from store.errors import BadArchive
 from store.folder import write_all
 from store.overlay import OPAQUE, is_whiteout
@@ -33,7 +33,8 @@ class Unpacker:
         self._references = 0
         self._is_root = os.geteuid() == 0
         self.contents = Contents()
-        self._tree = Tree(root_fd, self._make_missing)
+        self._confinement = policy.confinement
+        self._tree = Tree(root_fd, self._make_missing, self._confinement.open_below)
         self._directory_times: dict[bytes, int] = {}
         self._makers: dict[bytes, Callable[[Place, Member, TarReader], None]] = {
             b"0": self._file,
@@ -67,7 +68,7 @@ class Unpacker:
     def _entry(self, member: Member, reader: TarReader) -> None:
         self._tree.settle()
         self.contents.entries += 1
-        parent, name = split(member)
+        parent, name = self._confinement.name(member, member.name)
         make = self._makers.get(member.kind)
         if not name:
             self._root(member)
@@ -200,10 +201,10 @@ class Unpacker:
 
     def _create(self, place: Place) -> int:
         try:
-            return os.open(place.name, CREATE, 0o600, dir_fd=place.fd)
+            return os.open(place.name, self._confinement.create, 0o600, dir_fd=place.fd)
         except FileExistsError:
             self._clear(place)
-            return os.open(place.name, CREATE, 0o600, dir_fd=place.fd)
+            return os.open(place.name, self._confinement.create, 0o600, dir_fd=place.fd)
 
     def _refer(self, place: Place, offset: int, size_bytes: int, reader: TarReader) -> None:
         self._record(reader)
@@ -281,7 +282,7 @@ class Unpacker:
             raise refused(member, f"time {member.mtime_ns} ns is out of range") from error
 
     def _link(self, place: Place, member: Member, reader: TarReader) -> None:
-        parent, name = split(member, member.target)
+        parent, name = self._confinement.name(member, member.target)
         source = self._tree.look(parent, name) if name else None
         status = source.status() if source else None
         if source is None or status is None:
@@ -307,13 +308,15 @@ class Unpacker:
         """Bring the target of a hard link up from below; None when below is not known."""
         target = b"%b/%b" % (parent, name) if parent else name
         self.contents.external.append((place.path, target))
-        if self._policy.below is None:
+        if self._policy.below is None and self._policy.whiteouts:
             return None
-        found = self._policy.below.find(target) if name else None
+        found = None
+        if self._policy.below is not None and name:
+            found = self._policy.below.find(target)
         if found is None or stat.S_ISDIR(found[0].st_mode):
             raise BadArchive(
-                f"unpack {shown(place.path)}: hard link to {shown(target)}, which is no file of "
-                "this layer or those below"
+                f"unpack {shown(place.path)}: hard link to {shown(target)}, which is no file "
+                f"of this {'layer or those below' if self._policy.whiteouts else 'archive'}"
             )
         source = self._tree.place(parent, name)
         copy_up(found[1], found[0], source)

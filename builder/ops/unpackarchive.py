@@ -14,7 +14,7 @@ from builder.ops.copyfiles import Target
 from builder.ownership import Owner
 from builder.tree import FileChanged
 from store.compression import decompressed
-from store.contents import Policy
+from store.contents import PLAIN_ARCHIVE
 from store.errors import BadArchive
 from store.tarreader import Member, TarReader, chunks_of
 from store.unpack import Unpacker
@@ -77,7 +77,7 @@ def unpack_archive(archive: Archive, destination: str, target: Target, place: Pl
             whole = archive.chunks(file)
             chunks = decompressed(whole, name=archive.name)
             reader = OwnedReader(chunks, target.owner) if target.owner else TarReader(chunks)
-            Unpacker(root_fd, Policy(whiteouts=False)).run(reader)
+            Unpacker(root_fd, PLAIN_ARCHIVE).run(reader)
             # What follows the compressed data counts too: all that was digested is read.
             for _ in whole:
                 pass

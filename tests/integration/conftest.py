@@ -1,38 +1,22 @@
 """Base images and the command line itself, for tests that build and run for real."""
 
-import io
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from builds import baseimage, imagetree
 
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".cache"
 TIMEOUT_S = 120.0
 BUSYBOX = "busybox:test"
 DEBIAN = "debian:bookworm"
-
-PASSWD = """\
-root:x:0:0:root:/root:/bin/sh
-daemon:x:1:1:daemon:/usr/sbin:/bin/false
-nobody:x:65534:65534:nobody:/nonexistent:/bin/false
-app:x:1000:1000:app:/home/app:/bin/sh
-"""
-GROUP = """\
-root:x:0:
-daemon:x:1:
-staff:x:50:app
-app:x:1000:
-nogroup:x:65534:
-"""
 
 
 @dataclass(frozen=True)
@@ -214,57 +198,11 @@ def context(tmp_path: Path) -> Path:
     return folder
 
 
-def add_to_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, data: bytes = b"") -> None:
-    """Add one member, whose owner is root and whose time is always the same."""
-    member.size = len(data)
-    member.mtime = 1_700_000_000
-    archive.addfile(member, io.BytesIO(data) if data else None)
-
-
-def folder_member(name: str, mode: int = 0o755) -> tarfile.TarInfo:
-    """Return the tar entry of a directory."""
-    member = tarfile.TarInfo(name)
-    member.type, member.mode = tarfile.DIRTYPE, mode
-    return member
-
-
-def file_member(name: str, mode: int = 0o644) -> tarfile.TarInfo:
-    """Return the tar entry of a regular file."""
-    member = tarfile.TarInfo(name)
-    member.mode = mode
-    return member
-
-
-def link_member(name: str, target: str) -> tarfile.TarInfo:
-    """Return the tar entry of a symbolic link."""
-    member = tarfile.TarInfo(name)
-    member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, target
-    return member
-
-
-def applets(busybox: str) -> Sequence[str]:
-    """Return the names that `busybox` answers to."""
-    listing = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True)
-    return sorted(set(listing.stdout.split()) - {"busybox"})
-
-
 @pytest.fixture(scope="session")
 def busybox_rootfs(tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tar of the smallest root filesystem with a shell: always the same bytes."""
-    busybox = tool("busybox")
     path = tmp_path_factory.mktemp("busybox") / "rootfs.tar"
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in ("bin", "etc", "home", "home/app", "proc", "root", "sys", "usr", "usr/bin"):
-            add_to_tar(archive, folder_member(name))
-        for name in ("dev", "var"):
-            add_to_tar(archive, folder_member(name))
-        add_to_tar(archive, folder_member("tmp", 0o1777))
-        add_to_tar(archive, file_member("bin/busybox", 0o755), Path(busybox).read_bytes())
-        for name in applets(busybox):
-            add_to_tar(archive, link_member(f"bin/{name}", "busybox"))
-        add_to_tar(archive, link_member("usr/bin/env", "../../bin/busybox"))
-        add_to_tar(archive, file_member("etc/passwd"), PASSWD.encode())
-        add_to_tar(archive, file_member("etc/group"), GROUP.encode())
+    baseimage.write_busybox(path, tool("busybox"))
     return path
 
 
@@ -294,62 +232,9 @@ def debian_image(pybuild: Pybuild, debian_rootfs_tar: Path) -> str:
     return DEBIAN
 
 
-KINDS = {tarfile.REGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
-KINDS |= {tarfile.FIFOTYPE: "fifo", tarfile.CHRTYPE: "char", tarfile.BLKTYPE: "block"}
-
-
-def described(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    """Return what a layer says of a file, in a line: `file 644 0:0 text`, `hard /other`."""
-    if member.islnk():
-        return f"hard /{member.linkname}"
-    words = [KINDS[member.type], f"{member.mode & 0o7777:o}", f"{member.uid}:{member.gid}"]
-    if member.issym():
-        words[1] = member.linkname
-    elif member.isdev() and not member.isfifo():
-        words.append(f"{member.devmajor},{member.devminor}")
-    elif member.isreg():
-        stream = archive.extractfile(member)
-        assert stream is not None
-        words.append(stream.read(1000).decode(errors="surrogateescape").rstrip("\n"))
-    xattrs = [key for key in member.pax_headers if key.startswith("SCHILY.xattr.")]
-    return " ".join([*words, *(key.removeprefix("SCHILY.xattr.") for key in xattrs)]).rstrip()
-
-
 def image_tree(archive: Path) -> dict[str, str]:
     """Return each path of the image in an OCI archive, its layers applied, and what is there."""
-    found: dict[str, str] = {}
-    with tarfile.open(archive) as outer:
-
-        def blob(digest: str) -> io.BytesIO:
-            stream = outer.extractfile(f"blobs/sha256/{digest[7:]}")
-            assert stream is not None
-            return io.BytesIO(stream.read())
-
-        index = outer.extractfile("index.json")
-        assert index is not None
-        (entry,) = json.load(index)["manifests"]
-        for layer in json.load(blob(entry["digest"]))["layers"]:
-            with tarfile.open(fileobj=blob(layer["digest"])) as tar:
-                apply_layer(tar, found)
-    return found
-
-
-def apply_layer(tar: tarfile.TarFile, found: dict[str, str]) -> None:
-    """Change `found` as a layer says: its deletions first, then what it holds."""
-    members = {f"/{member.name}".rstrip("/"): member for member in tar}
-    for path in members:
-        folder, name = os.path.split(path)
-        hides = folder if name == ".wh..wh..opq" else os.path.join(folder, name[4:])
-        if name.startswith(".wh."):
-            for below in [p for p in found if p == hides or p.startswith(f"{hides}/")]:
-                del found[below]
-    for path, member in members.items():
-        if os.path.basename(path).startswith(".wh."):
-            continue
-        if not member.isdir():
-            for below in [p for p in found if p.startswith(f"{path}/")]:
-                del found[below]
-        found[path] = described(tar, member)
+    return imagetree.lines_of(imagetree.read_oci(archive).files, full=False)
 
 
 @pytest.fixture

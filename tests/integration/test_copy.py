@@ -1,36 +1,13 @@
-"""COPY and ADD: what ends up in the image, by the Dockerfile reference and BuildKit's ways.
+"""COPY and ADD beyond the cases of testdata/builds: caching, times, names of any bytes, limits."""
 
-The cases are in testdata/copies.
-"""
-
-import io
 import os
-import socket
-import tarfile
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from builder.build import build
-from builder.request import BuildRequest, Output
-from runtime.cancel import Cancel
-from store.root import Store
 from store.trash import delete_tree
 
 pytestmark = pytest.mark.kernel
-
-BASE = """\
-FROM {base} AS base
-RUN mkdir /real /keep && echo t > /real/target && ln -s /real /dirlink \
- && ln -s /real/target /filelink && ln -s nowhere /dangling && ln -s target /real/inner \
- && chmod 2771 /keep && chown 5:6 /keep && touch -d 2001-02-03 /keep && echo x > /plain
-FROM base
-"""
-
-CASES = tomllib.loads((Path(__file__).parents[2] / "testdata/copies/cases.toml").read_text())[
-    "case"
-]
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -38,95 +15,6 @@ def write(folder: Path, files: dict[str, str]) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with one of everything that can be copied."""
-    folder = tmp_path_factory.mktemp("source")
-    make_source(folder)
-    return folder
-
-
-def make_source(folder: Path) -> None:
-    write(folder, {"f": "f", "inner": "inner", "dir/a": "a", "dir/sub/b": "b", "[odd]*": "odd"})
-    write(folder, {"with blank": "blank", "behind/deep/through": "through", "notar.tar": "text"})
-    write(folder, {"special/setuid": "s", "special/capable": "c", "hard/one": "1"})
-    os.chmod(folder / "dir/sub", 0o750)
-    os.chmod(folder / "dir/sub/b", 0o600)
-    os.symlink("behind/deep", folder / "linked")
-    os.symlink("f", folder / "flink")
-    (folder / "links").mkdir()
-    for name, target in (("rel", "../f"), ("gone", "nowhere"), ("abs", "/etc/passwd")):
-        os.symlink(target, folder / "links" / name)
-    os.link(folder / "hard/one", folder / "hard/two")
-    make_special(folder / "special")
-    with tarfile.open(folder / "a.tar", "w") as archive:
-        member = tarfile.TarInfo("in/tar")
-        member.size, member.mode, member.uid, member.gid = 1, 0o640, 5, 6
-        archive.addfile(member, io.BytesIO(b"t"))
-    os.chown(folder / "f", 77, 78)
-
-
-def make_special(folder: Path) -> None:
-    os.mkfifo(folder / "fifo")
-    os.chmod(folder / "fifo", 0o640)
-    os.mknod(folder / "null", 0o20622, os.makedev(1, 3))
-    os.chmod(folder / "null", 0o622)
-    os.chmod(folder / "setuid", 0o4755)
-    os.chmod(folder / "capable", 0o755)
-    # cap_net_raw, effective: linux/capability.h, VFS_CAP_REVISION_2
-    os.setxattr(
-        folder / "capable", "security.capability", bytes.fromhex("010000020020" + "00" * 14)
-    )
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "socket"))
-
-
-def test_cases(pybuild, busybox_image, source, tmp_path, tree_of_archive) -> None:
-    """All cases on one store, in this process: starting a command takes longer than a build."""
-    archive = tmp_path / "image.tar"
-    output = Output("oci", (("dest", str(archive)), ("compression", "none")))
-    wrong = {}
-    with Store.open(pybuild.root) as store:
-        for case in CASES:
-            text = BASE.format(base=busybox_image) + case["dockerfile"] + "\n"
-            request = BuildRequest(
-                context=str(source),
-                dockerfile="-",
-                dockerfile_text=text.encode(),
-                outputs=(output,),
-            )
-            build(store, request, lambda event: None, Cancel())
-            found = tree_of_archive(archive)
-            expected = case.get("files", {})
-            seen = {path: found.get(path, "").split("\0")[0] for path in expected}
-            surplus = [path for path in case.get("absent", ()) if path in found]
-            if seen != expected or surplus:
-                wrong[case["dockerfile"]] = (seen, surplus)
-    assert not wrong
-
-
-def test_buildah_agrees(peers, busybox_rootfs, source, tmp_path, tree_of_archive, rounds) -> None:
-    buildah = peers("buildah")
-    container = buildah("from", "scratch").strip()
-    buildah("add", container, busybox_rootfs, "/")
-    buildah("commit", "-q", container, "localhost/base")
-    judged = [case for case in CASES if case.get("buildah")]
-    count = rounds(len(judged), 6)
-    step = len(judged) // count
-    for case in judged[::step][:count]:
-        text = BASE.format(base="localhost/base") + case["dockerfile"] + "\n"
-        (tmp_path / "Dockerfile").write_text(text)
-        archive = tmp_path / "judged.tar"
-        archive.unlink(missing_ok=True)
-        words = ("--layers", "-q", "-f", tmp_path / "Dockerfile", "-t", "localhost/judged")
-        buildah("build", *words, source)
-        buildah("push", "-q", "localhost/judged", f"oci-archive:{archive}")
-        found = tree_of_archive(archive)
-        seen = {path: found.get(path, "").split("\0")[0] for path in case.get("files", {})}
-        assert seen == case.get("files", {}), case["dockerfile"]
-        assert not [path for path in case.get("absent", ()) if path in found], case["dockerfile"]
 
 
 @pytest.fixture

@@ -85,7 +85,8 @@ REFUSED = {
     ("-", "-f", "x"): (b"FROM scratch\n", "ambiguous Dockerfile source"),
     ("-",): (b"", "empty"),
     ("-", "--pull"): (gzip.compress(b"no tar at all" * 100), "build context standard input"),
-    ("-", "--no-cache"): (tar_of({"../out": "x"}), "build context standard input"),
+    ("-", "--no-cache"): (tar_of({"../out": "x"}), "read Dockerfile Dockerfile of -: no such file"),
+    ("-", "--pull=false"): (tar_of({"Dockerfile": link("Dockerfile", "")}), "without a proper"),
     ("-", "--push"): (tar_of({"f": "x" * 3000})[:1500], "build context standard input"),
 }
 

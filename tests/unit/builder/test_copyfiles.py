@@ -125,7 +125,13 @@ def test_an_archive_that_is_not_what_was_digested(target: Target, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["../out", "/../out", "a/../../out"])
 def test_an_archive_stays_in_its_destination(target: Target, tmp_path: Path, name: str) -> None:
-    archive = tar_at(tmp_path / "a.tar", name)
-    with pytest.raises(InstructionError, match="Dockerfile:2"):
-        unpack_archive(archive, "/d", target, PLACE)
+    """The destination is the root that names are relative to, as it is for docker."""
+    unpack_archive(tar_at(tmp_path / "a.tar", name), "/d", target, PLACE)
     assert not (Path(target.root) / "out").exists()
+    assert (Path(target.root) / "d/out").read_text() == "x"
+
+
+def test_a_broken_archive_has_its_place(target: Target, tmp_path: Path) -> None:
+    archive = tar_at(tmp_path / "a.tar", "x" * 300)
+    with pytest.raises(InstructionError, match=r"Dockerfile:2: ADD a.tar: .*longer than 255"):
+        unpack_archive(archive, "/d", target, PLACE)

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Build the cases of testdata/builds with docker's BuildKit and record what came out.
+
+usage: record_builds.py [--check] [NAME…]
+
+Starts Debian's dockerd in a network namespace of its own, in a temporary folder. With names, only
+those cases; the records of the others stay. --check changes nothing and says which differ from
+what is recorded. Cases that cite a source are built, too: one that this builder knows by now, and
+that gives what the case says, is named, so that its `cites` can go.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from builds import baseimage, cases, imagetree, sources
+
+START_S = 60
+# A builder that does not know a flag is no judge of what is wrong with it.
+UNKNOWN = re.compile("[Uu]nknown flag|unsupported|is not supported")
+PATH = "/usr/bin:/usr/sbin:/bin:/sbin"  # Debian's docker before a newer client
+# dockerd must neither delete the bridge of another one nor touch its rules; crun's and runc's
+# trouble with cgroup v1 beside v2 is docker's too.
+DAEMON = """\
+ip link set lo up
+umount /sys/fs/cgroup/unified 2>/dev/null
+exec dockerd --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false \
+    --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/pid" --host "unix://$0/socket"
+"""
+
+
+class Docker:
+    """docker with BuildKit, as the daemon in `folder` gives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "DOCKER_BUILDKIT": "1",
+            "DOCKER_CONFIG": str(folder),
+            "PATH": PATH,
+        }
+
+    def __call__(self, *args: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run the client."""
+        return subprocess.run(
+            ["docker", "--host", f"unix://{self.folder}/socket", *args],
+            input=input,
+            capture_output=True,
+            env=self.environment,
+            check=False,
+        )
+
+    def image(self, name: str) -> imagetree.Image:
+        """Return an image."""
+        return imagetree.read_docker(self("save", name).stdout)
+
+
+@contextlib.contextmanager
+def running_docker() -> Iterator[Docker]:
+    """Give a docker whose daemon ends with the block."""
+    folder = Path(tempfile.mkdtemp(prefix="record-"))
+    words = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", DAEMON]
+    with (folder / "log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [*words, str(folder)], stdout=log, stderr=log, env={**os.environ, "PATH": PATH}
+        )
+    try:
+        deadline = time.monotonic() + START_S
+        while not (folder / "socket").exists():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"dockerd does not start:\n{(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield Docker(folder)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(docker: Docker, case: cases.Case) -> imagetree.Image | str:
+    """Build a case; return the image, or why there is none."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sources.make_files(folder / "context", case.rows)
+        words = []
+        for argument, value in case.build_args.items():
+            words += ["--build-arg", f"{argument}={value}"]
+        for secret, value in case.secrets.items():
+            (folder / secret).write_text(value)
+            words += ["--secret", f"id={secret},src={folder / secret}"]
+        made = docker(
+            *("build", "-q", "--network=none", "--no-cache", *words, "-f-"),
+            str(folder / "context"),
+            input=case.text.encode(),
+        )
+    if made.returncode != 0:
+        said = made.stderr.decode(errors="replace").strip().splitlines()[-1]
+        return re.sub(r"/\S*/merged", "", said)
+    name = made.stdout.decode().strip()
+    image = docker.image(name)
+    docker("rmi", "-f", name)
+    return image
+
+
+def agrees(case: cases.Case, made: imagetree.Image | str) -> bool:
+    """Tell whether what was made is what a case says that cites a source."""
+    if isinstance(made, str) or case.refused:
+        return isinstance(made, str) and bool(case.refused)
+    found = imagetree.lines_of(made.files, full=False)
+    seen = {path: found.get(path) for path in case.files}
+    return seen == case.files and not any(path in found for path in case.absent)
+
+
+def is_recorded(name: str) -> bool:
+    """Tell whether a case of that name is to be judged by what was recorded."""
+    case = cases.read_cases().get(name)
+    return case is not None and not case.cites
+
+
+def main() -> int:
+    """Record; the exit code is 1 when --check found a difference."""
+    words = [word for word in sys.argv[1:] if word != "--check"]
+    known, differing = cases.recorded(), 0
+    with running_docker() as docker:
+        rootfs = docker.folder / "base.tar"
+        busybox = shutil.which("busybox", path=PATH)
+        assert busybox is not None, "install busybox-static"
+        baseimage.write_busybox(rootfs, busybox, baseimage.CASE_ROWS)
+        docker("import", str(rootfs), "base")
+        base = docker.image("base")
+        version = docker("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
+        builder = f"BuildKit in dockerd {version}"
+        found: dict[str, Any] = {}
+        for case in cases.read_cases().values():
+            if words and case.name not in words:
+                continue
+            made = build(docker, case)
+            if case.cites:
+                if agrees(case, made):
+                    sys.stdout.write(f"{case.name}: {builder} does what it cites\n")
+                continue
+            if isinstance(made, str) and UNKNOWN.search(made):
+                raise SystemExit(f"{case.name}: let it cite a source, {builder} says: {made}")
+            row = {"refused": made} if isinstance(made, str) else cases.outcome(made, base)
+            found[case.name] = row
+            if row != known["cases"].get(case.name):
+                differing += 1
+                sys.stdout.write(f"{case.name}: not as recorded\n")
+    if "--check" in sys.argv:
+        return 1 if differing else 0
+    kept = {name: row for name, row in known["cases"].items() if words and is_recorded(name)}
+    everything = {**kept, **found}
+    text = json.dumps({"builder": builder, "cases": dict(sorted(everything.items()))}, indent=1)
+    cases.RECORDED.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
