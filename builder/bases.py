@@ -1,5 +1,6 @@
 """Base images: those of the store, and from their registry what is missing or asked for anew."""
 
+from contextlib import suppress
 from typing import Protocol
 
 from builder.errors import BaseImageNotFound, ContextError, Place
@@ -64,10 +65,11 @@ class Bases:
         if reference in self._pulled:
             return self._pulled[reference]
         if not self.request.pull:
-            try:
-                return self.store.images.find(str(reference))
-            except NotFound:
-                pass
+            with suppress(NotFound):
+                image = self.store.images.find(str(reference))
+                # One that lost a layer to damage is fetched again.
+                if all(map(self.store.layers.has, image.config.diff_ids)):
+                    return image
         self._pulled[reference] = self._pull(reference, place)
         return self._pulled[reference]
 

@@ -13,6 +13,7 @@ from store.root import Store
 from values.classes import dataclass
 
 KEY_SCHEMA = 1
+NOTED = frozenset({"files", "sources", "remote", "ref"})  # beside the key, for explanations
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,20 @@ def make_key(kind: str, parent: Sequence[DiffID], platform: str, ingredients: In
         "fidelity": "full",
         **ingredients.keyed,
     }
+    assert ingredients.noted.keys() <= NOTED
     return Key(canonical_digest(keyed), {**keyed, **ingredients.noted})
+
+
+def is_sound(record: BuildRecord) -> bool:
+    """Tell whether a record's key is that of its ingredients: neither was damaged.
+
+    One of another version of the key's schema cannot be told from here.
+    """
+    ingredients = record.ingredients
+    if ingredients.get("schema") != KEY_SCHEMA:
+        return "schema" in ingredients
+    keyed = {name: value for name, value in ingredients.items() if name not in NOTED}
+    return canonical_digest(keyed) == record.key
 
 
 def look_up(store: Store, key: Key, *, since_ns: int = 0) -> BuildRecord | None:

@@ -58,6 +58,7 @@ class BuildRequest:
     working directory or the context, an address, `-` for the text in `dockerfile_text`, None for
     `Dockerfile` in the context. contexts: names of further contexts and where they are.
     build_args, labels: in the order given; a later one of the same name wins.
+    no_cache, no_cache_stages: run every step, or every step of these stages, again.
     jobs: how many steps may run at once; None means the number of processors.
     secrets, ssh: what `RUN --mount` of these types can get. allow: entitlements, of
     `network.host` and `security.insecure`. network: what a RUN without --network gets.
@@ -75,6 +76,7 @@ class BuildRequest:
     labels: tuple[tuple[str, str], ...] = ()
     target: str | None = None
     no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
     platform: str | None = None
     outputs: tuple[Output, ...] = ()
     jobs: int | None = None

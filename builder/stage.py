@@ -13,7 +13,7 @@ from builder.namedcontexts import NamedContext, NamedContexts
 from builder.persistent import PersistentList, PersistentMap
 from builder.request import BuildRequest
 from builder.stages import PROXY_ARGS, StageList, StageText
-from builder.vertex import Op, Vertex, VertexID, vertex_id
+from builder.vertex import BaseOp, Op, Vertex, VertexID, vertex_id
 from grammar import ast
 from grammar.errors import ExpansionError
 from grammar.expand import expand, expand_words
@@ -54,6 +54,17 @@ class Plan:
     contexts: NamedContexts
     warn: Callable[[str, str, int | None], None]
     vertices: dict[VertexID, Vertex] = field(default_factory=dict)
+
+    def is_uncached(self, text: StageText, op: Op) -> bool:
+        """Tell whether an operation of a stage has to be done again; what is just there has not.
+
+        Source: BuildKit's dockerui, IsNoCache: names of stages in any case.
+        """
+        if isinstance(op, BaseOp):
+            return False
+        names = {text.name, text.display.lower(), str(text.index)}
+        asked = self.request.no_cache_stages
+        return self.request.no_cache or any(name.lower() in names for name in asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +194,8 @@ class Stage:
 
         name: what progress shows instead of the instruction.
         """
-        identity = vertex_id(op, inputs)
+        no_cache = self.plan.is_uncached(self.text, op)
+        identity = vertex_id(op, inputs, no_cache=no_cache)
         label = step_label(self.text.display, step, self.steps)
         self.plan.vertices.setdefault(
             identity,
@@ -196,7 +208,7 @@ class Stage:
                 stage=self.text.display,
                 step=step,
                 place=self.place(node),
-                no_cache=self.plan.request.no_cache,
+                no_cache=no_cache,
             ),
         )
         return identity

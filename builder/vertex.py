@@ -181,6 +181,9 @@ def canonical_digest(value: object) -> Digest:
     return digest_of(text.encode())
 
 
-def vertex_id(op: Op, inputs: tuple[VertexID, ...]) -> VertexID:
-    """Return the name of the vertex with this operation and these inputs."""
-    return VertexID(canonical_digest([op, list(inputs)]))
+def vertex_id(op: Op, inputs: tuple[VertexID, ...], *, no_cache: bool = False) -> VertexID:
+    """Return the name of the vertex with this operation and these inputs.
+
+    One that has to run again is not one with an equal one that has not.
+    """
+    return VertexID(canonical_digest([op, list(inputs), *(["no-cache"] if no_cache else [])]))

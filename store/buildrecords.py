@@ -435,18 +435,24 @@ def _step(row: sqlite3.Row) -> StepRow:
 
 
 def record_of(row: Iterable[Any]) -> BuildRecord:
-    """Return the record that the columns RECORD of a row say."""
+    """Return the record that the columns RECORD of a row say. Raises Corrupt."""
     key, diff_ids, created, kind, title, dockerfile, stage, step, ingredients, *times, build = row
+    try:
+        layers, known = json.loads(diff_ids), json.loads(ingredients)
+    except ValueError as error:
+        raise Corrupt(
+            f"build record {key}: damaged: {error}", hint="pybuild cache verify drops it"
+        ) from error
     return BuildRecord(
         key=Digest(key),
-        diff_ids=tuple(map(DiffID, json.loads(diff_ids))),
+        diff_ids=tuple(map(DiffID, layers)),
         created=created,
         kind=kind,
         title=title,
         dockerfile=dockerfile,
         stage=stage,
         step=int(step),
-        ingredients=json.loads(ingredients),
+        ingredients=known,
         started_ns=int(times[0]),
         ended_ns=int(times[1]),
         build_id=build,

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from store.digest import digest_of, hex_of
-from store.errors import Corrupt, InUse, NewerFormat, NotFound, disk_errors
-from store.folder import Folder, claim_abandoned
+from store.errors import Corrupt, InUse, NewerFormat, NotFound, StoreError, disk_errors
+from store.folder import Folder, claim_abandoned, names_in
 from store.locks import acquire
 from values.classes import dataclass
 
 VERSION = 1
 
+_RECORD = "record.json"
 _FIRST_WAIT_S = 0.005
 _WAIT_S = 0.1
 
@@ -52,13 +53,14 @@ class CacheMountKey:
 class CacheMountInfo:
     """A cache mount as it lies there.
 
-    paths: the directories of its instances. used_ns: when one was last given out (ns since the
-    epoch).
+    paths: the directories of its instances. used_ns: when one was last given out, created_ns: when
+    it began or was last cleared (ns since the epoch).
     """
 
     key: CacheMountKey
     paths: tuple[str, ...]
     used_ns: int
+    created_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class CacheMounts:
     def mounts(self) -> list[CacheMountInfo]:
         """Return all cache mounts, by their ids."""
         found = []
-        for name in os.listdir(self._root) if os.path.isdir(self._root) else ():
+        for name in names_in(self._root):
             with contextlib.suppress(NotFound, Corrupt):
                 key, generation = self._read(name)
                 paths = tuple(
@@ -136,8 +138,42 @@ class CacheMounts:
                     if _generation_of(instance) == generation
                 )
                 used_ns = max((self._used_ns(path) for path in paths), default=0)
-                found.append(CacheMountInfo(key, paths, used_ns))
+                created_ns = _mtime_ns(f"{self._root}/{name}/{_RECORD}")
+                found.append(CacheMountInfo(key, paths, used_ns, created_ns))
         return sorted(found, key=lambda info: (info.key.id, info.key.base))
+
+    def is_used(self, info: CacheMountInfo) -> bool:
+        """Tell whether somebody works in one of its directories at this moment."""
+        for path in info.paths:
+            try:
+                os.close(acquire(f"{os.path.dirname(path)}/lock", blocking=False))
+            except InUse:
+                return True
+            except FileNotFoundError:
+                continue  # cleared meanwhile
+        return False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each cache mount that is damaged, with the cause."""
+        for name in names_in(self._root):
+            try:
+                key, _ = self._read(name)
+            except NotFound:
+                continue  # its maker was killed
+            except StoreError as error:
+                yield name, str(error).removeprefix(f"cache mount {name}: ")
+                continue
+            if key.name != name:
+                yield name, f"its record is of cache mount {key.id}"
+            for instance in self._instances(name):
+                path = f"{self._root}/{name}/{instance}"
+                if not os.path.isdir(f"{path}/fs") and os.path.isdir(path):
+                    yield name, f"its directory {instance} is gone"
+
+    def drop(self, name: str, wait: Wait = time.sleep) -> None:
+        """Delete the cache mount in the folder `name`, whatever is in it, from under its users."""
+        with self._locked(name, wait):
+            self._folder.remove_tree(f"{self._root}/{name}")
 
     def find(self, id_: str) -> list[CacheMountInfo]:
         """Return the cache mounts called `id_`; several where they began as different things.
@@ -154,7 +190,7 @@ class CacheMounts:
 
         Only inside an exclusive lease.
         """
-        for name in os.listdir(self._root) if os.path.isdir(self._root) else ():
+        for name in names_in(self._root):
             with self._locked(name, time.sleep):
                 try:
                     _, generation = self._read(name)
@@ -241,9 +277,7 @@ class CacheMounts:
         return gone
 
     def _used_ns(self, path: str) -> int:
-        with contextlib.suppress(OSError):
-            return os.stat(f"{os.path.dirname(path)}/lock").st_mtime_ns
-        return 0
+        return _mtime_ns(f"{os.path.dirname(path)}/lock")
 
     def _generation(self, name: str) -> int:
         return self._read(name)[1]
@@ -251,7 +285,7 @@ class CacheMounts:
     def _read(self, name: str) -> tuple[CacheMountKey, int]:
         """Return what the record says. Raises NotFound, Corrupt, NewerFormat."""
         try:
-            with open(f"{self._root}/{name}/record.json", "rb", buffering=0) as file:
+            with open(f"{self._root}/{name}/{_RECORD}", "rb", buffering=0) as file:
                 value = json.loads(file.read())
             if value["version"] > VERSION:
                 raise NewerFormat(
@@ -265,7 +299,7 @@ class CacheMounts:
 
     def _write(self, key: CacheMountKey, generation: int) -> None:
         value = {"version": VERSION, "id": key.id, "base": key.base, "generation": generation}
-        path = f"{self._root}/{key.name}/record.json"
+        path = f"{self._root}/{key.name}/{_RECORD}"
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             json.dump(value, file)
         os.rename(f"{path}.new", path)
@@ -280,6 +314,12 @@ def _acquire(path: str, wait: Wait) -> int:
         except InUse:
             wait(pause)
             pause = min(2 * pause, _WAIT_S)
+
+
+def _mtime_ns(path: str) -> int:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_mtime_ns
+    return 0
 
 
 def _is_instance(name: str) -> bool:

@@ -7,10 +7,11 @@ layers stay while something else holds them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from store.buildrecords import RECORD, BuildRecord, BuildRecords, record_of
 from store.digest import Digest
+from store.errors import Corrupt
 from values.classes import dataclass
 
 _DAY_NS = 86_400 * 1_000_000_000
@@ -45,6 +46,20 @@ def used_records(records: BuildRecords) -> list[UsedRecord]:
     return [
         UsedRecord(record_of(row[:-3]), int(row[-3]), int(row[-2]), bool(row[-1])) for row in rows
     ]
+
+
+def unsound_records(
+    records: BuildRecords, is_sound: Callable[[BuildRecord], bool]
+) -> Iterator[tuple[Digest, str]]:
+    """Yield key and title of each record that cannot be read or is not sound."""
+    for row in records.read(f"SELECT {RECORD}, key, title FROM records ORDER BY id"):
+        *columns, key, title = row
+        try:
+            sound = is_sound(record_of(columns))
+        except Corrupt:
+            sound = False
+        if not sound:
+            yield Digest(key), str(title)
 
 
 def memos(records: BuildRecords, namespace: str) -> list[Memo]:

@@ -22,11 +22,17 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. what: the object. cause: what is wrong. hint: what to do."""
+    """One thing that is wrong. what: the object. cause: what is wrong. hint: what to do.
+
+    subject: its kind and name for who mends it: ("layer", diff_id), ("blob", digest),
+    ("image", ID), ("manifest", the image's ID), ("reference", its record's path),
+    ("records", ""), ("cache mount", its folder); empty where nothing can be dropped.
+    """
 
     what: str
     cause: str
     hint: str = ""
+    subject: tuple[str, str] = ("", "")
 
     def __str__(self) -> str:
         text = f"{self.what}: {self.cause}"
@@ -47,6 +53,7 @@ def check(store: Store, deep: bool = False) -> list[Problem]:
             *_check_layers(store, deep),
             *_check_users(store),
             *_check_records(store),
+            *_check_cache_mounts(store),
         ]
         return problems + list(_check_blobs(store)) if deep else problems
 
@@ -58,26 +65,30 @@ def _check_images(store: Store) -> Iterator[Problem]:
             record = store.images.record(image_id)
             config = ImageConfig.from_json(store.content.get(image_id))
         except StoreError as error:
-            yield Problem(what, str(error), "remove the image and pull, load or build it again")
+            hint = "remove the image and pull, load or build it again"
+            yield Problem(what, str(error), hint, ("image", image_id))
             continue
         missing = [diff_id for diff_id in config.diff_ids if not store.layers.has(diff_id)]
         for diff_id in dict.fromkeys(missing):
             yield Problem(what, f"layer {diff_id} is not in the store", "pull or build it again")
         if record.manifest is not None:
-            yield from _check_manifest(store, what, record.manifest)
+            yield from _check_manifest(store, image_id, record.manifest)
 
 
-def _check_manifest(store: Store, what: str, manifest: Descriptor) -> Iterator[Problem]:
+def _check_manifest(store: Store, image_id: Digest, manifest: Descriptor) -> Iterator[Problem]:
+    what, subject = f"image {image_id}", ("manifest", image_id)
     try:
         document = Manifest.from_json(store.content.get(manifest.digest))
     except StoreError as error:
-        yield Problem(what, f"its manifest cannot be read: {error}")
+        yield Problem(what, f"its manifest cannot be read: {error}", "", subject)
         return
     for layer in document.layers:
         if not store.content.has(layer.digest):
-            yield Problem(what, f"blob {layer.digest}, named by its manifest, is not in the store")
+            cause = f"blob {layer.digest}, named by its manifest, is not in the store"
+            yield Problem(what, cause, "", subject)
         elif store.content.size(layer.digest) != layer.size_bytes:
-            yield Problem(what, f"blob {layer.digest} has not the size that its manifest says")
+            cause = f"blob {layer.digest} has not the size that its manifest says"
+            yield Problem(what, cause, "", subject)
 
 
 def _check_references(store: Store) -> Iterator[Problem]:
@@ -86,16 +97,19 @@ def _check_references(store: Store) -> Iterator[Problem]:
         try:
             record = store.images.reference_at(path)
         except StoreError as error:
-            yield Problem(f"reference record {path}", str(error), "remove the file and tag again")
+            hint = "remove the file and tag again"
+            yield Problem(f"reference record {path}", str(error), hint, ("reference", path))
             continue
         if record is None:
             continue  # removed meanwhile
         what = f"reference {record.reference.familiar()}"
         if record.image_id not in known and record.image_id not in store.images.ids():
-            yield Problem(what, f"image {record.image_id} is not in the store", "remove the tag")
+            cause = f"image {record.image_id} is not in the store"
+            yield Problem(what, cause, "remove the tag", ("reference", path))
         is_document = record.target.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS
         if is_document and not store.content.has(record.target.digest):
-            yield Problem(what, f"it points to {record.target.digest}, which is not in the store")
+            cause = f"it points to {record.target.digest}, which is not in the store"
+            yield Problem(what, cause, "", ("manifest", record.image_id))
 
 
 def _check_layers(store: Store, deep: bool) -> Iterator[Problem]:
@@ -105,7 +119,8 @@ def _check_layers(store: Store, deep: bool) -> Iterator[Problem]:
             record = store.layers.record(diff_id, fresh=True)
             blob = record.info.blob
             if blob is not None and not store.content.has(blob.digest):
-                yield Problem(what, f"its blob {blob.digest} is not in the store")
+                cause = f"its blob {blob.digest} is not in the store"
+                yield Problem(what, cause, "", ("blob", blob.digest))
             yield from _check_alias(store, diff_id, record.alias)
             if deep:
                 _read_layer(store, diff_id, record)
@@ -113,7 +128,8 @@ def _check_layers(store: Store, deep: bool) -> Iterator[Problem]:
             continue  # removed meanwhile
         except (StoreError, OSError) as error:
             if store.layers.has(diff_id):
-                yield Problem(what, str(error), "remove what uses it and get it again")
+                hint = "remove what uses it and get it again"
+                yield Problem(what, str(error), hint, ("layer", diff_id))
 
 
 def _read_layer(store: Store, diff_id: DiffID, record: LayerRecord) -> None:
@@ -140,7 +156,8 @@ def _check_alias(store: Store, diff_id: DiffID, alias: str) -> Iterator[Problem]
         cause = (
             f"its alias l/{alias} leads to {actual}" if actual else f"its alias l/{alias} is gone"
         )
-        yield Problem(f"layer {diff_id}", cause, "remove what uses it and get it again")
+        hint = "remove what uses it and get it again"
+        yield Problem(f"layer {diff_id}", cause, hint, ("layer", diff_id))
 
 
 def _check_users(store: Store) -> Iterator[Problem]:
@@ -165,11 +182,17 @@ def _check_records(store: Store) -> Iterator[Problem]:
     hint = "remove records.db and its -wal and -shm files; only the build cache is lost"
     try:
         for cause in store.records.problems():
-            yield Problem("build records", cause, hint)
+            yield Problem("build records", cause, hint, ("records", ""))
     except DiskFull:
         raise  # no damage, and nothing to be removed
     except StoreError as error:
-        yield Problem("build records", str(error), hint)
+        yield Problem("build records", str(error), hint, ("records", ""))
+
+
+def _check_cache_mounts(store: Store) -> Iterator[Problem]:
+    for name, cause in store.cache_mounts.problems():
+        hint = f"remove cachemounts/{name}; only what steps keep there is lost"
+        yield Problem(f"cache mount {name}", cause, hint, ("cache mount", name))
 
 
 def _check_blobs(store: Store) -> Iterator[Problem]:
@@ -179,12 +202,14 @@ def _check_blobs(store: Store) -> Iterator[Problem]:
         except NotFound:
             continue  # removed meanwhile
         except OSError as error:
-            yield Problem(f"blob {digest}", str(error))
+            yield Problem(f"blob {digest}", str(error), "", ("blob", digest))
             continue
         if actual != digest:
             path = f"blobs/sha256/{hex_of(digest)}"
             hint = f"remove {path} and pull, load or build what uses it again"
-            yield Problem(f"blob {digest}", f"its bytes have digest {actual}", hint)
+            yield Problem(
+                f"blob {digest}", f"its bytes have digest {actual}", hint, ("blob", digest)
+            )
 
 
 def _digest_of_blob(store: Store, digest: Digest) -> Digest:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from store.checkpoint import checkpoint
 from store.digest import Digest, digest_of, hex_of, is_digest
 from store.errors import Corrupt, NotFound, StoreError, disk_errors
-from store.folder import Folder, sync_directory, write_all
+from store.folder import Folder, names_in, sync_directory, write_all
 
 
 class ContentStore:
@@ -73,7 +73,7 @@ class ContentStore:
 
     def iter(self) -> Iterator[Digest]:
         """Yield the digest of every blob, sorted."""
-        for name in sorted(os.listdir(self._root)):
+        for name in names_in(self._root):
             digest = f"sha256:{name}"
             if is_digest(digest):
                 yield Digest(digest)

@@ -137,6 +137,14 @@ class Folder:
             os.close(fd)
 
 
+def names_in(path: str) -> list[str]:
+    """Return the names in a directory, sorted; none where it is absent."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
 def durable_rename(source: str, target: str, fd: int) -> None:
     """Move a finished tree or file to its name, so that a power cut shows all of it or nothing.
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from store import jsonrecords, mediatypes
 from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt, DiskFull, InUse, NotFound, is_full
+from store.folder import names_in
 from store.oci import Descriptor, ImageConfig, Index, Manifest
 from store.root import Store
 from values.classes import dataclass, field
@@ -173,7 +174,7 @@ def _layers_of_containers(store: Store) -> set[DiffID]:
     """Return the layers that containers' records name: they go with the container, not before."""
     found: set[DiffID] = set()
     folder = store.folder.path("containers")
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+    for name in names_in(folder):
         if name.endswith(".json"):
             path = os.path.join(folder, name)
             fields = jsonrecords.read(path, "container record", _CONTAINER_VERSION)

@@ -16,7 +16,7 @@ from store.checkpoint import checkpoint
 from store.content import ContentStore
 from store.digest import DiffID, Digest, hex_of, is_digest
 from store.errors import Corrupt, NotFound, disk_errors
-from store.folder import Folder, durable_rename, write_durably
+from store.folder import Folder, durable_rename, names_in, write_durably
 from store.layerinfo import BlobRef, LayerInfo, LayerRecord
 from store.overlay import Merged
 from store.tarstream import TarSink
@@ -83,7 +83,7 @@ class LayerStore:
 
     def iter(self) -> Iterator[DiffID]:
         """Yield the diff_id of every layer, sorted."""
-        for name in sorted(os.listdir(self._root)):
+        for name in names_in(self._root):
             diff_id = f"sha256:{name}"
             if is_digest(diff_id):
                 yield DiffID(diff_id)
@@ -265,6 +265,14 @@ class LayerStore:
                 with self._plain(blob.digest) as tar:
                     self._verified(tar, diff_id, None)
             record = replace(record, info=replace(record.info, blob=blob))
+            write_durably(self._folder, f"{self.path(diff_id)}/layer.json", record.to_json())
+        self._records[diff_id] = record
+
+    def forget_blob(self, diff_id: DiffID) -> None:
+        """Record, durably, that the layer's bytes are its tree's alone. Raises NotFound."""
+        record = self.record(diff_id, fresh=True)
+        record = replace(record, info=replace(record.info, blob=None))
+        with disk_errors(f"record layer {diff_id}", self._root):
             write_durably(self._folder, f"{self.path(diff_id)}/layer.json", record.to_json())
         self._records[diff_id] = record
 

@@ -61,6 +61,23 @@ class Store:
                 _make(path)
         return cls(path)
 
+    @classmethod
+    def open_to_read(cls, root: str | os.PathLike[str]) -> "Store":
+        """Open the store in the folder `root` for who only looks; an absent one is empty.
+
+        Nothing is made. Raises NewerFormat, StoreError.
+        """
+        path = os.path.abspath(os.fspath(root))
+        with disk_errors(f"open store {path}", path):
+            if _version(path) is None:
+                _refuse_foreign(path)
+        return cls(path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the store is there: one that was opened to be read may not be."""
+        return os.path.exists(self.folder.path("version"))
+
     def __enter__(self) -> "Store":
         return self
 
@@ -74,10 +91,14 @@ class Store:
 
     def close(self) -> None:
         """Release what the parts hold open."""
+        self.close_records()
+        self.folder.close()
+
+    def close_records(self) -> None:
+        """Close `records.db`; the next use opens it again."""
         records = self.__dict__.pop("records", None)
         if records is not None:
             records.close()
-        self.folder.close()
 
     @cached_property
     def content(self) -> ContentStore:
@@ -110,7 +131,7 @@ class Store:
         """The build cache's records and the journal (SQLite)."""
         from store.buildrecords import BuildRecords
 
-        return BuildRecords(self.folder.path("records.db"))
+        return BuildRecords(self.folder.path("records.db") if self.is_there else ":memory:")
 
     @cached_property
     def cache_mounts(self) -> "CacheMounts":

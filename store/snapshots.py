@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from store.checkpoint import checkpoint
 from store.digest import DiffID, is_digest
 from store.errors import Corrupt, InUse, NewerFormat, NotFound, StoreError, disk_errors
-from store.folder import Folder, claim_abandoned, write_durably
+from store.folder import Folder, claim_abandoned, names_in, write_durably
 from store.layerinfo import LayerInfo
 from store.layers import LayerStore, note
 from store.locks import acquire
@@ -112,7 +112,7 @@ class Snapshots:
     def kept(self) -> list[str]:
         """Return the ids of kept snapshots, sorted."""
         root = self._folder.path("snapshots")
-        return sorted(name for name in os.listdir(root) if os.path.exists(f"{root}/{name}/kept"))
+        return [name for name in names_in(root) if os.path.exists(f"{root}/{name}/kept")]
 
     def chain_of(self, name: str) -> tuple[DiffID, ...]:
         """Return the chain that a kept snapshot lies on. Raises NotFound, Corrupt."""

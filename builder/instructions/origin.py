@@ -158,7 +158,8 @@ class Placed:
 
     def add(self, op: Op, inputs: tuple[VertexID, ...] = (), what: str = "") -> VertexID:
         """Put a vertex into the plan, unless an equal one is there, and return its id."""
-        identity = vertex_id(op, inputs)
+        no_cache = self.plan.is_uncached(self.text, op)
+        identity = vertex_id(op, inputs, no_cache=no_cache)
         self.plan.vertices.setdefault(
             identity,
             Vertex(
@@ -170,7 +171,7 @@ class Placed:
                 stage=self.text.display,
                 step=1,
                 place=self.plan.stages.place(self.node),
-                no_cache=self.plan.request.no_cache,
+                no_cache=no_cache,
             ),
         )
         return identity

@@ -32,6 +32,7 @@ SYNTAX = Syntax(
         many("build-arg", "K=V", "value of an ARG; K alone takes the environment's"),
         value("target", "STAGE", "stage to build (default: the last one)"),
         flag("no-cache", "run every step"),
+        many("no-cache-filter", "STAGE", "run every step of this stage; several with commas"),
         value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
         flag("quiet", "print the image ID only", "q"),
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
@@ -59,7 +60,7 @@ SYNTAX = Syntax(
         "add-host annotation attest builder cache-from cache-to"
         " cgroup-parent cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
-        " metadata-file no-cache-filter policy provenance resource rm sbom"
+        " metadata-file policy provenance resource rm sbom"
         " security-opt shm-size squash ulimit"
     ),
 )
@@ -151,6 +152,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
         labels=tuple(_pair(text) for text in parsed.many("label")),
         target=parsed.text("target") or None,
         no_cache=parsed.flag("no-cache"),
+        no_cache_stages=tuple(_words(parsed.many("no-cache-filter"))),
         platform=platform,
         outputs=_outputs(parsed),
         jobs=_jobs(parsed.text("jobs")),
@@ -217,6 +219,11 @@ def _allowed(words: tuple[str, ...], network: str) -> tuple[str, ...]:
     if network == "host" and "network.host" not in names:
         names.append("network.host")
     return tuple(names)
+
+
+def _words(texts: tuple[str, ...]) -> Iterator[str]:
+    for text in texts:
+        yield from filter(None, (word.strip() for word in text.split(",")))
 
 
 def _csv_pairs(flag_name: str, text: str) -> Iterator[tuple[str, str]]:

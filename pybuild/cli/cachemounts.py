@@ -54,7 +54,7 @@ _COLUMNS = {"ID": "ID", "Size": "SIZE", "Files": "FILES", "UsedSince": "USED"}
 
 def ls(parsed: Parsed, session: Session) -> int:
     """List the cache mounts."""
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.cache_mounts()
     rows = []
     for mount in found:
@@ -83,7 +83,7 @@ def tree(parsed: Parsed, session: Session) -> int:
     if not text.isdecimal():
         raise UsageError(f'cache mounts tree: --depth: "{text}" is no number')
     (id_,) = parsed.arguments
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         for lines in engine.cache_mount_trees(id_):
             for line in lines:
                 if line.depth > int(text):

@@ -63,7 +63,7 @@ _COMMAND_WIDTH = 20
 def ps(parsed: Parsed, session: Session) -> int:
     """List containers."""
     whole = parsed.flag("no-trunc")
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         containers = engine.containers(everything=parsed.flag("all"))
     rows = [_row(record, whole=whole) for record in containers]
     if parsed.flag("quiet"):

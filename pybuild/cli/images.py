@@ -78,7 +78,7 @@ def images(parsed: Parsed, session: Session) -> int:
     """List images."""
     form = parsed.text("format")
     digests = parsed.flag("digests") or (form is not None and ".Digest" in form)
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.images(
             parsed.arguments[0] if parsed.arguments else None,
             filters=parsed.many("filter"),

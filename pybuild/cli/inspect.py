@@ -58,7 +58,7 @@ def inspect(parsed: Parsed, session: Session) -> int:
         raise usage_error(INSPECT, f'--type: "{kind}" is neither image nor container')
     found: list[dict[str, object]] = []
     errors: list[Exception] = []
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         for name in parsed.arguments:
             try:
                 found.append(engine.inspect(name, kind, parsed.text("platform")))
@@ -77,7 +77,7 @@ def history(parsed: Parsed, session: Session) -> int:
     """Print the lines of an image's history, newest first."""
     whole = parsed.flag("no-trunc")
     people = parsed.text("human") != "false"
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         lines = engine.history(parsed.arguments[0], parsed.text("platform"))
     rows = []
     for line in lines:

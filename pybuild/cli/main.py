@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from pybuild.cli import nouns
 from pybuild.cli.options import help_of, parse, suggestion
 from pybuild.cli.report import EXIT_BROKEN_PIPE, exit_code, report
 from pybuild.cli.verb import Session, Verb
@@ -38,6 +39,10 @@ VERBS = {
     "login": "pybuild.cli.login",
     "logout": "pybuild.cli.login",
     "cache ls": "pybuild.cli.cache",
+    "cache du": "pybuild.cli.cache",
+    "cache show": "pybuild.cli.cacheshow",
+    "cache prune": "pybuild.cli.cacheprune",
+    "cache verify": "pybuild.cli.cacheprune",
     "cache mounts ls": "pybuild.cli.cachemounts",
     "cache mounts tree": "pybuild.cli.cachemounts",
     "cache mounts rm": "pybuild.cli.cachemounts",
@@ -46,6 +51,7 @@ VERBS = {
     "info": "pybuild.cli.system",
     "version": "pybuild.cli.system",
     "system check": "pybuild.cli.system",
+    "system df": "pybuild.cli.diskusage",
     "system prune": "pybuild.cli.system",
 }
 
@@ -73,6 +79,9 @@ _ALIASES = {
     "container rm": "rm",
     "container run": "run",
     "builder build": "build",
+    "builder prune": "cache prune",
+    "buildx du": "cache du",
+    "buildx prune": "cache prune",
     "buildx build": "build",
     "system info": "info",
 }
@@ -122,15 +131,20 @@ Verbs:
   push             Bring an image to its registry
   login            Show credentials to a registry and keep them
   logout           Forget the credentials for a registry
-  cache ls         List what the build cache remembers
+  cache ls         List what the build cache holds
+  cache du         Show what the build cache takes on disk
+  cache show       Show all that a result was made of
+  cache prune      Let go of build cache that is not needed
+  cache verify     Read every byte, drop what is damaged
   cache mounts ls  List the directories of RUN --mount=type=cache
-  cache mounts tree    Show what is in one
-  cache mounts rm      Clear some, or all
-  cache mounts export  Write them to an archive
-  cache mounts import  Take them in from an archive
+  cache mounts tree    Show what is in a cache mount
+  cache mounts rm      Clear cache mounts
+  cache mounts export  Write cache mounts to an archive
+  cache mounts import  Take cache mounts in from an archive
   info             Show this installation
   version          Show the version
   system check     Look for damage in the store
+  system df        Show what images, containers and the build cache take
   system prune     Remove what nothing refers to
 
 Global options:
@@ -167,6 +181,10 @@ def _run(words: list[str]) -> int:
         if not words:
             print(_HELP, end="")
             return 0
+        noun = _asked_noun(words)
+        if noun is not None:
+            print(nouns.page(noun, _lines_of(noun)), end="")
+            return 0
         name, words = find_verb(words)
         verb = load_verb(name)
         parsed = parse(verb.syntax, words)
@@ -185,7 +203,7 @@ def _run(words: list[str]) -> int:
 def find_verb(words: list[str]) -> tuple[str, list[str]]:
     """Return the verb that `words` (not empty) name and the words that are left for it.
 
-    Raises UsageError for half a verb (`cache`) and for what is neither a verb nor a context.
+    Raises UsageError for a noun with a wrong word and for what is neither a verb nor a context.
     """
     first = words[0]
     if first in _GROUPS:
@@ -194,10 +212,8 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
             name = _ALIASES.get(spelling, spelling)
             if name in VERBS:
                 return name, [*_ALIAS_OPTIONS.get(spelling, ()), *words[count:]]
-        name = " ".join(words[:2])
-        group = name if name in _GROUPS else first
-        known = sorted(n for n in [*VERBS, *_ALIASES] if n.startswith(f"{group} "))
-        raise UsageError(f"{name}: no such verb", hint=f"there is: {', '.join(known)}")
+        noun, rest = _noun_of(words)
+        raise nouns.unknown(noun, rest[0] if rest else "", _lines_of(noun))
     if first in VERBS:
         return first, words[1:]
     if first in _LATER:
@@ -209,6 +225,27 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
         hint = f"did you mean {close}?" if close else "pybuild --help shows the verbs"
         raise UsageError(f'"{first}" is neither a verb nor a directory', hint=hint)
     return "build", words
+
+
+def _noun_of(words: list[str]) -> tuple[str, list[str]]:
+    """Return the longest noun that `words` begin with, "" where there is none, and the rest."""
+    for count in (2, 1):
+        noun = " ".join(words[:count])
+        if noun in _GROUPS and len(words) >= count:
+            return noun, words[count:]
+    return "", words
+
+
+def _asked_noun(words: list[str]) -> str | None:
+    """Return the noun whose help is asked for: it stands alone or with --help."""
+    noun, rest = _noun_of(words)
+    return noun if noun and (not rest or rest[0] in nouns.HELP_WORDS) else None
+
+
+def _lines_of(noun: str) -> dict[str, str]:
+    rows = (line[2:].partition("  ") for line in _HELP.splitlines() if line.startswith("  "))
+    summaries = {name: text.strip() for name, _, text in rows}
+    return nouns.lines_of(noun, VERBS, _ALIASES, summaries)
 
 
 def load_verb(name: str) -> Verb:

@@ -44,7 +44,7 @@ PRUNE = Syntax(
 
 def info(parsed: Parsed, session: Session) -> int:
     """Print what there is to know."""
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         _print(engine.info(), parsed.text("format"))
     return 0
 
@@ -62,7 +62,7 @@ def version(parsed: Parsed, session: Session) -> int:
 
 def check(parsed: Parsed, session: Session) -> int:
     """Print a line for each problem, `clean` when there is none."""
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         problems = engine.check(deep=parsed.flag("deep"))
     for problem in problems:
         print(problem)

@@ -27,11 +27,14 @@ class Session:
     root: str | None = None
     debug: bool = False
 
-    def engine(self) -> Engine:
-        """Return a new Engine on the chosen store; the caller closes it."""
+    def engine(self, *, reading: bool = False) -> Engine:
+        """Return a new Engine on the chosen store; the caller closes it.
+
+        reading: for a verb that only looks: it makes no store where there is none.
+        """
         from pybuild.engine.engine import Engine
 
-        return Engine(self.root)
+        return Engine(self.root, reading=reading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,58 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.core import OpenStore
+from values.classes import replace
 
 if TYPE_CHECKING:
+    from pybuild.engine.cacheentries import CacheView
     from pybuild.engine.cachemounts import CacheMountSize, TreeLine
-    from pybuild.engine.upkeep import CacheEntry
+    from pybuild.engine.cacheprune import Plan, Policy
+    from pybuild.engine.cacheverify import Damage
+    from pybuild.engine.diskusage import Usage
 
 
 class Caching(OpenStore):
     """What builds left behind to be used again, and what is damaged or needed by nobody."""
 
-    def cache_entries(self) -> list[CacheEntry]:
-        """Return what the build cache remembers, newest first."""
-        from pybuild.engine import upkeep
+    def cache_view(self, filters: Sequence[str] = ()) -> CacheView:
+        """Return what the build cache holds and remembers, the entries used last first.
 
-        return upkeep.cache_entries(self.store)
+        filters: `key=value` each, see pybuild.engine.cachefilters.
+        """
+        from pybuild.engine.cacheentries import view_of
+        from pybuild.engine.cachefilters import parse_filters
+
+        chosen = parse_filters(filters)
+        view = view_of(self.store)
+        return replace(view, entries=tuple(filter(chosen.fit, view.entries)))
+
+    def cache_entry(self, name: str) -> dict[str, object]:
+        """Return all that is stored about an entry, as JSON values.
+
+        name: the beginning of its ID or key, a cache mount's id or an address.
+        Raises PybuildError.
+        """
+        from pybuild.engine import cacheshow
+
+        return cacheshow.described(self.store, cacheshow.find(self.store, name))
+
+    def prune_cache(self, policy: Policy, *, dry_run: bool = False) -> Plan:
+        """Let go of what a policy says and return what went; `dry_run`: what would go.
+
+        Raises InUse while a build runs.
+        """
+        from pybuild.engine.cacheprune import prune
+
+        return prune(self.store, [policy], dry_run=dry_run)
+
+    def verify_cache(self) -> list[Damage]:
+        """Read every byte; drop what is damaged, so that it is made anew, and return it.
+
+        Raises InUse when something is damaged while a build runs.
+        """
+        from pybuild.engine.cacheverify import verify
+
+        return verify(self.store)
 
     def cache_mounts(self) -> list[CacheMountSize]:
         """Return the directories of `RUN --mount=type=cache`, by their ids."""
@@ -56,6 +94,12 @@ class Caching(OpenStore):
         from pybuild.engine import info
 
         return info.described(self.store)
+
+    def disk_usage(self) -> list[Usage]:
+        """Return what images, containers and the build cache take, as docker counts it."""
+        from pybuild.engine.diskusage import usage_of
+
+        return usage_of(self.store)
 
     def check(self, *, deep: bool = False) -> list[str]:
         """Return a line for each damage in the store; `deep` reads every byte."""

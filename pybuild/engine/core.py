@@ -27,6 +27,14 @@ def default_root() -> str:
     return os.path.join(data, "pybuild")
 
 
+def disk_of(root: str) -> tuple[int, int]:
+    """Return how many bytes are free on the disk of a folder that may not be there yet, of all."""
+    while not os.path.isdir(root):
+        root = os.path.dirname(root)
+    disk = os.statvfs(root)
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
+
 def require_privilege(what: str) -> None:
     """Raise NotPrivileged when this process may not do what containers and layers need.
 
@@ -46,10 +54,12 @@ class OpenStore:
     """The store that an engine works on.
 
     A context manager. The store is opened when something first needs it, and closed at the end.
+    reading: who only looks finds an absent store empty, and does not make one.
     """
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, *, reading: bool = False) -> None:
         self.root = os.path.abspath(root or default_root())
+        self._reading = reading
         self._store: Store | None = None
 
     def __enter__(self) -> Self:
@@ -75,5 +85,6 @@ class OpenStore:
         if self._store is None:
             from store.root import Store
 
-            self._store = Store.open(self.root).__enter__()
+            opened = Store.open_to_read(self.root) if self._reading else Store.open(self.root)
+            self._store = opened.__enter__()
         return self._store

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from pybuild.errors import PybuildError, UsageError
+from pybuild.sizes import parse_duration
 from values.classes import dataclass
 
 _TRUE, _FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
-_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns)")
 _UNIX_TIME = re.compile(r"[0-9]+(?:\.[0-9]+)?\Z")
 
 
@@ -79,10 +79,8 @@ def moment(text: str, now_s: float | None = None) -> float:
     """
     if _UNIX_TIME.match(text):
         return float(text)
-    parts = _DURATION_PART.findall(text)
-    if text and "".join(number + unit for number, unit in parts) == text:
-        passed_s = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-        return (time.time() if now_s is None else now_s) - passed_s
+    with suppress(ValueError):
+        return (time.time() if now_s is None else now_s) - parse_duration(text)
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from pybuild.engine.core import disk_of
 from pybuild.engine.records import load_all
 
 if TYPE_CHECKING:
@@ -69,13 +70,12 @@ def cgroup_version() -> str:
 
 def described(store: Store) -> dict[str, object]:
     """Return what `info` says, in the order in which it says it."""
-    disk = os.statvfs(store.root)
     missing = missing_privileges()
     return {
         **versions(),
         "interpreter": sys.executable,
         "root": store.root,
-        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "free_bytes": disk_of(store.root)[0],
         "images": len(store.images.ids()),
         "containers": len(load_all(store.root)),
         "mode": "root" if not missing else f"may not build or run: lacks {', '.join(missing)}",

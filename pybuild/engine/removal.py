@@ -106,14 +106,14 @@ def prune_containers(store: Store, filters: Filters) -> Pruned:
         is_later = until is not None and created is not None and created.timestamp() > until
         if record.state == RUNNING or is_later or not filters.fit_labels(dict(record.labels)):
             continue
-        size = _tree_bytes(os.path.join(store.root, "snapshots", record.snapshot, "fs"))
+        size = tree_bytes(os.path.join(store.root, "snapshots", record.snapshot, "fs"))
         remove_container(store, record.id, force=False)
         gone.append(record.id)
         freed += size
     return Pruned(tuple(gone), freed)
 
 
-def _tree_bytes(folder: str) -> int:
+def tree_bytes(folder: str) -> int:
     """Return the sum of the sizes of the files in a folder."""
     return sum(
         os.lstat(os.path.join(parent, name)).st_size

@@ -10,9 +10,6 @@ from pybuild.cli import main, report
 from pybuild.cli.options import Syntax
 from pybuild.errors import ContainerError, NotSupported, UsageError
 
-SYSTEM = "system check, system info, system prune"
-MOUNTS = ", ".join(f"cache mounts {verb}" for verb in ("export", "import", "ls", "rm", "tree"))
-
 
 @pytest.mark.parametrize("name", main.VERBS)
 def test_every_row_of_the_verb_table_leads_to_a_verb(name: str) -> None:
@@ -70,9 +67,17 @@ def test_a_directory_that_is_there_is_built(
     ("words", "message", "hint"),
     [
         (["iamges"], '"iamges" is neither a verb nor a directory', "did you mean images?"),
-        (["system"], "system: no such verb", f"there is: {SYSTEM}"),
-        (["system", "rm", "x"], "system rm: no such verb", f"there is: {SYSTEM}"),
-        (["cache", "mounts", "x"], "cache mounts: no such verb", f"there is: {MOUNTS}"),
+        (["system", "rm", "x"], "system rm: no such verb", "see pybuild system --help"),
+        (
+            ["system", "chekc"],
+            "system chekc: no such verb",
+            "did you mean system check? see pybuild system --help",
+        ),
+        (
+            ["cache", "mounts", "x"],
+            "cache mounts x: no such verb",
+            "see pybuild cache mounts --help",
+        ),
     ],
 )
 def test_a_word_that_means_nothing(words: list[str], message: str, hint: str) -> None:
@@ -123,6 +128,67 @@ def test_help_goes_to_stdout(
     out, err = capsys.readouterr()
     assert out.startswith(start)
     assert err == ""
+
+
+@pytest.mark.parametrize("noun", sorted(main._GROUPS))
+@pytest.mark.parametrize("rest", [[], ["--help"], ["-h"], ["help"]])
+def test_half_a_verb_shows_what_can_follow(
+    noun: str, rest: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run([*noun.split(), *rest]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"Usage: pybuild {noun} COMMAND\n")
+    rows = [line.split(None, 1) for line in out.splitlines() if line.startswith("  ")]
+    after = {
+        name.removeprefix(f"{noun} ").split()[0]
+        for name in [*main.VERBS, *main._ALIASES]
+        if name.startswith(f"{noun} ")
+    }
+    assert {row[0] for row in rows} == after
+    assert all(len(row) == 2 for row in rows)
+
+
+def test_what_a_noun_names_can_be_called() -> None:
+    for noun in main._GROUPS:
+        for word in main._lines_of(noun):
+            words = [*noun.split(), word]
+            assert main._asked_noun(words) or main.find_verb(words)
+
+
+READING = [
+    ["images"],
+    ["ps", "-a"],
+    ["info"],
+    ["inspect", "x"],
+    ["history", "x"],
+    ["cache", "ls"],
+    ["cache", "du"],
+    ["cache", "show", "x"],
+    ["cache", "prune", "--dry-run"],
+    ["cache", "mounts", "ls"],
+    ["cache", "mounts", "tree", "x"],
+    ["system", "df", "-v"],
+    ["system", "check"],
+]
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_who_only_looks_makes_no_store(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    code = main.run(["--root", str(root), *words])
+    err = capsys.readouterr().err
+    assert not root.exists()
+    # Of what is named nothing is there; a list is empty.
+    assert code == (1 if "x" in words else 0), err
+    assert err.startswith("error: no such" if code else "") or "there is none" in err
+    assert "bug" not in err
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "other").touch()
+    assert main.run(["--root", str(root), *words]) == 1
+    assert "the folder is no store" in capsys.readouterr().err
 
 
 def test_the_help_names_every_verb() -> None:

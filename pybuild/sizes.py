@@ -1,0 +1,32 @@
+"""Sizes and durations as people write them in options and configuration."""
+
+from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([kmgtp]?)(i?)(b?)", re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|d|h|m|s)")
+_UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that `text` says: `10GB` (decimal, as docker's), `10GiB`, `512m`, `0`.
+
+    Raises ValueError. Source: docker's go-units, FromHumanSize.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'"{text}" is no size, as 512MB, 10GB or 10GiB are')
+    number, prefix, binary, _ = found.groups()
+    power = " kmgtp".index(prefix.lower() or " ")
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that `text` says: Go's `1h30m`, or days, `60d`. Raises ValueError."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        if text == "0":
+            return 0.0
+        raise ValueError(f'"{text}" is no duration, as 48h, 90m or 60d are')
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
