@@ -195,6 +195,6 @@ def journal(  # noqa: PLR0913  the columns of one row
             size_bytes=made.size_bytes if made else 0,
             exit_code=exit_code,
             log_path=log,
-            details=made.facts if made else {},
+            details={"line": vertex.place.first_line, **(made.facts if made else {})},
         )
     )

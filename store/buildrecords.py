@@ -261,6 +261,13 @@ class BuildRecords:
         )
         return record_of(rows[0]) if rows else None
 
+    def makers(self, diff_id: DiffID) -> _Records:
+        """Return the records of the steps that made a layer, oldest first."""
+        rows = self.read(
+            f"SELECT {RECORD} FROM records WHERE diff_ids LIKE ? ORDER BY id", (f'%"{diff_id}"%',)
+        )
+        return [record_of(row) for row in rows]
+
     def diff_ids(self) -> set[DiffID]:
         """Return the layers that records hold: what garbage collection has to keep."""
         rows = self.read("SELECT DISTINCT diff_ids FROM records WHERE held")

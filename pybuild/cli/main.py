@@ -28,6 +28,9 @@ VERBS = {
     "rmi": "pybuild.cli.images",
     "tag": "pybuild.cli.images",
     "image prune": "pybuild.cli.images",
+    "image tree": "pybuild.cli.imagefiles",
+    "image diff": "pybuild.cli.imagefiles",
+    "blame": "pybuild.cli.imagefiles",
     "inspect": "pybuild.cli.inspect",
     "history": "pybuild.cli.inspect",
     "export": "pybuild.cli.archives",
@@ -123,6 +126,9 @@ Verbs:
   tag              Give an image one more name
   inspect          Show everything about images and containers as JSON
   history          Show how an image came about
+  image tree       Show the layers of an image with sizes and waste
+  image diff       Show how two images differ
+  blame            Show which step last wrote a path of an image
   export           Write the file system of a container as a tar
   import           Make an image of a file system tarball
   load             Load images from an archive

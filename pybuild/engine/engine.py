@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.engine.caching import Caching
 from pybuild.engine.core import require_privilege
+from pybuild.engine.explaining import Explaining
 from pybuild.engine.imaging import Imaging
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from runtime.cancel import Cancel
 
 
-class Engine(Imaging, Caching):
+class Engine(Imaging, Caching, Explaining):
     """Builds, runs and keeps images in one store.
 
     A context manager. The store is opened when something first needs it, and closed at the end.

@@ -1,0 +1,32 @@
+"""The engine's methods that answer questions about images and builds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybuild.engine.core import OpenStore
+
+if TYPE_CHECKING:
+    from pybuild.engine.imagefiles import ImageDiff, LayerLine, Written
+
+
+class Explaining(OpenStore):
+    """Where things come from and how they differ."""
+
+    def image_tree(self, name: str, biggest: int = 3) -> list[LayerLine]:
+        """Return the layers of an image, base first, each with its `biggest` biggest files."""
+        from pybuild.engine import imagefiles
+
+        return imagefiles.tree(self.store, name, biggest)
+
+    def image_diff(self, first: str, second: str, *, times: bool = False) -> ImageDiff:
+        """Return how one image differs from another; `NAME#N` means its first N layers."""
+        from pybuild.engine import imagefiles
+
+        return imagefiles.diff(self.store, first, second, times=times)
+
+    def blame(self, name: str, path: str) -> list[Written]:
+        """Return who wrote or deleted a path of an image, the last one first."""
+        from pybuild.engine import imagefiles
+
+        return imagefiles.blame(self.store, name, path)
