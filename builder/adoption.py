@@ -40,7 +40,8 @@ class Window:
 
 def instruction_of(op: RunOp, parent: Sequence[DiffID]) -> Digest:
     """Return what names an instruction on its parent, whatever its mounts show it."""
-    return canonical_digest([KEY_SCHEMA, list(parent), replace(op, proxy_env=())])
+    kept = replace(op.sandbox, cgroup_parent="")
+    return canonical_digest([KEY_SCHEMA, list(parent), replace(op, proxy_env=(), sandbox=kept)])
 
 
 def remember(store: Store, instruction: Digest, key: Digest) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from builder.absent import Absent
 from builder.bases import Bases
 from builder.context import (
     DockerfileText,
@@ -20,20 +21,22 @@ from builder.context import (
     read_ignore_rules,
 )
 from builder.durations import expected_seconds
-from builder.errors import BuildError, Canceled, NotSupportedYet
+from builder.errors import BuildError, Canceled, LayersLost, NotSupportedYet
 from builder.events import OnEvent, Planned
-from builder.export.destinations import ROOTFS_TYPES, check_outputs
-from builder.export.image import write_image
+from builder.export.destinations import check_outputs
+from builder.export.exporting import Delivered, Exporter
+from builder.export.products import Product, Variant
 from builder.graph import build_graph
 from builder.imageconfig import image_config
 from builder.lint.engine import Linter, options_of
 from builder.planning import BuildPlan, plan_build
-from builder.request import BuildRequest, Output
+from builder.request import BuildRequest
 from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
 from builder.slots import Slots
 from builder.solve import planned_steps, solve
 from builder.sourcetree import opened_source
+from builder.stage import Stage
 from builder.stages import StageList, stages_of
 from builder.supplies import supplies_of
 from builder.treecache import Parse, parse_cached
@@ -45,12 +48,11 @@ from runtime.cancel import Cancel
 from runtime.launcher import Launchers
 from store import platforms
 from store.buildrecords import BuildRow
-from store.digest import Digest
+from store.digest import DiffID, Digest
 from store.errors import InvalidReference
-from store.images import Image
 from store.reference import Reference
 from store.root import Store
-from values.classes import dataclass, replace
+from values.classes import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,14 @@ class BuildResult:
     """A finished build.
 
     image_id: None when no image was asked for (`cacheonly`, `local`, `tar`). used_stdout: an
-    output went there, so nothing else may.
+    output went there, so nothing else may. metadata: what `--metadata-file` says.
     """
 
     build_id: str
     image_id: Digest | None
     references: tuple[Reference, ...]
     used_stdout: bool = False
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
@@ -77,7 +80,11 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     """
     platform = check_platform(request)
     outputs = check_outputs(request)
-    names = (*request.tags, *(name for output in outputs for name in output.names))
+    names = (
+        *request.tags,
+        *(name for _, name in request.stage_tags),
+        *(name for output in outputs for name in output.names),
+    )
     references = tuple(parse_tag(name) for name in dict.fromkeys(names))
     progress = Progress(on_event)
     trees = os.path.join(store.root, "trees")
@@ -113,12 +120,15 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 supplies,
                 stack.enter_context(Launchers(refill=True)),
                 named=named_folders(plan, cache_folder, stack),
+                absent=Absent(store),
             )
-            results = run_plan(plan, site, row.dockerfile)
-            image = export(plan, results, site, request, outputs, references)
-            finish(store, row, image)
+            exporter = Exporter(site, request, outputs)
+            delivered = solved_and_exported(plan, site, exporter, row)
+            finish(store, row, delivered.image_id)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
-    return BuildResult(row.build_id, image.id if image else None, references, used_stdout)
+    return BuildResult(
+        row.build_id, delivered.image_id, references, used_stdout, delivered.metadata
+    )
 
 
 def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[str, LocalContext]:
@@ -216,18 +226,37 @@ def journaled(
         raise
 
 
-def finish(store: Store, row: BuildRow, image: Image | None) -> None:
+def finish(store: Store, row: BuildRow, image_id: Digest | None) -> None:
     """Close the build's row in the journal."""
-    image_id = image.id if image else ""
-    store.records.end_build(replace(row, status="done", image_id=image_id, ended_ns=time.time_ns()))
+    done = replace(row, status="done", image_id=image_id or "", ended_ns=time.time_ns())
+    store.records.end_build(done)
+
+
+def solved_and_exported(
+    plan: BuildPlan, site: Site, exporter: Exporter, row: BuildRow
+) -> Delivered:
+    """Solve the vertices and write the outputs.
+
+    Where layers that a cache promised cannot be had, everything is solved again without them: what
+    was done is cached now, and no result that was derived from them stays.
+    """
+    while True:
+        try:
+            results = run_plan(plan, site, row.dockerfile)
+            return exporter.run(products_of(plan, results, exporter.request))
+        except LayersLost as lost:
+            site.absent.give_up(map(DiffID, lost.diff_ids))
+            step = site.progress.begin("[internal] build what a cache promised")
+            step.message(str(lost))
+            step.done()
 
 
 def run_plan(plan: BuildPlan, site: Site, journal_name: str) -> dict[VertexID, Result]:
-    """Solve all vertices that the target needs.
+    """Solve all vertices that the targets need.
 
     journal_name: the Dockerfile as the journal names it.
     """
-    graph = build_graph(plan.vertices, plan.target.root)
+    graph = build_graph(plan.vertices, *plan.roots)
     site.progress.emit(Planned(planned_steps(graph.vertices.values())))
     seconds: Mapping[VertexID, float] = {}
     if graph.has_choice():
@@ -241,45 +270,22 @@ def run_plan(plan: BuildPlan, site: Site, journal_name: str) -> dict[VertexID, R
     )
 
 
-def export(
-    plan: BuildPlan,
-    results: dict[VertexID, Result],
-    site: Site,
-    request: BuildRequest,
-    outputs: tuple[Output, ...],
-    references: tuple[Reference, ...],
-) -> Image | None:
-    """Write the outputs; return the image, None when none is asked for."""
-    chain = results[plan.target.root].chain
-    for output in outputs:
-        if output.type in ROOTFS_TYPES:
-            from builder.export.rootfs import write_rootfs
+def products_of(
+    plan: BuildPlan, results: Mapping[VertexID, Result], request: BuildRequest
+) -> list[Product]:
+    """Return what the targets give, the build's own first."""
+    created = {name: result.created for name, result in results.items()}
 
-            write_rootfs(site, chain, output)
-    if all(output.type in ("cacheonly", *ROOTFS_TYPES) for output in outputs):
-        return None
-    config = image_config(
-        plan.target,
-        plan.platform,
-        chain,
-        {name: result.created for name, result in results.items()},
-        request.labels,
-    )
-    step = site.progress.begin("exporting to image")
-    try:
-        image = write_image(site.store, config, references, step)
-        for output in outputs:
-            if output.type in ("oci", "docker"):
-                # The archive formats take 40 ms to import.
-                from builder.export.archive import write_archive
+    def variant(stage: Stage) -> Variant:
+        chain = results[stage.root].chain
+        config = image_config(stage, plan.platform, chain, created, request.labels)
+        return Variant(config, len(stage.base.config.diff_ids) if stage.base is not None else 0)
 
-                write_archive(site.store, image, references, output, step)
-            elif output.is_pushed:
-                from builder.export.registry import push_image
-
-                push_image(site.store, image, references, output, request, step)
-    except BaseException as error:
-        step.failed(error)
-        raise
-    step.done()
-    return image
+    main = Product((variant(plan.target),), tuple(map(parse_tag, dict.fromkeys(request.tags))))
+    return [
+        main,
+        *(
+            Product((variant(stage),), tuple(map(parse_tag, names)), stage.text.display)
+            for stage, names in plan.named
+        ),
+    ]

@@ -10,6 +10,7 @@ BuildError
 ├── ContextError           the build context or the Dockerfile cannot be read
 ├── ExportError
 ├── LintViolation          a warning where check=error=true makes errors of them
+├── LayersLost             layers of cached results that can no longer be had; never seen outside
 ├── Canceled
 └── StepsFailed            several steps failed; `errors` has them all
 """
@@ -135,6 +136,14 @@ class ExportError(BuildError):
 
 class LintViolation(BuildError):
     """Lint rules are violated, and `check=error=true` says that this is an error."""
+
+
+class LayersLost(BuildError):
+    """Layers that a cache gave the names of cannot be had; the build starts again without them."""
+
+    def __init__(self, diff_ids: Sequence[str], cause: str):
+        super().__init__(f"layer {', '.join(diff_ids)}: {cause}")
+        self.diff_ids = tuple(diff_ids)
 
 
 class Canceled(BuildError):

@@ -46,8 +46,8 @@ class BuildGraph:
         return {vertex: place for place, vertex in enumerate(order)}
 
 
-def build_graph(vertices: Mapping[VertexID, Vertex], target: VertexID) -> BuildGraph:
-    """Return the graph of what `target` needs: everything else is pruned.
+def build_graph(vertices: Mapping[VertexID, Vertex], *targets: VertexID) -> BuildGraph:
+    """Return the graph of what `targets` need: everything else is pruned.
 
     Equal vertices are one already, they have one id.
     """
@@ -55,7 +55,7 @@ def build_graph(vertices: Mapping[VertexID, Vertex], target: VertexID) -> BuildG
     dag.add_nodes_from(vertices)
     for vertex in vertices.values():
         dag.add_edges_from((source, vertex.id) for source in vertex.inputs)
-    needed = nx.ancestors(dag, target) | {target}
+    needed = set(targets).union(*(nx.ancestors(dag, target) for target in targets))
     pruned: nx.DiGraph[VertexID] = nx.DiGraph(dag.subgraph(needed))
     kept = {name: vertex for name, vertex in vertices.items() if name in needed}
     return BuildGraph(pruned, kept)

@@ -32,11 +32,23 @@ _MANY = 50  # stages; each takes up to ten of Python's thousand calls
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """What is to be built: the target stage's end state, and all vertices by their ids."""
+    """What is to be built: the target stage's end state, and all vertices by their ids.
+
+    named: stages that give images of their own, with the names of those. also: stages that are
+    only built.
+    """
 
     target: Stage
     vertices: dict[VertexID, Vertex]
     platform: str
+    named: tuple[tuple[Stage, tuple[str, ...]], ...] = ()
+    also: tuple[Stage, ...] = ()
+
+    @property
+    def roots(self) -> tuple[VertexID, ...]:
+        """The vertices that are wanted; everything else is there for them."""
+        stages = (self.target, *(stage for stage, _ in self.named), *self.also)
+        return tuple(dict.fromkeys(stage.root for stage in stages))
 
     @property
     def history(self) -> tuple[HistoryStep, ...]:
@@ -164,6 +176,14 @@ def plan_build(
     Raises BuildError (InstructionError with the place, where one instruction is to blame).
     """
     target = stages.target(request.target)
+    names: dict[str, list[str]] = {}
+    for stage, name in request.stage_tags:
+        names.setdefault(stage.lower(), []).append(name)
     planner = Planner(bases or StoredBases(store), request, stages, platform, warn)
-    state = planner.stage(target)
-    return BuildPlan(state, planner.plan.vertices, platform)
+    return BuildPlan(
+        planner.stage(target),
+        planner.plan.vertices,
+        platform,
+        tuple((planner.stage(stages.target(name)), tuple(found)) for name, found in names.items()),
+        tuple(planner.stage(stages.target(name)) for name in request.also),
+    )

@@ -6,8 +6,8 @@ from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One `--output`: `type` is image, oci, …; `options` are its other keys in order."""
+class Place:
+    """Where something goes or comes from, `type=…,key=value`: its other keys in order."""
 
     type: str
     options: tuple[tuple[str, str], ...] = ()
@@ -16,10 +16,29 @@ class Output:
         """Return the last value given for `key`, or None."""
         return next((value for name, value in reversed(self.options) if name == key), None)
 
+    def is_on(self, key: str, *, default: bool = False) -> bool:
+        """Tell whether a switch is on; a key without a value is."""
+        value = self.option(key)
+        return default if value is None else value.lower() in TRUE
+
+
+TRUE = ("1", "t", "true", "")
+FALSE = ("0", "f", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlace(Place):
+    """One `--cache-from` or `--cache-to`: `type` is registry, local, inline or s3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output(Place):
+    """One `--output`: `type` is image, oci, …"""
+
     @property
     def is_pushed(self) -> bool:
         """Tell whether it goes to the registries that its names say."""
-        return self.type == "registry" or (self.type == "image" and self.option("push") == "true")
+        return self.type == "registry" or (self.type == "image" and self.is_on("push"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,6 +68,32 @@ class SshSource:
     paths: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    """A limit of a process: name (`nofile`), soft and hard value; -1 is none."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What every RUN's container gets: `--add-host`, `--shm-size`, `--ulimit`, `--cgroup-parent`.
+
+    extra_hosts: (name, address) pairs; the address may be `host-gateway`. shm_bytes: size of
+    /dev/shm, None for the usual one. cgroup_parent: is no part of a cache key, the others are.
+    """
+
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    shm_bytes: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    cgroup_parent: str = ""
+
+
+USUAL_SANDBOX = Sandbox()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """A build.
@@ -62,6 +107,9 @@ class BuildRequest:
     jobs: how many steps may run at once; None means the number of processors.
     secrets, ssh: what `RUN --mount` of these types can get. allow: entitlements, of
     `network.host` and `security.insecure`. network: what a RUN without --network gets.
+    sandbox: what RUN's containers get. annotations: keys, still with their `type[platform]:`, and
+    values. stage_tags: stages and the names of their images. also: further stages to be built.
+    cache_from, cache_to: where records of the cache are looked up, in order, and put.
     pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
     have to prove (see registry_client.trust.Trust).
     """
@@ -84,6 +132,12 @@ class BuildRequest:
     ssh: tuple[SshSource, ...] = ()
     allow: tuple[str, ...] = ()
     network: str = "default"
+    sandbox: Sandbox = USUAL_SANDBOX
+    annotations: tuple[tuple[str, str], ...] = ()
+    stage_tags: tuple[tuple[str, str], ...] = ()
+    also: tuple[str, ...] = ()
+    cache_from: tuple[CachePlace, ...] = ()
+    cache_to: tuple[CachePlace, ...] = ()
     pull: bool = False
     tls_verify: bool = True
     ca_files: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
-from builder.errors import BuildError, Canceled, StepsFailed
+from builder.errors import BuildError, Canceled, LayersLost, StepsFailed
 from builder.graph import BuildGraph
 from builder.site import Result
 from builder.slots import Slots
@@ -119,7 +119,8 @@ class _Run:
         error = future.exception()
         if error is not None:
             self.errors.append(error)
-            cancel.set()
+            if not isinstance(error, LayersLost):  # that is the end of this run, not of the build
+                cancel.set()
             return
         self.results[name] = future.result()
         for user in self.graph.users(name):
@@ -129,7 +130,9 @@ class _Run:
 
     def raise_errors(self) -> None:
         """Raise what failed: the error itself when it is one, a bug's own exception first."""
-        failures = [error for error in self.errors if not isinstance(error, Canceled)]
+        lost = [error for error in self.errors if isinstance(error, LayersLost)]
+        others = (error for error in self.errors if error not in lost)
+        failures = [error for error in others if not isinstance(error, Canceled)]
         for error in failures:
             if not isinstance(error, BuildError):
                 raise error
@@ -137,5 +140,8 @@ class _Run:
             raise failures[0]
         if failures:
             raise StepsFailed([error for error in failures if isinstance(error, BuildError)])
+        if lost and len(lost) == len(self.errors):
+            diff_ids = [diff_id for error in lost for diff_id in error.diff_ids]
+            raise LayersLost(diff_ids, str(lost[0]).partition(": ")[2])
         if self.errors:
-            raise self.errors[0]
+            raise next(error for error in self.errors if isinstance(error, Canceled))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder import events
+from builder.absent import Absent
 from builder.context import LocalContext
 from builder.errors import Canceled
 from builder.slots import Slots
@@ -146,8 +147,8 @@ class Step:
 class Site:
     """Everything that a step needs besides its vertex and its inputs' results.
 
-    commits: what refs of git repositories were when this build first asked. named: the named
-    contexts that are directories.
+    absent: layers that may not be in the store. commits: what refs of git repositories were when
+    this build first asked. named: the named contexts that are directories.
     """
 
     store: Store
@@ -160,6 +161,7 @@ class Site:
     slots: Slots
     supplies: Supplies
     launchers: Launchers
+    absent: Absent
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
     named: Mapping[str, LocalContext] = field(default_factory=dict)
 

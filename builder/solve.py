@@ -127,6 +127,8 @@ def placed(vertex: Vertex) -> Iterator[None]:
 
 def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: Step) -> Result:
     """Do what a vertex says, record the layer under its key, return the result."""
+    for source in inputs:
+        site.absent.need(source.chain)
     started_ns = time.time_ns()
     try:
         with placed(vertex):

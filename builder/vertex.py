@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NewType
 
 from builder.errors import Place
 from builder.gitref import GitRef
+from builder.request import USUAL_SANDBOX, Sandbox
 from store.digest import DiffID, Digest, digest_of
 from values.classes import dataclass, fields, is_dataclass
 
@@ -33,7 +34,8 @@ class RunOp:
     """A process in a container on the first input's root file system.
 
     env: the variables that are part of the key, in order. proxy_env: those that are not, the
-    predefined proxy arguments. security: sandbox, or insecure for all privileges.
+    predefined proxy arguments. security: sandbox, or insecure for all privileges. sandbox: what the
+    build gives every container.
     """
 
     args: tuple[str, ...]
@@ -46,6 +48,7 @@ class RunOp:
     proxy_env: tuple[tuple[str, str], ...] = ()
     security: str = "sandbox"
     mounts: "tuple[RunMount, ...]" = ()
+    sandbox: Sandbox = USUAL_SANDBOX
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ registry has changed its meaning; blobs of a broken push are found by the next o
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from registry_client import manifests, uploads
@@ -27,7 +27,7 @@ from registry_client.origins import neighbour
 from registry_client.resolve import pulling
 from registry_client.uploads import Upload, Wanted
 from store import mediatypes
-from store.digest import DiffID
+from store.digest import DiffID, Digest
 from store.errors import NotFound, StoreError
 from store.images import Image
 from store.manifests import GZIP, Compression, layer_blob, manifest_of
@@ -38,6 +38,25 @@ from values.classes import dataclass, field, replace
 
 WORKERS = 3
 MAKERS = 2  # layers compressed at once, each in several threads already: memory is what they take
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What is pushed, in which form.
+
+    document: the manifest or index that the reference is to name, which is in the store with those
+    below it; None for the recorded one, or one made now. compression: of layers that have no blob
+    yet. by_digest: no tag names it. sources: repositories of the same registry that have blobs
+    which may not be here. fetch: brings such a blob here from wherever it is; tells whether it
+    could.
+    """
+
+    image: Image
+    document: Document | None = None
+    compression: Compression = GZIP
+    by_digest: bool = False
+    sources: Mapping[Digest, str] = field(default_factory=dict)
+    fetch: Callable[[Descriptor], bool] = field(default=lambda _blob: False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +82,37 @@ def push(
     image: by default the one that the reference leads to here. compression: of layers that have no
     blob yet. Raises RegistryError, StoreError (NotFound where there is no such image).
     """
-    what = f"push {reference.familiar()}"
-    if reference.tag is None:
-        raise RegistryError(f"{what}: a digest cannot be pushed to", hint="give the image a tag")
-    access = access or Access()
+    _check_tag(reference)
     image = image or store.images.find(str(reference))
+    shipment = Shipment(image, compression=compression)
+    return ship(store, reference, shipment, access=access, on_event=on_event)
+
+
+def ship(
+    store: Store,
+    reference: Reference,
+    shipment: Shipment,
+    *,
+    access: Access | None = None,
+    on_event: OnEvent = ignore,
+) -> Pushed:
+    """Let `reference` name what is shipped. Raises RegistryError, StoreError."""
+    what = _check_tag(reference)
+    access = access or Access()
     name = reference.repository
     with Client(reference.registry, access, name) as client, store.lease():
         repository = Repository(client, name, (scope(name, "pull", "push"),))
         emit = Emitter(on_event)
-        source = neighbour(store, image, reference)
-        job = _Job(store, repository, reference, image, compression, what, emit, source)
-        return job.run()
+        source = neighbour(store, shipment.image, reference)
+        return _Job(store, repository, reference, shipment, what, emit, source).run()
+
+
+def _check_tag(reference: Reference) -> str:
+    """Return what errors of a push begin with. Raises RegistryError for what has no tag."""
+    what = f"push {reference.familiar()}"
+    if reference.tag is None:
+        raise RegistryError(f"{what}: a digest cannot be pushed to", hint="give the image a tag")
+    return what
 
 
 @dataclass(slots=True)
@@ -84,22 +122,33 @@ class _Job:
     store: Store
     repository: Repository
     reference: Reference
-    image: Image
-    compression: Compression
+    shipment: Shipment
     what: str
     emit: Emitter
     source: str = ""
     making: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAKERS))
 
+    @property
+    def image(self) -> Image:
+        """The image that goes."""
+        return self.shipment.image
+
     def run(self) -> Pushed:
-        candidates = self._recorded()
-        document = next(filter(self._push_recorded, candidates), None) or self._push_made()
+        document = self.shipment.document
+        if document is None:
+            candidates = self._recorded()
+            document = next(filter(self._push_recorded, candidates), None) or self._push_made()
+        elif not self._push_recorded(document):
+            raise NotFound(f"{self.what}: some of its layers are neither here nor there")
         self._name(document)
         return self._record(document.descriptor)
 
     def _name(self, document: Document) -> None:
         """Let the tag name the document."""
         tag = self.reference.tag
+        if self.shipment.by_digest:
+            manifests.put(self.repository, document.descriptor.digest, document, self.what)
+            return
         assert tag is not None, "push has checked it"
         try:
             manifests.put(self.repository, tag, document, self.what)
@@ -113,7 +162,10 @@ class _Job:
         """Remember what the names mean at the registry now."""
         images = self.store.images
         record = images.reference(self.reference)
-        if record is not None and record.image_id == self.image.id:
+        if not images.has(self.image.id):
+            return Pushed(self.image, self.reference, target)
+        is_named = record is not None and record.image_id == self.image.id
+        if is_named and not self.shipment.by_digest:
             images.tag(self.image.id, self.reference, target=target)
         by_digest = replace(self.reference, tag=None, digest=target.digest)
         images.tag(self.image.id, by_digest, target=target)
@@ -126,7 +178,7 @@ class _Job:
         record = self.store.images.reference(self.reference)
         targets = [record.target] if record and record.image_id == self.image.id else []
         targets += [self.image.manifest] if self.image.manifest else []
-        for target in [] if self.compression.force else targets:
+        for target in [] if self.shipment.compression.force else targets:
             is_document = target.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS
             if is_document and self.store.content.has(target.digest):
                 data = self.store.content.get(target.digest)
@@ -186,7 +238,9 @@ class _Job:
         order = sorted(diff_ids, key=lambda diff_id: -layers.info(diff_id).size_bytes)
         crew = Crew(WORKERS)
         crew.run(partial(self._make_and_send, crew, diff_id) for diff_id in order)
-        descriptor, manifest = manifest_of(self.store, self.image, compression=self.compression)
+        descriptor, manifest = manifest_of(
+            self.store, self.image, compression=self.shipment.compression
+        )
         self._send(crew, manifest.config, is_layer=False)
         return Document(descriptor, self.store.content.get(descriptor.digest))
 
@@ -194,7 +248,7 @@ class _Job:
         crew.check()
         try:
             with self.making:
-                blob = layer_blob(self.store, diff_id, self.compression)
+                blob = layer_blob(self.store, diff_id, self.shipment.compression)
         except StoreError as error:
             raise type(error)(f"{self.what}: {error}", hint=error.hint) from error
         self.emit(BlobFound(blob.digest, blob.size_bytes))
@@ -208,20 +262,23 @@ class _Job:
         content = self.store.content
         kind = "layer" if is_layer else "image config"
         what = f"{self.what}: {kind} {blob.digest}"
-        wanted = Wanted(self.repository, blob.digest, what, self.source)
+        source = self.shipment.sources.get(blob.digest, self.source)
+        if source == self.repository.name:
+            source = ""
+        wanted = Wanted(self.repository, blob.digest, what, source)
         outcome = None
         if not content.has(blob.digest):
             outcome, _ = uploads.place(wanted)
-            if outcome is None:
+            if outcome is None and not self.shipment.fetch(blob):
                 raise _NotHere
         if outcome is None:
             with content.open(blob.digest) as file:
                 size_bytes = content.size(blob.digest)
-                upload = Upload(self.repository, blob.digest, what, self.source, size_bytes, file)
+                upload = Upload(self.repository, blob.digest, what, source, size_bytes, file)
                 on_bytes = partial(self._sent, crew, blob, is_layer)
                 outcome = uploads.send(upload, on_bytes, lambda cause: self.emit(Retrying(cause)))
         if is_layer:
-            self.emit(BlobDone(blob.digest, outcome, self.source))
+            self.emit(BlobDone(blob.digest, outcome, source))
 
     def _sent(self, crew: Crew, blob: Descriptor, is_layer: bool, done: int) -> None:
         crew.check()

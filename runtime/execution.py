@@ -9,6 +9,8 @@ from runtime.spec import Device, Namespace, NamespaceType, Resources, Rlimit, Sp
 from store.mount import OverlayMount
 from values.classes import dataclass, field
 
+USUAL_SHM_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Bind:
@@ -64,6 +66,7 @@ class Execution:
     stdin: descriptor to read from; None is an empty input.
     tty: the process gets a terminal of `window` (rows, columns); stdout and stderr are then one.
     network_namespace: path of a prepared one, instead of `network`.
+    cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
     """
 
     mount: OverlayMount
@@ -92,8 +95,9 @@ class Execution:
     limits: tuple[Rlimit, ...] = ()
     resources: Resources = field(default_factory=lambda: Resources())
     sysctl: tuple[tuple[str, str], ...] = ()
-    shm_bytes: int = 64 << 20
+    shm_bytes: int = USUAL_SHM_BYTES
     oom_score_adj: int | None = None
+    cgroup_parent: str = ""
 
 
 def _namespaces(execution: Execution) -> list[Namespace]:

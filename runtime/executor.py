@@ -7,6 +7,7 @@ plan, passes on output, and returns when nothing of the container is left.
 import functools
 import itertools
 import os
+import posixpath
 import time
 
 from runtime import defaults, hostfiles, terminal
@@ -110,8 +111,10 @@ def _depth(bind: Bind | Tmpfs | FileMount) -> int:
 def plan_of(execution: Execution) -> LaunchPlan:
     """Return what the launcher is told to do for `execution`. Raises InvalidSpec."""
     root = root_plan(execution.mount, read_only=execution.read_only)
-    spec = spec_of(execution)
-    plan = launch_plan(spec, root, name=container_name(), user=execution.user or "0")
+    spec, name = spec_of(execution), container_name()
+    if execution.cgroup_parent:
+        spec["linux"]["cgroupsPath"] = posixpath.join("/", execution.cgroup_parent, name)
+    plan = launch_plan(spec, root, name=name, user=execution.user or "0")
     binds = sorted([*_generated(execution), *execution.binds], key=_depth)
     for bind in binds:
         if not bind.target.startswith("/") or not _depth(bind):

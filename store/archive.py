@@ -84,6 +84,20 @@ def export_oci_folder(
         return exported.descriptor
 
 
+def write_exported(
+    store: Store, images: Sequence[Exported], dest: BinaryIO | str, *, docker: bool = False
+) -> None:
+    """Write images whose documents and blobs are all in the store: to a stream, or a folder.
+
+    docker: as `docker save` does, for docker and for OCI tools. Raises Corrupt, StoreError.
+    """
+    files = layout.docker_files(_merged(images)) if docker else layout.oci_files(images)
+    if isinstance(dest, str):
+        layoutwriter.write_folder(store.content, files, dest)
+    else:
+        layoutwriter.write_tar(store.content, files, dest)
+
+
 def export_docker(store: Store, images: Iterable[ImageToExport], dest: BinaryIO) -> None:
     """Write `images` to `dest` as `docker save` does since 25.0: for docker and for OCI tools.
 

@@ -5,7 +5,7 @@ Reads through descriptors and follows no link. What has no place in a tar (socke
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, NamedTuple
 
 from store import tarwriter
@@ -35,7 +35,20 @@ def write_tree(root_fd: int, dest: BinaryIO, check: Callable[[], None] = lambda:
     dest: may be a pipe. check: called before each file, may raise.
     Raises OSError, and StoreError for a file that shrinks meanwhile.
     """
-    _Writer(dest, check).write(root_fd)
+    write_trees([(b"", root_fd)], dest, check)
+
+
+def write_trees(
+    trees: Iterable[tuple[bytes, int]], dest: BinaryIO, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write several directories as one tar, each below a folder of its own (`b""` for none).
+
+    trees: (folder's name, directory's descriptor), sorted. As write_tree otherwise.
+    """
+    for folder, root_fd in trees:
+        _Writer(dest, check).write(root_fd, folder)
+    _put(dest, END)
+    dest.flush()
 
 
 def read_xattrs(path: str | int, *, follow_symlinks: bool = True) -> dict[bytes, bytes]:
@@ -79,10 +92,16 @@ class _Writer:
         self._check = check
         self._linked: dict[tuple[int, int], bytes] = {}
 
-    def write(self, root_fd: int) -> None:
+    def write(self, root_fd: int, folder: bytes = b"") -> None:
+        prefix = folder + b"/" if folder else b""
+        if prefix:
+            header = Header(
+                prefix, DIRECTORY, 0o755, mtime_s=os.fstat(root_fd).st_mtime_ns // _NANO
+            )
+            self._put(tarwriter.encode(header))
         folder_fd = os.dup(root_fd)
         # Of each open directory what is left of it. Not recursive: trees can be deep.
-        levels = [(folder_fd, iter(entries(folder_fd, b"")))]
+        levels = [(folder_fd, iter(entries(folder_fd, prefix)))]
         try:
             while levels:
                 self._check()
@@ -99,8 +118,6 @@ class _Writer:
         finally:
             for folder_fd, _ in levels:
                 os.close(folder_fd)
-        self._put(END)
-        self._dest.flush()
 
     def _leaf(self, entry: Entry) -> None:
         status = entry.status
@@ -144,9 +161,13 @@ class _Writer:
         self._put(tarwriter.padding(size))
 
     def _put(self, data: bytes) -> None:
-        written = self._dest.write(data)
-        while written < len(data):  # a raw file or pipe may take less at once
-            written += self._dest.write(data[written:])
+        _put(self._dest, data)
+
+
+def _put(dest: BinaryIO, data: bytes) -> None:
+    written = dest.write(data)
+    while written < len(data):  # a raw file or pipe may take less at once
+        written += dest.write(data[written:])
 
 
 def _header(entry: Entry, name: bytes, kind: bytes) -> Header:

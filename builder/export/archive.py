@@ -1,49 +1,38 @@
-"""A finished image as an archive: `--output type=oci,dest=FILE`, `type=docker`."""
+"""Finished images as an archive: `--output type=oci,dest=FILE`, `type=docker`."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from builder.errors import ExportError
 from builder.export.destinations import is_folder
 from builder.request import Output
 from builder.site import Step
-from store.archive import export_docker, export_oci, export_oci_folder
-from store.images import Image
-from store.reference import Reference
+from store.archive import write_exported
+from store.layout import Exported
 from store.root import Store
 
 Writer = Callable[[BinaryIO], None]
 
 
-def write_archive(
-    store: Store, image: Image, references: tuple[Reference, ...], output: Output, step: Step
-) -> None:
-    """Write `image` to the output's `dest`; a file appears under its name only when whole.
+def write_images(store: Store, images: Sequence[Exported], output: Output, step: Step) -> None:
+    """Write images to the output's `dest`; a file appears under its name only when whole.
 
     Raises ExportError, StoreError.
     """
-    dest = output.option("dest")
+    dest, docker = output.option("dest"), output.type == "docker"
     assert dest is not None, "destinations.check_outputs has seen to it"
-    compression = output.option("compression") or "gzip"
     if is_folder(output):
         step.message(f"writing {output.type} layout to {dest}")
-        export_oci_folder(store, image, dest, references=references, compression=compression)
+        write_exported(store, images, dest, docker=docker)
         return
-
-    def write(file: BinaryIO) -> None:
-        if output.type == "oci":
-            export_oci(store, image, file, references=references, compression=compression)
-        else:
-            export_docker(store, [(image, references)], file)
-
     if dest == "-":
-        write(sys.stdout.buffer)
+        write_exported(store, images, sys.stdout.buffer, docker=docker)
         sys.stdout.buffer.flush()
         return
     step.message(f"writing {output.type} archive to {dest}")
-    write_file(dest, write)
+    write_file(dest, lambda file: write_exported(store, images, file, docker=docker))
 
 
 def write_file(dest: str, write: Writer) -> None:

@@ -7,13 +7,17 @@ import os
 import stat
 import sys
 
-from builder.errors import BuildError, NotSupportedYet
+from builder.errors import BuildError
+from builder.export.annotations import parse_flag
+from builder.export.forms import form_of
+from builder.export.options import check_options
 from builder.request import BuildRequest, Output
 from values.classes import replace
 
 FOLDER_TYPES = ("local",)
 FILE_TYPES = ("oci", "docker", "tar")
 ROOTFS_TYPES = ("local", "tar")
+IMAGE_TYPES = ("image", "registry", "oci", "docker")
 TYPES = ("image", "registry", "cacheonly", *FOLDER_TYPES, *FILE_TYPES)
 
 
@@ -26,28 +30,33 @@ def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
     if sum(output.option("dest") == "-" for output in outputs) > 1:
         raise BuildError("--output: only one output can go to stdout")
     for output in outputs:
-        if output.is_pushed and not (request.tags or output.names):
+        if output.is_pushed and not (request.tags or request.stage_tags or output.names):
             raise BuildError(
                 "a tag is needed to push to a registry", hint="name it: -t REGISTRY/NAME:TAG"
             )
+        if output.type in IMAGE_TYPES:
+            form_of(request, output)
+    for key, _ in request.annotations:
+        parse_flag(key, "")
     return outputs or (Output("image"),)
 
 
 def is_folder(output: Output) -> bool:
     """Tell whether an output is written as a directory: local, and archives with tar=false."""
-    return output.type in FOLDER_TYPES or output.option("tar") == "false"
+    return output.type in FOLDER_TYPES or not output.is_on("tar", default=True)
 
 
 def _checked(output: Output) -> Output:
     what, dest = f"--output type={output.type}", output.option("dest")
     if output.type not in TYPES:
         raise BuildError(f"invalid {what}: no such type", hint=f"there is {', '.join(TYPES)}")
-    if output.type == "docker" and output.option("tar") == "false":
-        raise NotSupportedYet(f"{what},tar=false")
+    check_options(output)
     if is_folder(output):
         _check_folder(what, dest)
     elif output.type == "docker" and not dest:
-        return replace(output, type="image")  # buildx loads it, and here that is the store
+        # buildx loads it, and here that is the store.
+        kept = tuple(pair for pair in output.options if pair[0] != "tar")
+        return replace(output, type="image", options=kept)
     elif output.type in FILE_TYPES:
         if not dest:
             output, dest = replace(output, options=(*output.options, ("dest", "-"))), "-"

@@ -3,35 +3,43 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from builder.errors import ExportError
 from builder.export.archive import write_file
 from builder.export.foldercopy import write_folder
+from builder.export.products import Product
 from builder.request import Output
 from builder.site import Site, Step
 from runtime.mounting import open_overlay
 from store.digest import DiffID
-from store.treetar import write_tree
+from store.oci import Platform
+from store.treetar import write_trees
 
 _NAMES = {"local": "exporting to client directory", "tar": "exporting to client tarball"}
 
 
-def write_rootfs(site: Site, chain: Sequence[DiffID], output: Output) -> None:
-    """Write the file system of `chain` to the output's `dest`, as a step of its own.
+def write_rootfs(site: Site, product: Product, output: Output) -> None:
+    """Write the files of a product to the output's `dest`, as a step of its own.
 
-    Nothing is half-made after an error. Raises ExportError, StoreError, RuntimeFailure, Canceled.
+    Several platforms go into folders of theirs, linux_amd64 and so on, unless it is asked for to
+    be otherwise. Nothing is half-made after an error. Raises ExportError, StoreError,
+    RuntimeFailure, Canceled.
     """
     dest = output.option("dest")
     assert dest is not None, "destinations.check_outputs has seen to it"
     step = site.progress.begin(_NAMES[output.type])
     try:
-        with _root_of(site, chain) as root_fd:
-            if output.type == "local":
-                _copy(root_fd, dest, lambda: site.pause(0), step)
-            else:
-                _write_tar(root_fd, dest, lambda: site.pause(0), step)
+        is_split = output.is_on("platform-split", default=len(product.variants) > 1)
+        if output.type == "tar":
+            _write_tar(site, product, dest, step, is_split=is_split)
+        else:
+            for variant in product.variants:
+                folder = os.path.join(dest, folder_of(variant.platform)) if is_split else dest
+                site.absent.need(variant.chain)
+                with _root_of(site, variant.chain) as root_fd:
+                    _copy(root_fd, folder, lambda: site.pause(0), step)
     except BaseException as error:
         step.failed(error)
         raise
@@ -56,14 +64,30 @@ def _copy(root_fd: int, dest: str, check: Callable[[], None], step: Step) -> Non
         raise ExportError(f"write {dest}: {cause}") from error
 
 
-def _write_tar(root_fd: int, dest: str, check: Callable[[], None], step: Step) -> None:
-    if dest == "-":
-        step.message("sending tarball")
-        write_tree(root_fd, sys.stdout.buffer, check)
-        return
-    step.message(f"writing tarball to {dest}")
+def _write_tar(site: Site, product: Product, dest: str, step: Step, *, is_split: bool) -> None:
+    if len(product.variants) > 1 and not is_split:
+        raise ExportError(
+            "write tar: several platforms have the same paths",
+            hint="leave platform-split out",
+        )
 
     def write(file: BinaryIO) -> None:
-        write_tree(root_fd, file, check)
+        with ExitStack() as stack:
+            trees = []
+            for variant in product.variants:
+                site.absent.need(variant.chain)
+                folder = os.fsencode(folder_of(variant.platform)) if is_split else b""
+                trees.append((folder, stack.enter_context(_root_of(site, variant.chain))))
+            write_trees(sorted(trees), file, lambda: site.pause(0))
 
+    if dest == "-":
+        step.message("sending tarball")
+        write(sys.stdout.buffer)
+        return
+    step.message(f"writing tarball to {dest}")
     write_file(dest, write)
+
+
+def folder_of(platform: Platform) -> str:
+    """Return the name of a platform's folder: linux_amd64."""
+    return str(platform).replace("/", "_")

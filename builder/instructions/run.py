@@ -73,6 +73,7 @@ def run(node: ast.Run, stage: Stage) -> Stage:
         proxy_env=tuple(sorted(proxy_env(stage.plan.build_args, stage.args).items())),
         security=security_of(node, stage),
         mounts=mounts,
+        sandbox=stage.plan.request.sandbox,
     )
     return stage.apply(node, op, history_text(args, stage), inputs)
 

@@ -72,6 +72,7 @@ class Place:
         known = records.recall("mounted", selector)
         if known is not None:
             return Digest(known)
+        self.site.absent.need(chain)
         with Tree(open_overlay(self.site.store.snapshots.view(chain))) as tree:
             digest = tree_digest(self.stage_match(tree, path), with_owner=True)
         records.remember("mounted", selector, digest)

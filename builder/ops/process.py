@@ -3,20 +3,27 @@
 import signal
 from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
 from builder.ops.mounts import Place, Provided, provided
+from builder.request import Ulimit
 from builder.secrets import Masker
 from builder.site import Step
 from builder.vertex import RunOp, Vertex
 from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
+from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
+from runtime.spec import Rlimit
 from store.snapshots import Active
 from values.classes import dataclass, field
 
+HOST_GATEWAY = "host-gateway"
+_LOOPBACK = "127.0.0.1"
 _TAIL_LINES = 10
 # A line may be of any length, an error's text may not.
 _TAIL_LINE_BYTES = 1 << 12
+_UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY
 
 
 @dataclass(slots=True)
@@ -97,6 +104,8 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
 def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
     """Return the process with its container."""
     env = (*op.env, *op.proxy_env, *mounts.env)
+    network: Literal["host", "none"] = "none" if op.network == "none" else "host"
+    sandbox = op.sandbox
     return Execution(
         mount=active.mount,
         args=op.args,
@@ -104,11 +113,24 @@ def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
         cwd=op.cwd,
         user=op.user,
         hostname=op.hostname,
-        network="none" if op.network == "none" else "host",
+        network=network,
         binds=tuple(mounts.binds),
         lock_fds=(active.lock_fd, *mounts.lock_fds),
         privileged=op.security == "insecure",
+        # On the host's network its loopback is the way to what listens there.
+        extra_hosts=tuple(
+            (name, _LOOPBACK if address == HOST_GATEWAY else address)
+            for name, address in sandbox.extra_hosts
+        ),
+        limits=tuple(_rlimit(limit) for limit in sandbox.ulimits),
+        cgroup_parent=sandbox.cgroup_parent,
+        shm_bytes=USUAL_SHM_BYTES if sandbox.shm_bytes is None else sandbox.shm_bytes,
     )
+
+
+def _rlimit(limit: Ulimit) -> Rlimit:
+    soft, hard = (_UNLIMITED if value < 0 else value for value in (limit.soft, limit.hard))
+    return {"type": f"RLIMIT_{limit.name.upper()}", "soft": soft, "hard": hard}
 
 
 def exit_text(status: ExitStatus) -> str:

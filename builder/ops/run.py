@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from builder.adoption import Adoption, Window, instruction_of
 from builder.ops.mounts import Place, files_of_mounts, key_of_mounts
 from builder.ops.registry import Ingredients, Made, describe, perform
+from builder.request import Sandbox
 from builder.site import Result, Site, Step
 from builder.vertex import RunOp, Vertex
 
@@ -23,8 +24,20 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
         "hostname": op.hostname,
         "security": op.security,
         "mounts": key_of_mounts(op.mounts, place),
+        **key_of_sandbox(op.sandbox),
     }
     return Ingredients(keyed, {"files": files_of_mounts(op.mounts, place)} if op.mounts else {})
+
+
+def key_of_sandbox(sandbox: Sandbox) -> dict[str, object]:
+    """Return what the build's settings add to a key: nothing where they are the usual ones."""
+    limits = sorted((limit.name, limit.soft, limit.hard) for limit in sandbox.ulimits)
+    found: dict[str, object] = {
+        "extra_hosts": [list(pair) for pair in sandbox.extra_hosts],
+        "shm_bytes": sandbox.shm_bytes,
+        "ulimits": [list(limit) for limit in limits],
+    }
+    return {name: value for name, value in found.items() if value not in ([], None)}
 
 
 @perform.register

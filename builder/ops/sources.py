@@ -128,6 +128,7 @@ class Sources:
         if known is not None:
             digest, rows = json.loads(known)
             return digest, [(name, value) for name, value in rows]
+        self.site.absent.need(self.inputs[source.input].chain)
         with self._stage_tree(source) as tree:
             selection = self._select(tree, source)
         digest, files = self._digest(selection), list(selection.files())

@@ -10,12 +10,29 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pybuild.cli.buildvalues import (
+    allowed,
+    build_args,
+    parse_add_host,
+    parse_annotation,
+    parse_context,
+    parse_jobs,
+    parse_label,
+    parse_network,
+    parse_output,
+    parse_secret,
+    parse_size,
+    parse_ssh,
+    parse_stage_tag,
+    parse_ulimit,
+    words,
+)
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
-from pybuild.errors import NotSupported
+from pybuild.errors import NotSupported, PybuildError
 
 if TYPE_CHECKING:
-    from builder.request import BuildRequest, Output, SecretSource, SshSource
+    from builder.request import BuildRequest, Output, Sandbox
     from pybuild.cli.progress import Display
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.engine import Engine
@@ -27,10 +44,11 @@ SYNTAX = Syntax(
     summary="Build an image from a Dockerfile.",
     options=(
         value("file", "FILE", "the Dockerfile: a file, an address or - (CONTEXT/Dockerfile)", "f"),
-        many("tag", "NAME[:TAG]", "name for the image; may be given again", "t"),
+        many("tag", "[STAGE=]NAME[:TAG]", "name for the image, or for that of a stage", "t"),
         many("build-context", "NAME=WHERE", "another context, an image or a stage by this name"),
         many("build-arg", "K=V", "value of an ARG; K alone takes the environment's"),
         value("target", "STAGE", "stage to build (default: the last one)"),
+        many("also", "STAGE", "another stage to build: tests, lint; may be given again"),
         flag("no-cache", "run every step"),
         many("no-cache-filter", "STAGE", "run every step of this stage; several with commas"),
         value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
@@ -38,11 +56,17 @@ SYNTAX = Syntax(
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
         value("platform", "OS/ARCH", "platform of the result"),
         many("label", "K=V", "label for the image; may be given again"),
+        many("annotation", "K=V", "annotation of the manifest, or TYPE:K=V of an index, …"),
         value("iidfile", "FILE", "write the image ID into FILE"),
+        value("metadata-file", "FILE", "write digests and names into FILE, as JSON"),
         value(
             "jobs", "N", "steps that may run at once (default: one a processor, at least 4)", "j"
         ),
         value("network", "MODE", "network of RUN steps: default, none or host"),
+        many("add-host", "NAME:ADDRESS", "line for RUN's /etc/hosts"),
+        value("shm-size", "SIZE", "size of RUN's /dev/shm (default: 64m)"),
+        many("ulimit", "NAME=SOFT[:HARD]", "limit of RUN's processes, as nofile=1024:2048"),
+        value("cgroup-parent", "CGROUP", "cgroup below which RUN's containers have theirs"),
         many("secret", "id=…", "for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]"),
         many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
         many("allow", "WHAT", "let RUN have network.host or security.insecure"),
@@ -57,18 +81,14 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=(
-        "add-host annotation attest builder cache-from cache-to"
-        " cgroup-parent cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
+        "attest builder cache-from cache-to"
+        " cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
-        " metadata-file policy provenance resource rm sbom"
-        " security-opt shm-size squash ulimit"
+        " policy provenance resource rm sbom security-opt squash"
     ),
 )
 
-_NETWORKS = ("default", "none", "host")
-_SECRET_KEYS = ("id", "type", "src", "source", "env")
 _LONG_LINE_BYTES = 400
-_ENTITLEMENTS = ("network.host", "security.insecure")
 
 
 def build(parsed: Parsed, session: Session) -> int:
@@ -135,136 +155,54 @@ def request_of(parsed: Parsed) -> BuildRequest:
 
     dockerfile = parsed.text("file")
     context = parsed.arguments[0]
-    network = parsed.text("network") or "default"
-    if network not in _NETWORKS:
-        raise NotSupported(f"--network {network}: not supported yet")
+    network = parse_network(parsed.text("network"))
     platform = parsed.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM") or None
     if platform is not None and "," in platform:
         raise NotSupported("--platform: several platforms in one build: not supported yet")
     return BuildRequest(
         context=context,
         context_stream=sys.stdin.buffer if context == "-" else None,
-        contexts=tuple(_context(word) for word in parsed.many("build-context")),
+        contexts=tuple(map(parse_context, parsed.many("build-context"))),
         dockerfile=dockerfile,
         dockerfile_text=_read_stdin(context) if dockerfile == "-" else None,
-        tags=parsed.many("tag"),
-        build_args=tuple(_build_args(parsed.many("build-arg"))),
-        labels=tuple(_pair(text) for text in parsed.many("label")),
+        tags=tuple(tag for tag in parsed.many("tag") if "=" not in tag),
+        stage_tags=tuple(parse_stage_tag(tag) for tag in parsed.many("tag") if "=" in tag),
+        also=parsed.many("also"),
+        build_args=tuple(build_args(parsed.many("build-arg"))),
+        labels=tuple(map(parse_label, parsed.many("label"))),
         target=parsed.text("target") or None,
         no_cache=parsed.flag("no-cache"),
-        no_cache_stages=tuple(_words(parsed.many("no-cache-filter"))),
+        no_cache_stages=tuple(words(parsed.many("no-cache-filter"))),
         platform=platform,
         outputs=_outputs(parsed),
-        jobs=_jobs(parsed.text("jobs")),
+        jobs=parse_jobs(parsed.text("jobs")),
         secrets=tuple(map(parse_secret, parsed.many("secret"))),
         ssh=tuple(map(parse_ssh, parsed.many("ssh"))),
-        allow=_allowed(parsed.many("allow"), network),
+        allow=allowed(parsed.many("allow"), network),
         network=network,
+        sandbox=_sandbox(parsed),
+        annotations=tuple(map(parse_annotation, parsed.many("annotation"))),
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),
     )
 
 
-def parse_output(text: str) -> Output:
-    """Return the output that `text` describes, `type=oci,dest=FILE` in CSV.
+def _sandbox(parsed: Parsed) -> Sandbox:
+    from builder.request import Sandbox
 
-    A word without `=` is docker's short form: a directory, or `-` for a tar on stdout.
-    """
-    from builder.request import Output
-
-    if "=" not in text and "," not in text:
-        return Output("tar" if text == "-" else "local", (("dest", text),))
-    pairs = list(_csv_pairs("--output", text))
-    kinds = [option for key, option in pairs if key == "type"]
-    if not kinds:
-        raise usage_error(SYNTAX, f'--output: "{text}" names no type', "as in type=oci,dest=FILE")
-    return Output(kinds[-1], tuple(pair for pair in pairs if pair[0] != "type"))
-
-
-def parse_secret(text: str) -> SecretSource:
-    """Return the secret that `text` describes, `id=token,src=FILE` in CSV."""
-    from builder.request import SecretSource
-
-    given = dict(_csv_pairs("--secret", text))
-    for key, option in given.items():
-        if key not in _SECRET_KEYS or (key == "type" and option not in ("file", "env")):
-            raise usage_error(SYNTAX, f'--secret: unknown "{key}={option}"')
-    name, kind = given.get("id", ""), given.get("type")
-    if not name:
-        raise usage_error(SYNTAX, f'--secret: "{text}" has no id', "as in id=token,src=FILE")
-    path = given.get("src") or given.get("source")
-    if kind == "env":
-        return SecretSource(name, variable=given.get("env") or path or name)
-    if kind == "file" or path:
-        return SecretSource(name, path=path or name)
-    return SecretSource(name, variable=given.get("env") or None)
-
-
-def parse_ssh(text: str) -> SshSource:
-    """Return the key agent that `text` describes: `default`, `id=SOCKET` or `id=KEY,KEY`."""
-    from builder.request import SshSource
-
-    name, _, paths = text.partition("=")
-    if not name:
-        raise usage_error(SYNTAX, f'--ssh: "{text}" has no id', "as in --ssh default")
-    return SshSource(name, tuple(path for path in paths.split(",") if path))
-
-
-def _allowed(words: tuple[str, ...], network: str) -> tuple[str, ...]:
-    names = [name.strip() for word in words for name in word.split(",")]
-    for name in names:
-        if name not in _ENTITLEMENTS:
-            raise NotSupported(f"--allow {name}: not supported yet")
-    if network == "host" and "network.host" not in names:
-        names.append("network.host")
-    return tuple(names)
-
-
-def _words(texts: tuple[str, ...]) -> Iterator[str]:
-    for text in texts:
-        yield from filter(None, (word.strip() for word in text.split(",")))
-
-
-def _csv_pairs(flag_name: str, text: str) -> Iterator[tuple[str, str]]:
-    import csv
-
-    for field in next(csv.reader([text], strict=True), []):
-        key, equals, option = field.partition("=")
-        if not equals:
-            raise usage_error(SYNTAX, f'{flag_name}: "{field}" is no key=value')
-        yield key.strip().lower(), option
+    return Sandbox(
+        extra_hosts=tuple(map(parse_add_host, parsed.many("add-host"))),
+        shm_bytes=parse_size("--shm-size", parsed.text("shm-size")),
+        ulimits=tuple({u.name: u for u in map(parse_ulimit, parsed.many("ulimit"))}.values()),
+        cgroup_parent=parsed.text("cgroup-parent") or "",
+    )
 
 
 def _read_stdin(context: str) -> bytes:
     if context == "-":
         raise usage_error(SYNTAX, "standard input cannot be both context and Dockerfile")
     return sys.stdin.buffer.read()
-
-
-def _context(word: str) -> tuple[str, str]:
-    name, _, where = word.partition("=")
-    if not name or not where:
-        raise usage_error(SYNTAX, f'--build-context: "{word}" is no NAME=WHERE')
-    return name, where
-
-
-def _build_args(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not name:
-            raise usage_error(SYNTAX, f'--build-arg: "{word}" has no name')
-        if equals:
-            yield name, text
-        elif name in os.environ:
-            yield name, os.environ[name]
-
-
-def _pair(word: str) -> tuple[str, str]:
-    key, _, text = word.partition("=")
-    if not key:
-        raise usage_error(SYNTAX, f'--label: "{word}" has no key')
-    return key, text
 
 
 def _outputs(parsed: Parsed) -> tuple[Output, ...]:
@@ -276,14 +214,6 @@ def _outputs(parsed: Parsed) -> tuple[Output, ...]:
     if parsed.flag("push"):
         outputs = (*outputs, Output("registry"))
     return outputs
-
-
-def _jobs(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise usage_error(SYNTAX, f'--jobs: "{text}" is no number above 0')
-    return int(text)
 
 
 def progress_kind(parsed: Parsed) -> str:
@@ -328,9 +258,27 @@ def _stopping(stop: Callable[[], object]) -> Iterator[list[int]]:
 
 
 def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:
-    iidfile = parsed.text("iidfile")
+    iidfile, metadata_file = parsed.text("iidfile"), parsed.text("metadata-file")
     if iidfile is not None and result.image_id is not None:
-        with open(iidfile, "w") as out:
-            out.write(result.image_id)
+        _write("--iidfile", iidfile, result.image_id)
+    if metadata_file is not None:
+        import json
+
+        _write("--metadata-file", metadata_file, json.dumps(result.metadata, indent=2) + "\n")
     if quiet and result.image_id is not None and not result.used_stdout:
         print(result.image_id)
+
+
+def _write(option: str, path: str, text: str) -> None:
+    """Write a small file whole: beside its name first. Raises PybuildError."""
+    temporary = f"{path}.{os.getpid()}.part"
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            temporary = path  # a pipe or a device
+        with open(temporary, "w") as file:
+            file.write(text)
+        if temporary != path:
+            os.replace(temporary, path)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise PybuildError(f"{option}: write {path}: {cause}") from error

@@ -16,9 +16,9 @@ from builder.errors import BuildError
 from builder.graph import build_graph
 from builder.imageconfig import image_config
 from builder.planning import plan_build
-from builder.request import BuildRequest
+from builder.request import USUAL_SANDBOX, BuildRequest
 from builder.stages import stages_of
-from builder.vertex import plain
+from builder.vertex import Op, RunOp, plain
 from grammar import parse
 from store.digest import DiffID
 from store.root import Store
@@ -59,13 +59,21 @@ def planned(case: Path, store: Store) -> dict[str, object]:
         "vertices": {
             names[vertex.id]: {
                 "name": vertex.name,
-                "op": plain(vertex.op),
+                "op": described(vertex.op),
                 "inputs": [names[source] for source in vertex.inputs],
             }
             for vertex in graph.vertices.values()
         },
         "warnings": warnings,
     }
+
+
+def described(op: Op) -> object:
+    """Return an operation as JSON; a sandbox like that of any other build is left out."""
+    found = plain(op)
+    if isinstance(op, RunOp) and op.sandbox == USUAL_SANDBOX and isinstance(found, dict):
+        del found["sandbox"]
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

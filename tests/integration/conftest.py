@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from builds import baseimage, imagetree
+from debianregistry import Registries, Running
 
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".cache"
@@ -188,6 +189,14 @@ def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
 
     yield find
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start_registry(tool, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Return a function: start_registry(tls=True, password=True) runs one and says where."""
+    registries = Registries(tmp_path, tool("docker-registry"), tool("openssl"))
+    yield registries.start
+    registries.stop()
 
 
 @pytest.fixture

@@ -14,117 +14,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from debianregistry import PASSWORD, USER, Running, free_port
 
 pytestmark = pytest.mark.kernel
 
-USER, PASSWORD = "tester", "s3cr3t-p4ss"
-HTPASSWD = "tester:$2b$04$dinq3L3ZnnFhxXZpakwDaOROShkzQY9RB4/nBQpe6ZirKsaAk95ma\n"
-START_S = 30
 PEAK_OF_CHILD = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-OPENSSL = """\
-[req]
-distinguished_name = name
-prompt = no
-[name]
-CN = pybuild test
-[ca]
-basicConstraints = critical,CA:TRUE
-[server]
-subjectAltName = IP:127.0.0.1,DNS:localhost
-"""
-
-
-@dataclass(frozen=True)
-class Running:
-    """A registry that runs. ca: the certificate that vouches for it, None without TLS."""
-
-    host: str
-    ca: Path | None = None
-
-    @property
-    def address(self) -> str:
-        return f"{'https' if self.ca else 'http'}://{self.host}"
-
-    def blobs(self, folder: Path) -> int:
-        return sum(1 for _ in folder.rglob("data"))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-def make_certificates(folder: Path, openssl: str) -> None:
-    """Make ca.crt, and server.crt with server.key that it vouches for."""
-
-    def run(*words: str) -> None:
-        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True)
-
-    (folder / "openssl.cnf").write_text(OPENSSL)
-    new = ("req", "-newkey", "rsa:2048", "-nodes", "-config", "openssl.cnf")
-    run(*new, "-x509", "-extensions", "ca", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt")
-    run(*new, "-keyout", "server.key", "-out", "server.csr")
-    sign = ("x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key")
-    extensions = ("-extfile", "openssl.cnf", "-extensions", "server")
-    run(*sign, "-CAcreateserial", "-days", "2", *extensions, "-out", "server.crt")
-
-
-@pytest.fixture
-def start_registry(tool, tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Return a function: start_registry(tls=True, password=True) runs one and says where."""
-    program, openssl = tool("docker-registry"), tool("openssl")
-    processes = []
-
-    def start(*, tls: bool = False, password: bool = False) -> Running:
-        folder = tmp_path / f"registry{len(processes)}"
-        folder.mkdir()
-        host = f"127.0.0.1:{free_port()}"
-        http = {"addr": host, "secret": "x"}
-        if tls:
-            make_certificates(folder, openssl)
-            http["tls"] = {
-                "certificate": str(folder / "server.crt"),
-                "key": str(folder / "server.key"),
-            }
-        storage = {
-            "filesystem": {"rootdirectory": str(folder / "data")},
-            "delete": {"enabled": True},
-        }
-        config = {"version": 0.1, "storage": storage, "http": http, "log": {"level": "error"}}
-        if password:
-            (folder / "htpasswd").write_text(HTPASSWD)
-            config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
-        (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-        with open(folder / "log", "wb") as log:
-            command = [program, "serve", str(folder / "config.yml")]
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-        wait_until_listening(host, processes[-1], folder / "log")
-        return Running(host, folder / "ca.crt" if tls else None)
-
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait()
-
-
-def wait_until_listening(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    name, _, port = host.partition(":")
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection((name, int(port)), 1):
-            return
-        time.sleep(0.02)
-    pytest.fail(f"docker-registry does not start: {log.read_text()}")
 
 
 @pytest.fixture

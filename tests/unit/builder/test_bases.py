@@ -8,11 +8,8 @@ import pytest
 from builder import events
 from builder.bases import Bases, StoredBases
 from builder.errors import BaseImageNotFound, Place
-from builder.export.registry import compression_of
-from builder.request import BuildRequest, Output
+from builder.request import BuildRequest
 from builder.site import Progress
-from store.errors import StoreError
-from store.manifests import Compression
 from store.oci import ImageConfig
 from store.reference import Reference
 from store.root import Store
@@ -60,32 +57,3 @@ def test_a_registry_that_is_not_there(is_here: bool, store: Store) -> None:
 def test_without_a_registry(store: Store) -> None:
     with pytest.raises(BaseImageNotFound, match="image not found in the store"):
         StoredBases(store).image(NOBODY, PLACE)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, Compression("gzip")),
-        ({"compression": "zstd", "compression-level": "9"}, Compression("zstd", 9)),
-        ({"force-compression": "true"}, Compression("gzip", force=True)),
-    ],
-)
-def test_compression_of(options: dict[str, str], expected: Compression) -> None:
-    assert compression_of(Output("registry", tuple(options.items()))) == expected
-
-
-@pytest.mark.parametrize(
-    "options", [{"compression": "lzma"}, {"compression-level": "x"}, {"compression-level": "99"}]
-)
-def test_compressions_that_are_none(options: dict[str, str]) -> None:
-    with pytest.raises(StoreError):
-        compression_of(Output("registry", tuple(options.items())))
-
-
-def test_where_an_output_goes() -> None:
-    assert Output("registry").is_pushed
-    assert Output("image", (("push", "true"),)).is_pushed
-    assert not Output("image").is_pushed
-    assert not Output("oci", (("push", "true"),)).is_pushed
-    named = Output("image", (("name", "a.org/x:1, b.org/y"),))
-    assert named.names == ("a.org/x:1", "b.org/y")
