@@ -24,7 +24,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[3]
 CACHE = PROJECT / ".cache/vm"
-PACKAGES = ("grammar", "store", "registry_client", "runtime", "builder", "pybuild")
+PACKAGES = sorted(path.parent.name for path in PROJECT.glob("*/__init__.py"))
 ALSO = ("tests", "testdata", "scripts", "pyproject.toml")
 TIMEOUT_S = 300.0
 MIB = 1 << 20

@@ -1,3 +1,4 @@
+import marshal
 import os
 from pathlib import Path
 
@@ -76,3 +77,17 @@ def test_a_damaged_cache_is_ignored(tmp_path: Path) -> None:
     assert (
         StatCache(str(tmp_path / "cache"), str(tree)).digest(str(path), "f", path.stat()) == first
     )
+
+
+def test_digests_of_another_version_are_not_taken(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    path = old_file(tree, "one")
+    cache = StatCache(str(tmp_path / "cache"), str(tree))
+    first = cache.digest(str(path), "f", path.stat())
+    cache.save()
+    (stored,) = (tmp_path / "cache").iterdir()
+    version, known = marshal.loads(stored.read_bytes())
+    stored.write_bytes(marshal.dumps(((99, *version[1:]), {"f": (known["f"][0], "sha256:other")})))
+    again = StatCache(str(tmp_path / "cache"), str(tree))
+    assert again.digest(str(path), "f", path.stat()) == first

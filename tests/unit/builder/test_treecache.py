@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,32 @@ def test_another_text_or_name_is(tmp_path: Path, data: bytes, name: str) -> None
     parse_cached(TEXT, "Dockerfile", str(tmp_path), lambda: parse)
     with pytest.raises(AssertionError, match="was loaded"):
         parse_cached(data, name, str(tmp_path), never)
+
+
+COPIED = ("values", "store", "grammar", "builder")
+PARSE = """
+import sys
+from builder.treecache import parse_cached
+from grammar.parse import parse
+parse_cached(b"FROM scratch\\n", "Dockerfile", sys.argv[1], lambda: print("parsed") or parse)
+"""
+
+
+def test_a_tree_of_another_program_is_not_taken(tmp_path: Path, project: Path) -> None:
+    for package in COPIED:
+        shutil.copytree(project / package, tmp_path / package)
+
+    def output() -> str:
+        command = [sys.executable, "-c", PARSE, tmp_path / "trees"]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    assert output() == "parsed\n"
+    assert output() == ""
+    os.utime(tmp_path / "grammar/leaves.py", (1, 1))
+    assert output() == "parsed\n"
 
 
 def test_a_damaged_cache_is_ignored(tmp_path: Path) -> None:

@@ -185,6 +185,21 @@ with BuildRecords(sys.argv[1]) as records:
 """
 
 
+def test_a_transaction_that_reads_first_waits_its_turn(records: BuildRecords) -> None:
+    """SQLite refuses a write after a read when another process has written in between."""
+    with BuildRecords(records.path) as others:
+        writer = threading.Thread(target=others.insert, args=(RECORD,))
+        with records.writing() as db:
+            db.execute("SELECT count(*) FROM records").fetchone()
+            writer.start()
+            writer.join(0.2)  # it waits for us; a writer that did not would be done by now
+            db.execute("DELETE FROM memos")
+            db.execute("INSERT INTO memos VALUES ('n', 'k', 'v', 0)")
+        writer.join()
+        assert others.recall("n", "k") == "v"
+        assert others.lookup(KEY) == [RECORD]
+
+
 def test_processes_write_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "records.db")
     command = [sys.executable, "-c", INSERT_MANY, path]
