@@ -7,6 +7,7 @@ import pytest
 from builder.cache import make_key
 from builder.ops.registry import Ingredients, describe
 from builder.ops.run import describe_run  # noqa: F401  importing registers it
+from builder.request import Sandbox, Ulimit
 from builder.vertex import RunOp
 from store.digest import DiffID, Digest
 
@@ -21,8 +22,13 @@ CHANGED: dict[str, object] = {
     "hostname": "other",
     "security": "insecure",
 }
+SANDBOXES = {
+    "extra_hosts": Sandbox(extra_hosts=(("a", "1.2.3.4"),)),
+    "shm_bytes": Sandbox(shm_bytes=1 << 20),
+    "ulimits": Sandbox(ulimits=(Ulimit("nofile", 1, 2),)),
+}
 # The platform is a part of every key; proxies and mounts have tests of their own.
-ELSEWHERE = {"platform", "proxy_env", "mounts"}
+ELSEWHERE = {"platform", "proxy_env", "mounts", "sandbox"}
 
 
 def key_of(op: RunOp, platform: str = "linux/amd64") -> Digest:
@@ -33,6 +39,17 @@ def key_of(op: RunOp, platform: str = "linux/amd64") -> Digest:
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_a_process_is_given_counts(name: str) -> None:
     assert key_of(dataclasses.replace(OP, **{name: CHANGED[name]})) != key_of(OP)
+
+
+@pytest.mark.parametrize("name", SANDBOXES)
+def test_what_every_container_of_a_build_gets_counts(name: str) -> None:
+    assert key_of(dataclasses.replace(OP, sandbox=SANDBOXES[name])) != key_of(OP)
+
+
+def test_its_cgroup_does_not() -> None:
+    elsewhere = dataclasses.replace(OP, sandbox=Sandbox(cgroup_parent="/x"))
+    assert key_of(elsewhere) == key_of(OP)
+    assert {field.name for field in dataclasses.fields(Sandbox)} == {*SANDBOXES, "cgroup_parent"}
 
 
 def test_every_field_is_thought_of() -> None:
