@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from pybuild.cli.celltext import clipped
+from pybuild.cli.celltext import cells, clipped
 from values.classes import dataclass
 
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 # What is wider than we believe is cut by the terminal, it never becomes a second line.
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
+# tmux moves a whole screen into its history when it is cleared from its very first cell.
+_CLEAR_BLOCK = f"\r {_CLEAR_BELOW}\r"
 _RESET = "\x1b[0m"
 _DEFAULT = os.terminal_size((80, 24))
 
@@ -30,9 +32,11 @@ class Row:
     style: str = ""
 
     def shown(self, width: int) -> str:
-        """Return what is written for it in a window of `width` cells."""
+        """Return what is written for it in a window of `width` cells, the rest of them cleared."""
         text = clipped(self.text, width)
-        return f"{self.style}{text}{_RESET}" if self.style and text else text
+        # After a full line the cursor stays on its last cell, and would clear that.
+        clear = _CLEAR_LINE if cells(text) < width else ""
+        return f"{self.style}{text}{_RESET}{clear}" if self.style and text else text + clear
 
 
 class Painter:
@@ -58,7 +62,7 @@ class Painter:
         new = [row.shown(size.columns) for row in rows]
         text = []
         if self._rows and size != self._painted_for:
-            text.append(f"\r{_CLEAR_BELOW}")
+            text.append(_CLEAR_BLOCK)
             self._rows = []
         self._painted_for = size
         text += self._difference(new)
@@ -73,7 +77,7 @@ class Painter:
         """Show `rows`, any number, for good; the cursor is below them then."""
         width = self.size().columns
         lines = "".join(f"{row.shown(width)}\r\n" for row in rows)
-        clear = f"\r{_CLEAR_BELOW}" if self._rows else ""
+        clear = _CLEAR_BLOCK if self._rows else ""
         self._rows = []
         self._write(f"{clear}{_NO_WRAP}{lines}{_WRAP}{_SHOW if self._hidden else ''}")
         self._hidden = False
@@ -90,7 +94,7 @@ class Painter:
                 there = number + 1
             else:
                 text.append(_down(number - at))
-            text.append(f"\r{row}{_CLEAR_LINE}")
+            text.append(f"\r{row}")
             at = number
         if len(new) < len(self._rows):
             text.append(f"{_down(len(new) - at)}\r{_CLEAR_BELOW}")
