@@ -107,9 +107,10 @@ def build(parsed: Parsed, session: Session) -> int:
         from runtime.cancel import Cancel
 
         cancel = Cancel()
-        with _stopping(cancel.set) as stopped_by:
+        display = display_of(kind)
+        with _stopping(cancel.set, display.abandon) as stopped_by:
             try:
-                result = _watched(engine, request, display_of(kind), cancel)
+                result = _watched(engine, request, display, cancel)
             except Exception as error:
                 if stopped_by and type(error).__name__ == "Canceled":
                     print("build canceled", file=sys.stderr)
@@ -236,18 +237,20 @@ def progress_kind(parsed: Parsed) -> str:
 
 
 @contextmanager
-def _stopping(stop: Callable[[], object]) -> Iterator[list[int]]:
-    """Call `stop` at the first SIGINT or SIGTERM; a second SIGINT interrupts at once.
+def _stopping(stop: Callable[[], object], abandon: Callable[[], object]) -> Iterator[list[int]]:
+    """Call `stop` at the first SIGINT or SIGTERM; at the second one end this process at once.
 
-    Yields the list of signals that came.
+    What still runs then dies with it: containers watch their caller, and the store takes a kill at
+    any moment. Yields the list of signals that came.
     """
     came: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        stop()
         if len(came) > 1:
-            raise KeyboardInterrupt
+            abandon()
+            os._exit(128 + came[0])
+        stop()
 
     before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

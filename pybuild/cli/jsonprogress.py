@@ -68,6 +68,9 @@ class JSONProgress:
     def finish(self) -> None:
         """Do nothing: every line is out."""
 
+    def abandon(self) -> None:
+        """Do nothing: what is not out is in the steps' logs."""
+
     def _status(self, event: Event) -> _Object:
         match event:
             case Planned(steps):

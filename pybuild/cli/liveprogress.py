@@ -140,6 +140,10 @@ class LiveProgress:
             with self._lock:
                 self._painter.leave(self._last_rows())
 
+    def abandon(self) -> None:
+        """Show the cursor again, below what is painted; takes no lock."""
+        self._painter.abandon()
+
     def paint(self) -> None:
         """Draw what there is now."""
         with self._lock:

@@ -8,6 +8,7 @@ below the cursor: clearing from there to the end of the screen leaves nothing be
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
@@ -82,6 +83,12 @@ class Painter:
         self._write(f"{clear}{_NO_WRAP}{lines}{_WRAP}{_SHOW if self._hidden else ''}")
         self._hidden = False
 
+    def abandon(self) -> None:
+        """Leave what is painted, and show the cursor below it. Safe in a signal handler."""
+        if self._hidden:
+            text = f"{_WRAP}{_down(len(self._rows) - 1)}\r\n{_SHOW}"
+            write_if_possible(self._out.fileno(), text.encode())
+
     def _difference(self, new: list[str]) -> list[str]:
         """Return what turns the rows on the screen into `new`, from the start of the block."""
         text: list[str] = []
@@ -106,6 +113,12 @@ class Painter:
     def _write(self, text: str) -> None:
         self._out.write(text.encode(errors="replace"))
         self._out.flush()
+
+
+def write_if_possible(fd: int, data: bytes) -> None:
+    """Write to a terminal or pipe unless that would have to wait."""
+    if select.select([], [fd], [], 0)[1]:
+        os.write(fd, data)
 
 
 def _down(count: int) -> str:

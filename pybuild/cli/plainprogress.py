@@ -94,6 +94,9 @@ class PlainProgress:
             if self._warnings:
                 self._write(b"\n" + warnings_text(self._warnings).encode())
 
+    def abandon(self) -> None:
+        """Do nothing: what is not out is in the steps' logs."""
+
     def _take(self, event: Event) -> None:
         match event:
             case StepStarted(number, name):

@@ -34,6 +34,9 @@ class Display(Protocol):
     def finish(self) -> None:
         """Show what belongs at the end; after it the terminal is anybody's."""
 
+    def abandon(self) -> None:
+        """Make the terminal usable, at once and in a signal handler; nothing follows."""
+
 
 class Silence:
     """Shows nothing."""
@@ -44,6 +47,9 @@ class Silence:
         """Take an event."""
 
     def finish(self) -> None:
+        """Have nothing to do."""
+
+    def abandon(self) -> None:
         """Have nothing to do."""
 
 
