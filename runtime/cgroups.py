@@ -3,11 +3,17 @@
 Source: runtime-spec config-linux.md, "Control groups", and crun's table of conversions.
 """
 
-from collections.abc import Mapping
+from runtime.linux import devicefilter
 
-from runtime.spec import Resources
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from runtime.plan import CgroupPlan
+    from runtime.spec import BlockIo, Cpu, DeviceRule, Memory, Resources, Spec
 
 _NO_LIMIT = -1
+PARENT = "/pybuild"  # of the leaves of builds and runs, in each tree
 
 
 def _limit(value: int) -> str:
@@ -22,49 +28,108 @@ def weight_of_shares(shares: int) -> int:
     return 1 + (bounded - 2) * 9999 // 262142
 
 
-def v2_writes(resources: Resources) -> list[tuple[str, str]]:
-    """Return (file, value) of a v2 leaf, in the order to be written."""
-    memory, cpu = resources.get("memory", {}), resources.get("cpu", {})
-    writes: list[tuple[str, str]] = []
-    limit = memory.get("limit", 0)
+def weight_of_blkio(weight: int) -> int:
+    """Return the v2 io.weight (1..10000) that means what v1's blkio.weight (10..1000) means."""
+    return 1 + (weight - 10) * 9999 // 990 if weight else 0
+
+
+# blockIO's lists of limits: v2's name in io.max, v1's file.
+_THROTTLES = (
+    ("throttleReadBpsDevice", "rbps", "blkio.throttle.read_bps_device"),
+    ("throttleWriteBpsDevice", "wbps", "blkio.throttle.write_bps_device"),
+    ("throttleReadIOPSDevice", "riops", "blkio.throttle.read_iops_device"),
+    ("throttleWriteIOPSDevice", "wiops", "blkio.throttle.write_iops_device"),
+)
+
+
+def v2_writes(resources: "Resources") -> "list[tuple[str, str]]":
+    """Return (file, value) of a v2 leaf, in the order to be written.
+
+    A leading `?` marks a file that not every kernel has. What `unified` says comes last.
+    """
+    writes = [
+        *_v2_memory(resources.get("memory", {})),
+        *_v2_cpu(resources.get("cpu", {})),
+        *_v2_io(resources.get("blockIO", {})),
+    ]
+    pids = resources.get("pids")
+    if pids and pids["limit"]:
+        writes.append(("pids.max", _limit(pids["limit"])))
+    for page in resources.get("hugepageLimits", []):
+        writes.append((f"hugetlb.{page['pageSize']}.max", str(page["limit"])))
+        writes.append((f"?hugetlb.{page['pageSize']}.rsvd.max", str(page["limit"])))
+    writes += [("rdma.max", value) for value in _rdma(resources)]
+    return writes + sorted(resources.get("unified", {}).items())
+
+
+def _v2_memory(memory: "Memory") -> "Iterator[tuple[str, str]]":
+    limit, swap = memory.get("limit", 0), memory.get("swap", 0)
     if limit:
-        writes.append(("memory.max", _limit(limit)))
-    if memory.get("swap"):
+        yield "memory.max", _limit(limit)
+    if swap:
         # v1 counts memory and swap together, v2 swap alone.
-        swap = memory["swap"]
-        writes.append(("memory.swap.max", "max" if swap < 0 else str(max(swap - limit, 0))))
+        yield "memory.swap.max", "max" if swap < 0 else str(max(swap - limit, 0))
     if memory.get("reservation"):
-        writes.append(("memory.low", _limit(memory["reservation"])))
-    if cpu.get("shares"):
-        writes.append(("cpu.weight", str(weight_of_shares(cpu["shares"]))))
+        yield "memory.low", _limit(memory["reservation"])
+
+
+def _v2_cpu(cpu: "Cpu") -> "Iterator[tuple[str, str]]":
+    if "idle" in cpu:
+        yield "cpu.idle", str(cpu["idle"])
+    if cpu.get("shares") and not cpu.get("idle"):
+        yield "cpu.weight", str(weight_of_shares(cpu["shares"]))
     if cpu.get("quota") or cpu.get("period"):
         quota = cpu.get("quota", _NO_LIMIT)
-        writes.append(("cpu.max", f"{_limit(quota or -1)} {cpu.get('period') or 100000}"))
-    if cpu.get("cpus"):
-        writes.append(("cpuset.cpus", cpu["cpus"]))
-    if cpu.get("mems"):
-        writes.append(("cpuset.mems", cpu["mems"]))
-    pids = resources.get("pids")
-    if pids and pids["limit"] > 0:
-        writes.append(("pids.max", str(pids["limit"])))
-    return writes + sorted(resources.get("unified", {}).items())
+        yield "cpu.max", f"{_limit(quota or -1)} {cpu.get('period') or 100000}"
+    if "burst" in cpu:
+        yield "cpu.max.burst", str(cpu["burst"])
+    for key, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
+        value = cpu.get(key)
+        if value:
+            yield file, str(value)
+
+
+def _v2_io(block: "BlockIo") -> "Iterator[tuple[str, str]]":
+    if block.get("weight"):
+        yield "?io.bfq.weight", str(block["weight"])
+        yield "?io.weight", f"default {weight_of_blkio(block['weight'])}"
+    for device in block.get("weightDevice", []):
+        if device.get("weight"):
+            yield "io.bfq.weight", f"{device['major']}:{device['minor']} {device['weight']}"
+    for key, name, _ in _THROTTLES:
+        for limit in block.get(key, []):  # type: ignore[attr-defined]
+            yield "io.max", f"{limit['major']}:{limit['minor']} {name}={limit['rate'] or 'max'}"
+
+
+def _rdma(resources: "Resources") -> "Iterator[str]":
+    for device, limits in sorted(resources.get("rdma", {}).items()):
+        handles, objects = limits.get("hcaHandles", "max"), limits.get("hcaObjects", "max")
+        yield f"{device} hca_handle={handles} hca_object={objects}"
 
 
 _V1_MEMORY = (
     ("limit", "memory.limit_in_bytes"),
     ("swap", "memory.memsw.limit_in_bytes"),
     ("reservation", "memory.soft_limit_in_bytes"),
+    ("kernel", "?memory.kmem.limit_in_bytes"),
+    ("kernelTCP", "?memory.kmem.tcp.limit_in_bytes"),
 )
 _V1_CPU = (
     ("shares", "cpu", "cpu.shares"),
     ("period", "cpu", "cpu.cfs_period_us"),
     ("quota", "cpu", "cpu.cfs_quota_us"),
+    ("burst", "cpu", "cpu.cfs_burst_us"),
+    ("realtimePeriod", "cpu", "cpu.rt_period_us"),
+    ("realtimeRuntime", "cpu", "cpu.rt_runtime_us"),
+    ("idle", "cpu", "cpu.idle"),
     ("cpus", "cpuset", "cpuset.cpus"),
     ("mems", "cpuset", "cpuset.mems"),
 )
+# What v1 alone can do; where there is only v2 these are refused.
+ONLY_V1 = ("cpu.rt_period_us", "cpu.rt_runtime_us", "net_cls.classid", "net_prio.ifpriomap")
 
 
-def v1_writes(resources: Resources) -> list[tuple[str, str, str]]:
+def v1_writes(resources: "Resources") -> "list[tuple[str, str, str]]":
     """Return (controller, file, value) of v1 leaves, in the order to be written."""
     memory: Mapping[str, object] = resources.get("memory", {})
     cpu: Mapping[str, object] = resources.get("cpu", {})
@@ -75,6 +140,75 @@ def v1_writes(resources: Resources) -> list[tuple[str, str, str]]:
         writes.append(("memory", "memory.oom_control", "1"))
     writes += [(tree, file, str(cpu[key])) for key, tree, file in _V1_CPU if cpu.get(key)]
     pids = resources.get("pids")
-    if pids and pids["limit"] > 0:
-        writes.append(("pids", "pids.max", str(pids["limit"])))
+    if pids and pids["limit"]:
+        writes.append(("pids", "pids.max", _limit(pids["limit"])))
+    writes += [("blkio", file, value) for file, value in _v1_blkio(resources.get("blockIO", {}))]
+    for page in resources.get("hugepageLimits", []):
+        file = f"hugetlb.{page['pageSize']}.limit_in_bytes"
+        writes.append(("hugetlb", file, str(page["limit"])))
+    network = resources.get("network", {})
+    if network.get("classID"):
+        writes.append(("net_cls", "net_cls.classid", str(network["classID"])))
+    for entry in network.get("priorities", []):
+        value = f"{entry['name']} {entry['priority']}"
+        writes.append(("net_prio", "net_prio.ifpriomap", value))
+    writes += [("rdma", "rdma.max", value) for value in _rdma(resources)]
     return writes
+
+
+def _v1_blkio(block: "BlockIo") -> "Iterator[tuple[str, str]]":
+    if block.get("weight"):
+        yield "?blkio.weight", str(block["weight"])
+        yield "?blkio.bfq.weight", str(block["weight"])
+    if block.get("leafWeight"):
+        yield "blkio.leaf_weight", str(block["leafWeight"])
+    for device in block.get("weightDevice", []):
+        number = f"{device['major']}:{device['minor']}"
+        if device.get("weight"):
+            yield "blkio.weight_device", f"{number} {device['weight']}"
+        if device.get("leafWeight"):
+            yield "blkio.leaf_weight_device", f"{number} {device['leafWeight']}"
+    for key, _, file in _THROTTLES:
+        for limit in block.get(key, []):  # type: ignore[attr-defined]
+            yield file, f"{limit['major']}:{limit['minor']} {limit['rate']}"
+
+
+def _rule(rule: "DeviceRule") -> devicefilter.Rule:
+    kind = rule.get("type") or "a"
+    access = rule.get("access") or "rwm"
+    major, minor = rule.get("major"), rule.get("minor")
+    return (
+        kind,
+        -1 if major is None else major,
+        -1 if minor is None else minor,
+        access,
+        rule["allow"],
+    )
+
+
+def _v1_rule(rule: devicefilter.Rule) -> str:
+    kind, major, minor, access, _ = rule
+    numbers = ":".join("*" if number < 0 else str(number) for number in (major, minor))
+    return "a *:* rwm" if kind == "a" else f"{kind} {numbers} {access}"
+
+
+def cgroup_plan(spec: "Spec", name: str) -> "CgroupPlan":
+    """Return the cgroup of `spec`; device rules that allow everything need none."""
+    linux = spec.get("linux", {})
+    resources = linux.get("resources", {})
+    rules = [_rule(rule) for rule in resources.get("devices", [])]
+    if all(rule[4] for rule in rules):
+        rules = []
+    v2, v1 = v2_writes(resources), v1_writes(resources)
+    parent, _, leaf = (linux.get("cgroupsPath") or f"{PARENT}/{name}").rpartition("/")
+    return {
+        "parent": parent,
+        "name": leaf,
+        "required": bool(v2 or v1),
+        "kept": False,
+        "v2": v2,
+        "v1": v1,
+        "unified": sorted(resources.get("unified", {}).items()),
+        "device_program": devicefilter.compile_rules(rules) if rules else b"",
+        "v1_devices": [_v1_rule(rule) for rule in rules if rule[4]],
+    }

@@ -3,12 +3,14 @@
 Source: moby, oci/defaults.go, oci/caps/defaults.go and daemon/oci_linux.go.
 """
 
-import functools
-import json
 import os
 
+from runtime import jsontext
 from runtime.linux.capabilities import NAMES
-from runtime.spec import Device, DeviceRule, Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.spec import Device, DeviceRule, Mount
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -75,7 +77,7 @@ DEV_LINKS = (
 _STRICT = ("nosuid", "noexec", "nodev")
 
 
-def devices() -> list[Device]:
+def devices() -> "list[Device]":
     """Return the device nodes that every container has."""
     return [
         {
@@ -91,7 +93,7 @@ def devices() -> list[Device]:
     ]
 
 
-def device_rules() -> list[DeviceRule]:
+def device_rules() -> "list[DeviceRule]":
     """Return docker's device rules: any node may be made, only the harmless ones opened."""
     rules: list[DeviceRule] = [
         {"allow": False, "access": "rwm"},
@@ -108,7 +110,7 @@ def device_rules() -> list[DeviceRule]:
     return rules
 
 
-def mounts(*, shm_bytes: int = 64 << 20, privileged: bool = False) -> list[Mount]:
+def mounts(*, shm_bytes: int = 64 << 20, privileged: bool = False) -> "list[Mount]":
     """Return the file systems that every container has, in the order of mounting."""
     read_only = [] if privileged else ["ro"]
     return [
@@ -147,10 +149,10 @@ def mounts(*, shm_bytes: int = 64 << 20, privileged: bool = False) -> list[Mount
     ]
 
 
-@functools.cache
 def seccomp_profile() -> dict[str, object]:
     """Return docker's default seccomp profile, in docker's own form."""
     # importlib.resources takes 5 ms to import.
     with open(os.path.join(os.path.dirname(__file__), "seccomp.json"), "rb") as file:
-        profile: dict[str, object] = json.load(file)
+        profile = jsontext.loads(file.read())
+    assert isinstance(profile, dict)
     return profile

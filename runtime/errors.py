@@ -9,6 +9,9 @@ RuntimeFailure
 ├── CommandNotExecutable   exit code 126
 ├── InvalidSpec            a container is described in a way that cannot be run
 ├── LaunchFailed           any other step between the caller and the command
+├── ContainerExists        a container of that ID is there already
+├── NoSuchContainer        there is no container of that ID
+├── WrongState             a container is not in the state that a verb needs
 └── Cancelled              the caller asked for the container's end before it started
 """
 
@@ -61,6 +64,18 @@ class InvalidSpec(RuntimeFailure):
 
 class LaunchFailed(RuntimeFailure):
     """The container could not be started for a reason that is none of the others."""
+
+
+class ContainerExists(RuntimeFailure):
+    """A container of that ID is there already."""
+
+
+class NoSuchContainer(RuntimeFailure):
+    """There is no container of that ID."""
+
+
+class WrongState(RuntimeFailure):
+    """The container is not in a state in which the verb makes sense."""
 
 
 class Cancelled(RuntimeFailure):

@@ -17,8 +17,9 @@ from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.launcher import Launchers
 from runtime.linux import constants as c
 from runtime.linux.seccomp import filter_for
-from runtime.plan import LaunchPlan, launch_plan
-from runtime.rootfs import MountPlan, directory_plan, mount_of, mount_plan, root_plan
+from runtime.plan import LaunchPlan, MountPlan
+from runtime.planning import launch_plan
+from runtime.rootfs import directory_plan, mount_of, mount_plan, root_plan
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
 from runtime.spec import from_json
 from store.mount import OverlayMount
@@ -97,6 +98,8 @@ def _own_mount(bind: Bind | Tmpfs | FileMount) -> MountPlan:
         plan["source"], plan["recursive"] = bind.source, bind.recursive
     if bind.read_only:
         plan["attributes"] = c.MOUNT_ATTR_RDONLY
+        if plan["recursive"]:
+            plan["below"] = c.MOUNT_ATTR_RDONLY, 0
         if isinstance(bind, FileMount):
             plan["attributes"] |= c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
             if not bind.mode & 0o111:

@@ -7,19 +7,15 @@ container can write to the host's Python through /proc/<pid>/exe (CVE-2019-5736'
 
 import _socket
 import contextlib
-import errno
 import fcntl
-import functools
 import os
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING
 
-from runtime.errors import LaunchFailed, NotPrivileged
+from runtime.errors import LaunchFailed
 from runtime.launch.channel import send, send_descriptors
-from runtime.linux import constants as c
-from runtime.linux import mount as m
+from runtime.sealedpython import interpreter, library_environment, sealed_interpreter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,51 +28,6 @@ _CODE = (
     "import sys;a=sys.argv;sys.path.append(a[1]);"
     "from runtime.launch.parent import main;main(int(a[2]),int(a[3]))"
 )
-
-
-@functools.cache
-def interpreter() -> str:
-    """Return the path of the real Python binary behind a virtual environment's link."""
-    base: str = getattr(sys, "_base_executable", None) or sys.executable
-    if not base:
-        raise LaunchFailed("start launcher: the path of the Python interpreter is not known")
-    return os.path.realpath(base)
-
-
-def _environment() -> dict[str, str]:
-    # A relocatable Python finds its library relative to /proc/self/exe, which says nothing for
-    # a detached mount.
-    library = os.path.join(sys.base_exec_prefix, sys.platlibdir)
-    return {"LD_LIBRARY_PATH": library, "LC_ALL": "C.UTF-8"}
-
-
-def _sealed_interpreter() -> int:
-    """Return a descriptor of the interpreter on a read-only mount of its own."""
-    tree = -1
-    try:
-        tree = m.open_tree(c.AT_FDCWD, interpreter(), c.OPEN_TREE_CLONE)
-        m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY, 0, c.MS_PRIVATE)
-    except OSError as error:
-        if tree >= 0:
-            os.close(tree)
-        if error.errno == errno.ENOSYS:  # before Linux 5.12
-            return _copied_interpreter()
-        raise NotPrivileged(
-            f"start launcher: {error.strerror}",
-            hint="containers need root (CAP_SYS_ADMIN) on this host",
-        ) from error
-    return tree
-
-
-def _copied_interpreter() -> int:
-    """Return a descriptor of a copy of the interpreter in memory, sealed against writing."""
-    fd = os.memfd_create("python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(interpreter(), "rb") as file:
-        while os.sendfile(fd, file.fileno(), None, 1 << 24):
-            pass
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd
 
 
 def _clear_of_stdio(fd: int) -> int:
@@ -102,7 +53,7 @@ class Launcher:
         try:
             temporary += (high := [_clear_of_stdio(fd) for fd in (orders_end, report_write)])
             temporary.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-            temporary.append(image := _sealed_interpreter())
+            temporary.append(image := sealed_interpreter())
             actions = [
                 *((os.POSIX_SPAWN_DUP2, null, number) for number in range(3)),
                 *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in high),  # onto itself: survives the exec
@@ -147,7 +98,7 @@ class Launcher:
             return os.posix_spawn(
                 f"/proc/self/fd/{image}",
                 argv,
-                _environment(),
+                {**library_environment(), "LC_ALL": "C.UTF-8"},
                 file_actions=actions,
                 setsid=True,
                 setsigmask=[],

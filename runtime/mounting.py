@@ -5,7 +5,8 @@ import threading
 
 from runtime.errors import MountFailed, NotPrivileged
 from runtime.linux import overlay
-from runtime.rootfs import RootPlan, root_plan
+from runtime.plan import RootPlan
+from runtime.rootfs import root_plan
 from store.mount import OverlayMount
 
 _VALUE_LIMIT = 255  # fsconfig takes strings of up to 256 bytes, the last of them zero

@@ -1,52 +1,20 @@
 """File systems of a plan: a root described by the store, and config.json's mounts. Pure."""
 
-from typing import Literal, TypedDict
-
 from runtime.errors import InvalidSpec
 from runtime.linux import constants as c
-from runtime.spec import Mount
-from store.mount import OverlayMount
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
-class RootPlan(TypedDict):
-    """A root file system: lower directories below `base`, topmost first, under `upper`."""
-
-    base: str
-    lowers: list[str]
-    upper: str | None
-    work: str | None
-    volatile: bool
-    read_only: bool
-    no_devices: bool
-
-
-class MountPlan(TypedDict):
-    """One mount. Which fields count depends on `kind`.
-
-    new: a file system of `type`. bind: host path `source`. overlay: path `source` inside
-    `overlay`. file: a file of content `data` and `owner` (mode, uid, gid). cgroup: the container's
-    own cgroups. fd: where the launcher keeps a source that it opened.
-    """
-
-    kind: Literal["new", "bind", "overlay", "file", "cgroup"]
-    target: str
-    type: str
-    source: str
-    options: list[tuple[str, str | None]]
-    attributes: int
-    clear: int
-    recursive: bool
-    propagation: int
-    data: bytes
-    owner: tuple[int, int, int]
-    fd: int
-    overlay: RootPlan | None
+    from runtime.plan import IdMapPlan, MountPlan, RootPlan
+    from runtime.spec import IdMapping, Mount
+    from store.mount import OverlayMount
 
 
 _RDONLY, _ATIME = c.MOUNT_ATTR_RDONLY, c.MOUNT_ATTR__ATIME
-# option -> (attributes set, attributes cleared)
+# option -> (attributes set, attributes cleared); with an `r` before it: of what is below as well
 _ATTRIBUTES = {
-    "defaults": (0, 0),
     "ro": (_RDONLY, 0),
     "rw": (0, _RDONLY),
     "suid": (0, c.MOUNT_ATTR_NOSUID),
@@ -55,33 +23,43 @@ _ATTRIBUTES = {
     "nodev": (c.MOUNT_ATTR_NODEV, 0),
     "exec": (0, c.MOUNT_ATTR_NOEXEC),
     "noexec": (c.MOUNT_ATTR_NOEXEC, 0),
+    "atime": (0, _ATIME),
     "relatime": (0, _ATIME),
     "norelatime": (0, 0),
     "noatime": (c.MOUNT_ATTR_NOATIME, _ATIME),
     "strictatime": (c.MOUNT_ATTR_STRICTATIME, _ATIME),
-    "nostrictatime": (0, 0),
+    "nostrictatime": (0, _ATIME),
     "nodiratime": (c.MOUNT_ATTR_NODIRATIME, 0),
     "diratime": (0, c.MOUNT_ATTR_NODIRATIME),
     "nosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
-    "rro": (_RDONLY, 0),
-    "rrw": (0, _RDONLY),
-    "rnosuid": (c.MOUNT_ATTR_NOSUID, 0),
-    "rnodev": (c.MOUNT_ATTR_NODEV, 0),
-    "rnoexec": (c.MOUNT_ATTR_NOEXEC, 0),
+    "symfollow": (0, c.MOUNT_ATTR_NOSYMFOLLOW),
 }
-_PROPAGATION = {
+_RECURSIVE = {f"r{option}": bits for option, bits in _ATTRIBUTES.items()}
+PROPAGATION = {
     "shared": c.MS_SHARED,
-    "rshared": c.MS_SHARED,
+    "rshared": c.MS_SHARED | c.MS_REC,
     "slave": c.MS_SLAVE,
-    "rslave": c.MS_SLAVE,
+    "rslave": c.MS_SLAVE | c.MS_REC,
     "private": c.MS_PRIVATE,
-    "rprivate": c.MS_PRIVATE,
+    "rprivate": c.MS_PRIVATE | c.MS_REC,
     "unbindable": c.MS_UNBINDABLE,
-    "runbindable": c.MS_UNBINDABLE,
+    "runbindable": c.MS_UNBINDABLE | c.MS_REC,
 }
+# Options of mount(8) that are the kernel's own defaults, or a request to do nothing.
+_NOTHING = frozenset({"defaults", "bind", "rbind", "loud", "nosilent", "mand", "nomand", "nofail"})
+# Flags of a whole file system; a bind mount shares one that has its own already.
+_OF_SUPERBLOCK = frozenset(
+    {"sync", "async", "dirsync", "lazytime", "nolazytime", "iversion", "noiversion", "silent"}
+)
+_NO_FLAGS_OF_FSCONFIG = frozenset({"iversion", "noiversion", "silent"})
+
+MOUNT_OPTIONS = frozenset(
+    {*_ATTRIBUTES, *_RECURSIVE, *PROPAGATION, *_NOTHING, *_OF_SUPERBLOCK}
+    | {"tmpcopyup", "remount", "idmap", "ridmap"}
+)
 
 
-def directory_plan(path: str, *, read_only: bool = False) -> RootPlan:
+def directory_plan(path: str, *, read_only: bool = False) -> "RootPlan":
     """Return how to take the directory `path` itself, written to in place, as a root."""
     return {
         "base": path,
@@ -94,7 +72,7 @@ def directory_plan(path: str, *, read_only: bool = False) -> RootPlan:
     }
 
 
-def root_plan(mount: OverlayMount, *, read_only: bool = False) -> RootPlan:
+def root_plan(mount: "OverlayMount", *, read_only: bool = False) -> "RootPlan":
     """Return how to mount `mount`; its stubs come as the lowest lower directory."""
     lowers = [*mount.lowers, *([mount.stubs] if mount.stubs is not None else [])]
     if not lowers and mount.upper is None:
@@ -112,7 +90,7 @@ def root_plan(mount: OverlayMount, *, read_only: bool = False) -> RootPlan:
 
 def mount_plan(
     kind: "Literal['new', 'bind', 'overlay', 'file', 'cgroup']", target: str
-) -> MountPlan:
+) -> "MountPlan":
     """Return a plan of `kind` whose other fields say nothing yet."""
     return {
         "kind": kind,
@@ -124,6 +102,11 @@ def mount_plan(
         "clear": 0,
         "recursive": False,
         "propagation": 0,
+        "below": (0, 0),
+        "copy_up": False,
+        "id_map": None,
+        "id_map_recursive": False,
+        "remount": False,
         "data": b"",
         "owner": (0o644, 0, 0),
         "fd": -1,
@@ -131,29 +114,67 @@ def mount_plan(
     }
 
 
-def mount_of(mount: Mount) -> MountPlan:
-    """Return the plan of one entry of config.json's `mounts`."""
-    options = mount.get("options", [])
+def mount_of(mount: "Mount", mappings: "IdMapPlan | None" = None) -> "MountPlan":
+    """Return the plan of one entry of config.json's `mounts`.
+
+    mappings: of the container's user namespace, which an idmapped mount without its own takes.
+    """
+    options = mount.get("options") or []
     fstype = mount.get("type", "")
     bind = fstype == "bind" or "bind" in options or "rbind" in options
     plan = mount_plan(
         "bind" if bind else "cgroup" if fstype in ("cgroup", "cgroup2") else "new",
-        mount["destination"],
+        "/" + mount["destination"].lstrip("/"),
     )
     plan["type"], plan["source"] = fstype, mount.get("source", "")
     plan["recursive"] = "rbind" in options
     for option in options:
-        if option in ("bind", "rbind"):
-            continue
-        if option in _PROPAGATION:
-            plan["propagation"] = _PROPAGATION[option]
-        elif option in _ATTRIBUTES:
-            set_, clear = _ATTRIBUTES[option]
-            plan["attributes"] = plan["attributes"] & ~clear | set_
-            plan["clear"] = plan["clear"] & ~set_ | clear
-        elif not bind:
-            name, equals, value = option.partition("=")
-            plan["options"].append((name, value if equals else None))
+        _add_option(plan, option, bind)
+    uids, gids = mount.get("uidMappings"), mount.get("gidMappings")
+    if uids or gids:
+        plan["id_map"] = mapping_lines(uids or [], gids or [])
+    elif "idmap" in options or "ridmap" in options:
+        plan["id_map"] = mappings
+    # mount_setattr wants the old policy cleared where a new one is set.
     if bind and plan["attributes"] & _ATIME:
-        plan["clear"] |= _ATIME  # mount_setattr wants the old policy cleared with the new one set
+        plan["clear"] |= _ATIME
+    if plan["below"][0] & _ATIME:
+        plan["below"] = plan["below"][0], plan["below"][1] | _ATIME
     return plan
+
+
+def _add_option(plan: "MountPlan", option: str, bind: bool) -> None:
+    if option in PROPAGATION:
+        plan["propagation"] = PROPAGATION[option]
+    elif option in _ATTRIBUTES:
+        plan["attributes"], plan["clear"] = _with(
+            (plan["attributes"], plan["clear"]), _ATTRIBUTES[option]
+        )
+    elif option in _RECURSIVE:
+        plan["below"] = _with(plan["below"], _RECURSIVE[option])
+    elif option == "tmpcopyup":
+        plan["copy_up"] = True
+    elif option == "remount":
+        plan["remount"] = True
+    elif option in ("idmap", "ridmap"):
+        plan["id_map_recursive"] = option == "ridmap"
+    elif option in _NOTHING or option.startswith("x-") or (bind and option in _OF_SUPERBLOCK):
+        pass
+    elif not bind and option not in _NO_FLAGS_OF_FSCONFIG:
+        name, equals, value = option.partition("=")
+        plan["options"].append((name, value if equals else None))
+
+
+def _with(before: "tuple[int, int]", more: "tuple[int, int]") -> "tuple[int, int]":
+    """Return (set, cleared) after another option: the later one wins."""
+    set_, clear = more
+    return before[0] & ~clear | set_, before[1] & ~set_ | clear
+
+
+def mapping_lines(uids: "list[IdMapping]", gids: "list[IdMapping]") -> "IdMapPlan | None":
+    """Return mappings as uid_map and gid_map take them; None where there are none."""
+    lines = [
+        "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
+        for mappings in (uids, gids)
+    ]
+    return (lines[0], lines[1]) if any(lines) else None

@@ -17,13 +17,23 @@ class Root(TypedDict):
     readonly: NotRequired[bool]
 
 
+class IdMapping(TypedDict):
+    """`size` ids from `containerID` on are the host's from `hostID` on."""
+
+    containerID: int
+    hostID: int
+    size: int
+
+
 class Mount(TypedDict):
-    """One mount, in the order of mounting."""
+    """One mount, in the order of mounting; the mappings are those of an idmapped one."""
 
     destination: str
     type: NotRequired[str]
     source: NotRequired[str]
     options: NotRequired[list[str]]
+    uidMappings: NotRequired[list[IdMapping]]
+    gidMappings: NotRequired[list[IdMapping]]
 
 
 class User(TypedDict):
@@ -60,6 +70,29 @@ class ConsoleSize(TypedDict):
     width: int
 
 
+class Scheduler(TypedDict):
+    """Scheduling policy, as sched_setattr(2) takes it; times in nanoseconds."""
+
+    policy: str
+    nice: NotRequired[int]
+    priority: NotRequired[int]
+    flags: NotRequired[list[str]]
+    runtime: NotRequired[int]
+    deadline: NotRequired[int]
+    period: NotRequired[int]
+
+
+# "class" is a word of Python's.
+IoPriority = TypedDict("IoPriority", {"class": str, "priority": NotRequired[int]})
+
+
+class ExecCpuAffinity(TypedDict, total=False):
+    """Lists of CPUs for processes that enter: before and after the move into the cgroup."""
+
+    initial: str
+    final: str
+
+
 class Process(TypedDict):
     """The container's process."""
 
@@ -73,6 +106,31 @@ class Process(TypedDict):
     rlimits: NotRequired[list[Rlimit]]
     noNewPrivileges: NotRequired[bool]
     oomScoreAdj: NotRequired[int]
+    scheduler: NotRequired[Scheduler]
+    ioPriority: NotRequired[IoPriority]
+    execCPUAffinity: NotRequired[ExecCpuAffinity]
+    apparmorProfile: NotRequired[str]
+    selinuxLabel: NotRequired[str]
+
+
+class Hook(TypedDict):
+    """A program that is run at a moment of the container's life; timeout in seconds."""
+
+    path: str
+    args: NotRequired[list[str]]
+    env: NotRequired[list[str]]
+    timeout: NotRequired[int]
+
+
+class Hooks(TypedDict, total=False):
+    """What to run when; see config.md, "POSIX-platform Hooks"."""
+
+    prestart: list[Hook]
+    createRuntime: list[Hook]
+    createContainer: list[Hook]
+    startContainer: list[Hook]
+    poststart: list[Hook]
+    poststop: list[Hook]
 
 
 class Namespace(TypedDict):
@@ -110,24 +168,89 @@ class Memory(TypedDict, total=False):
     limit: int
     reservation: int
     swap: int
+    kernel: int
+    kernelTCP: int
     swappiness: int
     disableOOMKiller: bool
+    useHierarchy: bool
+    checkBeforeUpdate: bool
 
 
 class Cpu(TypedDict, total=False):
-    """CPU limits; quota and period in microseconds."""
+    """CPU limits; quota, burst and period in microseconds."""
 
     shares: int
     quota: int
+    burst: int
     period: int
+    realtimeRuntime: int
+    realtimePeriod: int
     cpus: str
     mems: str
+    idle: int
 
 
 class Pids(TypedDict):
     """The number of tasks; 0 or less is no limit."""
 
     limit: int
+
+
+class WeightDevice(TypedDict):
+    """Weight of a block device."""
+
+    major: int
+    minor: int
+    weight: NotRequired[int]
+    leafWeight: NotRequired[int]
+
+
+class ThrottleDevice(TypedDict):
+    """Bytes or operations a second of a block device."""
+
+    major: int
+    minor: int
+    rate: int
+
+
+class BlockIo(TypedDict, total=False):
+    """Limits of block devices."""
+
+    weight: int
+    leafWeight: int
+    weightDevice: list[WeightDevice]
+    throttleReadBpsDevice: list[ThrottleDevice]
+    throttleWriteBpsDevice: list[ThrottleDevice]
+    throttleReadIOPSDevice: list[ThrottleDevice]
+    throttleWriteIOPSDevice: list[ThrottleDevice]
+
+
+class HugepageLimit(TypedDict):
+    """Bytes of huge pages of one size, as 2MB."""
+
+    pageSize: str
+    limit: int
+
+
+class InterfacePriority(TypedDict):
+    """Priority of the traffic through one interface."""
+
+    name: str
+    priority: int
+
+
+class Network(TypedDict, total=False):
+    """Marks of the container's traffic; cgroup v1 only."""
+
+    classID: int
+    priorities: list[InterfacePriority]
+
+
+class Rdma(TypedDict, total=False):
+    """Handles and objects of one RDMA device."""
+
+    hcaHandles: int
+    hcaObjects: int
 
 
 class Resources(TypedDict, total=False):
@@ -137,13 +260,34 @@ class Resources(TypedDict, total=False):
     memory: Memory
     cpu: Cpu
     pids: Pids
+    blockIO: BlockIo
+    hugepageLimits: list[HugepageLimit]
+    network: Network
+    rdma: dict[str, Rdma]
     unified: dict[str, str]
+
+
+class Personality(TypedDict):
+    """Execution domain: LINUX or LINUX32."""
+
+    domain: str
+    flags: NotRequired[list[str]]
+
+
+class TimeOffset(TypedDict, total=False):
+    """What a time namespace adds to a clock."""
+
+    secs: int
+    nanosecs: int
 
 
 class Linux(TypedDict, total=False):
     """The platform's own part."""
 
     namespaces: list[Namespace]
+    uidMappings: list[IdMapping]
+    gidMappings: list[IdMapping]
+    timeOffsets: dict[str, TimeOffset]
     devices: list[Device]
     cgroupsPath: str
     resources: Resources
@@ -152,6 +296,8 @@ class Linux(TypedDict, total=False):
     maskedPaths: list[str]
     readonlyPaths: list[str]
     sysctl: dict[str, str]
+    mountLabel: str
+    personality: Personality
 
 
 class Spec(TypedDict):
@@ -163,6 +309,7 @@ class Spec(TypedDict):
     hostname: NotRequired[str]
     domainname: NotRequired[str]
     mounts: NotRequired[list[Mount]]
+    hooks: NotRequired[Hooks]
     annotations: NotRequired[dict[str, str]]
     linux: NotRequired[Linux]
 

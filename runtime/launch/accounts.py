@@ -60,6 +60,14 @@ def _user(root: int, name: str) -> "tuple[int, int, str, str | None]":
     return number, 0, "", None
 
 
+def home_of(root: int, uid: int) -> str:
+    """Return the home directory of `uid`, `/` where no entry says one."""
+    for row in _lines(root, "etc/passwd", 6):
+        if _field(row, 2) == uid:
+            return row[5] or "/"
+    return "/"
+
+
 def _group(root: int, name: str) -> int:
     number = _number(name)
     for row in _lines(root, "etc/group", 3):

@@ -13,14 +13,16 @@ import fcntl
 import os
 import time
 
+from runtime.cgroups import ONLY_V1, PARENT
 from runtime.launch.tolerate import tolerate
+from runtime.linux import constants as c
 from runtime.linux import devicefilter
+from runtime.linux import mount as m
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runtime.plan import CgroupPlan
+    from runtime.plan import CgroupPlan, LaunchPlan
 
-PARENT = "/pybuild"  # of all leaves, in each tree
 _REMOVE_TRIES = 500  # a second: a dying process frees its memory first
 
 
@@ -65,6 +67,16 @@ def _read(directory: str, name: str) -> str:
 def _numbers(text: str) -> "dict[str, int]":
     pairs = (line.partition(" ") for line in text.splitlines())
     return {name: int(value) for name, _, value in pairs if value.isdigit()}
+
+
+def planned_paths(plan: "CgroupPlan") -> "dict[str, str]":
+    """Return controller → folder of the leaves that a kept plan makes, before they are made."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounted = hierarchies(file.read())
+    return {
+        controller: f"{root}{absolute(plan['parent'], controller)}/{plan['name']}"
+        for controller, root in mounted.items()
+    }
 
 
 class Leaf:
@@ -115,14 +127,16 @@ class Leaf:
             raise error
 
     def _make_v2(self, root: str, hybrid: bool) -> None:
-        parent = root + self._plan["parent"]
+        parent = root + absolute(self._plan["parent"], "unified")
         path = f"{parent}/{self._plan['name']}"
         if self._plan["parent"] == PARENT:
             sweep(parent)
         self.fd = _make_held(parent, path)
         self._v2 = path
-        if not hybrid and self._plan["v2"]:
-            self._limit_v2(root)
+        if hybrid:
+            write_all(path, self._plan["unified"])
+        elif self._plan["v2"] or self._plan["kept"]:
+            self._limit_v2(root, parent)
         if self._plan["device_program"]:
             try:
                 devicefilter.attach(self.fd, self._plan["device_program"])
@@ -130,38 +144,50 @@ class Leaf:
             except OSError:
                 pass  # bpf(2) is refused here; the v1 controller or the mounts have to do
 
-    def _limit_v2(self, root: str) -> None:
+    def _limit_v2(self, root: str, parent: str) -> None:
         """Hand the controllers that limits need down from the root of the tree, and set them."""
-        names = {name.partition(".")[0] for name, _ in self._plan["v2"]} - {"cgroup"}
-        wanted = " ".join(f"+{name}" for name in sorted(names))
-        at = root
-        for part in self._plan["parent"].split("/"):
-            at = f"{at}/{part}" if part else at
-            _write(at, "cgroup.subtree_control", wanted)
-        for name, value in self._plan["v2"]:
-            _write(self._v2, name, value)
+        for _, name, _ in self._plan["v1"]:
+            if name in ONLY_V1:
+                raise OSError(errno.ENOTSUP, "cgroup v2 has no such limit", name)
+        files = [name.lstrip("?") for name, _ in self._plan["v2"]]
+        if self._plan["kept"]:
+            wanted = _read(root, "cgroup.controllers").split()
+        else:
+            wanted = sorted({name.partition(".")[0] for name in files} - {"cgroup"})
+        hand_down(root, parent, wanted, {name.partition(".")[0] for name in files})
+        write_all(self._v2, self._plan["v2"])
 
     def _make_v1(self, mounted: "dict[str, str]") -> None:
-        wanted = dict.fromkeys(controller for controller, _, _ in self._plan["v1"])
-        if not self.guards_devices and self._plan["v1_devices"] and "devices" in mounted:
-            wanted["devices"] = None
-        for controller in wanted:
+        for controller in self._wanted_v1(mounted):
             if controller not in mounted:
                 raise OSError(errno.ENOENT, f"no {controller} controller is mounted", controller)
-            parent = mounted[controller] + self._plan["parent"]
+            root = mounted[controller]
+            parent = root + absolute(self._plan["parent"], controller)
             path = f"{parent}/{self._plan['name']}"
-            self._held.append(_make_held(parent, path))
+            if path not in self._v1.values():  # two controllers may share a tree
+                self._held.append(_make_held(parent, path))
             self._v1[controller] = path
             if controller == "cpuset":
-                _copy_cpuset(mounted[controller], parent)
-                _copy_cpuset(parent, path)
+                _copy_cpusets(root, path)
         for controller, name, value in self._plan["v1"]:
-            _write(self._v1[controller], name, value)
-        if "devices" in self._v1:
+            write_all(self._v1[controller], [(name, value)])
+        if "devices" in self._v1 and (self._plan["v1_devices"] or self._plan["device_program"]):
             _write(self._v1["devices"], "devices.deny", "a")  # deny all before allowing some
             for rule in self._plan["v1_devices"]:
                 _write(self._v1["devices"], "devices.allow", rule)
             self.guards_devices = True
+
+    def _wanted_v1(self, mounted: "dict[str, str]") -> "list[str]":
+        wanted = dict.fromkeys(controller for controller, _, _ in self._plan["v1"])
+        if self._plan["kept"]:
+            wanted.update(dict.fromkeys(name for name in mounted if name != "unified"))
+        if not self.guards_devices and self._plan["v1_devices"] and "devices" in mounted:
+            wanted["devices"] = None
+        return list(wanted)
+
+    def paths(self) -> "dict[str, str]":
+        """Return controller (`unified` for v2) → folder of the leaf."""
+        return {**self._v1, **({"unified": self._v2} if self._v2 else {})}
 
     def forget_fd(self) -> None:
         """The container was not started in the leaf: `attach` has to move it."""
@@ -169,20 +195,36 @@ class Leaf:
 
     def attach(self, pid: int) -> None:
         """Move the container's init into the leaves it was not cloned into."""
-        for path in self._v1.values():
+        for path in dict.fromkeys(self._v1.values()):
             _write(path, "cgroup.procs", str(pid))
         if self._to_attach and self._v2:
             _write(self._v2, "cgroup.procs", str(pid))
 
-    def view(self) -> "list[tuple[str, str]]":
-        """Return what the container sees below /sys/fs/cgroup: (folder, v1 controller or empty).
+    def release(self) -> None:
+        """Let the leaf be; whoever knows its paths removes it."""
+        for fd in (self.fd, *self._held):
+            if fd is not None:
+                os.close(fd)
+        self._held.clear()
+        self.fd = None
+
+    def view(self, plan: "LaunchPlan") -> "list[tuple[str, str, int]]":
+        """Return what the container sees below /sys/fs/cgroup: (folder, v1 controller, tree).
 
         The folder is empty where v2 is all there is. Trees without a leaf of ours are left out:
-        they would show the host's.
+        they would show the host's. tree: a mount of the leaf, for a container without a cgroup
+        namespace, whose own mount would show the host's from its root; else -1.
         """
+        own = plan["late_namespaces"] & c.CLONE_NEWCGROUP
+        own |= any(kind == c.CLONE_NEWCGROUP for _, kind in plan["join"])
+        if not any(mount["kind"] == "cgroup" for mount in plan["mounts"]):
+            return []
         if self._only_v2:
-            return [("", "")] if self._v2 else []
-        return [(name, name) for name in self._v1] + ([("unified", "")] if self._v2 else [])
+            return [("", "", _tree(self._v2, own))] if self._v2 else []
+        trees = [(name, name, _tree(path, own)) for name, path in self._v1.items()]
+        if self._v2:
+            trees.append(("unified", "", _tree(self._v2, own)))
+        return [(name.removeprefix("name="), controller, fd) for name, controller, fd in trees]
 
     def kill(self) -> None:
         """Kill whatever is left in the v2 leaf: processes that entered it from outside."""
@@ -205,6 +247,46 @@ class Leaf:
         )
 
 
+def _tree(path: str, own_namespace: int) -> int:
+    return -1 if own_namespace else m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
+
+
+def absolute(parent: str, controller: str) -> str:
+    """Return `parent` as a path in the tree of `controller`; a relative one is below our own."""
+    if not parent or parent.startswith("/"):
+        return parent
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.rstrip("\n").split(":", 2) for line in file]
+    wanted = "" if controller == "unified" else controller
+    for _, controllers, path in rows:
+        if wanted in controllers.split(","):
+            return f"{path.rstrip('/')}/{parent}"
+    return f"/{parent}"
+
+
+def hand_down(root: str, parent: str, wanted: "list[str]", needed: "set[str]") -> None:
+    """Enable the v2 controllers `wanted` in every cgroup from `root` down to `parent`.
+
+    Raises OSError where one of `needed` cannot be.
+    """
+    at = root
+    for part in ["", *parent[len(root) :].split("/")]:
+        at = f"{at}/{part}" if part else at
+        for name in wanted:
+            try:
+                _write(at, "cgroup.subtree_control", f"+{name}")
+            except OSError:
+                if name in needed:
+                    raise
+
+
+def write_all(path: str, files: "list[tuple[str, str]]") -> None:
+    """Write (file, value) pairs; a `?` before the name: only where there is such a file."""
+    for name, value in files:
+        if not name.startswith("?") or os.path.exists(f"{path}/{name[1:]}"):
+            _write(path, name.lstrip("?"), value)
+
+
 def _mkdir(path: str) -> None:
     with tolerate(FileExistsError):
         os.mkdir(path, 0o755)
@@ -223,6 +305,13 @@ def _make_held(parent: str, path: str) -> int:
             continue  # another launcher removed the parent, as the last one in it
         return fd
     raise FileNotFoundError(errno.ENOENT, "cgroup removed again and again", path)
+
+
+def _copy_cpusets(root: str, path: str) -> None:
+    at = root
+    for part in path[len(root) :].strip("/").split("/"):
+        _copy_cpuset(at, f"{at}/{part}")
+        at = f"{at}/{part}"
 
 
 def _copy_cpuset(parent: str, child: str) -> None:

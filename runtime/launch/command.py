@@ -24,36 +24,57 @@ def environment(entries: "list[str]", home: str, tty: bool) -> "dict[bytes, byte
     return result
 
 
+def _candidates(args: "list[str]", env: "dict[bytes, bytes]") -> "list[str]":
+    name = args[0]
+    if "/" in name:
+        return [name]
+    search = os.fsdecode(env.get(b"PATH", b"")) or _DEFAULT_PATH
+    # Empty entries would mean the working directory, which an image must ask for by name.
+    return [f"{folder}/{name}" for folder in search.split(":") if folder] if name else []
+
+
+def find(args: "list[str]", env: "dict[bytes, bytes]") -> None:
+    """Raise CommandFailed where `execute` would find nothing that it may execute."""
+    denied = False
+    for path in _candidates(args, env):
+        if not _is_there(path):
+            continue
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
+            return
+        if "/" in args[0]:
+            raise _explain(args[0], path, PermissionError(errno.EACCES, ""))
+        denied = True
+    raise _nothing_found(args[0], denied)
+
+
+def _nothing_found(name: str, denied: bool) -> CommandFailed:
+    if denied:
+        return CommandFailed("not-executable", f'exec: "{name}": permission denied', errno.EACCES)
+    if "/" in name:
+        text = f'exec: "{name}": stat {name}: no such file or directory'
+    else:
+        text = f'exec: "{name}": executable file not found in $PATH'
+    return CommandFailed("not-found", text, errno.ENOENT)
+
+
 def execute(args: "list[str]", env: "dict[bytes, bytes]") -> None:
     """execve `args`, looking for a bare name along the container's PATH; only returns by raising.
 
     The exit codes and words are docker's: 127 what is not there, 126 what cannot be executed.
     """
-    name = args[0]
-    if "/" in name:
-        candidates = [name]
-    else:
-        search = os.fsdecode(env.get(b"PATH", b"")) or _DEFAULT_PATH
-        # Empty entries would mean the working directory, which an image must ask for by name.
-        candidates = [f"{folder}/{name}" for folder in search.split(":") if folder]
-    denied: OSError | None = None
-    for path in candidates if name else []:
+    name, candidates = args[0], _candidates(args, env)
+    denied = False
+    for path in candidates:
         try:
             os.execve(path, args, env)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR) and not _is_there(path):
                 continue
             if error.errno == errno.EACCES and len(candidates) > 1:
-                denied = denied or error
+                denied = True
                 continue
             raise _explain(name, path, error) from error
-    if denied is not None:
-        raise CommandFailed("not-executable", f'exec: "{name}": permission denied', errno.EACCES)
-    if "/" in name:
-        text = f'exec: "{name}": stat {name}: no such file or directory'
-    else:
-        text = f'exec: "{name}": executable file not found in $PATH'
-    raise CommandFailed("not-found", text, errno.ENOENT)
+    raise _nothing_found(name, denied)
 
 
 def _is_there(path: str) -> bool:

@@ -3,40 +3,49 @@
 import errno
 import os
 
+from runtime.launch.channel import send
 from runtime.linux import capabilities as caps
 from runtime.linux import constants as c
-from runtime.linux.process import prctl, set_seccomp_filter, setrlimit
+from runtime.linux.process import prctl, seccomp_set_filter, set_seccomp_filter, setrlimit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.launch.accounts import Account
-    from runtime.plan import LaunchPlan
+    from runtime.plan import ProcessPlan
 
 
-def set_limits(limits: "list[tuple[int, int, int]]") -> None:
-    """Set resource limits; what the host does not let us raise stays as it is."""
+def set_limits(limits: "list[tuple[int, int, int]]", strict: bool) -> None:
+    """Set resource limits; unless `strict`, what the host does not let us raise stays as it is."""
     for resource, soft, hard in limits:
         try:
             setrlimit(resource, soft, hard)
         except OSError as error:
             # No CAP_SYS_RESOURCE (virtual machines of many providers): docker's limits are
             # a convenience, not a fence.
-            if error.errno not in (errno.EPERM, errno.EINVAL):
-                raise
+            if strict or error.errno not in (errno.EPERM, errno.EINVAL):
+                text = f"rlimit {resource} to {soft}:{hard}: {os.strerror(error.errno or 0)}"
+                raise OSError(error.errno, text) from error
 
 
-def become(plan: "LaunchPlan", account: "Account") -> None:
-    """Take the identity and the rights of the command, for good."""
+def become(plan: "ProcessPlan", account: "Account", report: int = -1, go: int = -1) -> None:
+    """Take the identity and the rights of the command, for good.
+
+    report, go: the launcher's pipes, for a filter that has a listener.
+    """
     uid, gid, groups, _ = account
     wanted = plan["capabilities"]
     if plan["no_new_privileges"]:
         prctl(c.PR_SET_NO_NEW_PRIVS, 1)
     elif plan["seccomp"]:
         # Loading without no_new_privs takes CAP_SYS_ADMIN, which is dropped below.
-        set_seccomp_filter(plan["seccomp"])
+        _load_filter(plan, report, go)
     available = caps.limit_bounding(wanted["bounding"])
     prctl(c.PR_SET_KEEPCAPS, 1)
-    os.setgroups(groups)
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        if groups:  # a user namespace may have given up that right for good
+            raise
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     prctl(c.PR_SET_KEEPCAPS, 0)
@@ -49,7 +58,24 @@ def become(plan: "LaunchPlan", account: "Account") -> None:
         caps.set_ambient(wanted["ambient"] & available)
 
 
-def last_filter(plan: "LaunchPlan") -> None:
+def last_filter(plan: "ProcessPlan", report: int = -1, go: int = -1) -> None:
     """Load the filter as late as possible where no_new_privs allows it without a capability."""
     if plan["seccomp"] and plan["no_new_privileges"]:
+        _load_filter(plan, report, go)
+
+
+def _load_filter(plan: "ProcessPlan", report: int, go: int) -> None:
+    load = plan["seccomp_load"]
+    if not load["flags"] and not load["listener"]:
         set_seccomp_filter(plan["seccomp"])
+        return
+    flags = load["flags"]
+    if load["listener"]:
+        flags |= c.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    listener = seccomp_set_filter(plan["seccomp"], flags)
+    if load["listener"]:
+        # The launcher fetches it: our own sendmsg may be a call that waits for its answer.
+        send(report, ("seccomp", listener))
+        if os.read(go, 1) != b"s":
+            os._exit(125)
+        os.close(listener)

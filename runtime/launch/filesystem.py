@@ -8,6 +8,8 @@ import errno
 import os
 import stat
 
+from runtime.launch.copyup import copy_up
+from runtime.launch.idmap import namespace_of
 from runtime.launch.resolve import open_in_root
 from runtime.launch.stubs import open_target
 from runtime.launch.tolerate import tolerate
@@ -18,8 +20,7 @@ from runtime.linux import overlay
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.launch.stubs import Stub
-    from runtime.plan import DevicePlan
-    from runtime.rootfs import MountPlan, RootPlan
+    from runtime.plan import DevicePlan, LaunchPlan, MountPlan, RootPlan
 
 
 # File systems of the kernel that the image must not misplace.
@@ -43,15 +44,18 @@ _PROC_FILES = frozenset(
 )
 
 
-def open_root(root: "RootPlan") -> int:
-    """Return a detached mount of the root file system; moves the working directory."""
+def open_root(root: "RootPlan", propagation: int = 0) -> int:
+    """Return a detached mount of the root file system; moves the working directory.
+
+    propagation: of a root that is a directory of the host, as its MS_ flag; 0 is private.
+    """
     lowers, upper, work = root["lowers"], root["upper"], root["work"]
     os.chdir(root["base"])
     if upper is None and len(lowers) == 1:
         return overlay.directory(lowers[0], read_only=True)
     if upper is not None and not lowers:
         # An overlay needs a lower directory; over nothing the upper one alone shows the same.
-        return overlay.directory(upper, read_only=False)
+        return overlay.directory(upper, False, recursive=True, propagation=propagation & ~c.MS_REC)
     try:
         return overlay.overlay(lowers, upper, work, root["volatile"])
     except OSError as error:
@@ -69,15 +73,63 @@ def open_views(mounts: "list[MountPlan]") -> None:
             plan["fd"] = open_root(plan["overlay"])
 
 
-def open_sources(mounts: "list[MountPlan]") -> None:
-    """Take copies of the host's paths that are to be shown.
+def open_sources(plan: "LaunchPlan") -> None:
+    """Take copies of the host's paths that are to be shown, before the container is cloned.
 
-    All of them before the first mount: ours cover the directory that they are built on.
+    Here the host's own mounts can be copied as they are (a shared one stays a peer), with the
+    rights that a container in a user namespace lacks.
     """
-    for plan in mounts:
-        if plan["kind"] == "bind":
-            flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if plan["recursive"] else 0)
-            plan["fd"] = m.open_tree(c.AT_FDCWD, plan["source"], flags)
+    for mount in plan["mounts"]:
+        if mount["kind"] == "bind" and not mount["remount"]:
+            flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if mount["recursive"] else 0)
+            mount["fd"] = m.open_tree(c.AT_FDCWD, mount["source"], flags)
+            if mount["id_map"] is not None:
+                userns = namespace_of(mount["id_map"])
+                try:
+                    m.map_ids(mount["fd"], userns, mount["id_map_recursive"])
+                finally:
+                    os.close(userns)
+    if plan["bind_devices"]:
+        # A user namespace may not make nodes that work, so it gets the host's.
+        plan["device_trees"] = [_host_device(device) for device in plan["devices"]]
+
+
+def close_sources(plan: "LaunchPlan") -> None:
+    """Let go of what was opened for the container, which has its own copies now."""
+    for mount in plan["mounts"]:
+        if mount["fd"] >= 0:
+            os.close(mount["fd"])
+            mount["fd"] = -1
+    for tree in plan["device_trees"]:
+        os.close(tree)
+    for *_, tree in plan["cgroup_view"]:
+        if tree >= 0:
+            os.close(tree)
+
+
+def _host_device(device: "DevicePlan") -> int:
+    path, kind, number, *_ = device
+    if kind == stat.S_IFIFO:
+        raise OSError(errno.EPERM, "a user namespace shows devices of the host only", path)
+    tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
+    status = os.fstat(tree)
+    if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
+        raise OSError(errno.ENODEV, "the host has another device of that name", path)
+    return tree
+
+
+def _cgroup_tree(entry: "tuple[str, str, int]", attributes: int) -> int:
+    """Return a mount of a cgroup tree, whose root is the container's own cgroup."""
+    _, option, leaf = entry
+    if leaf >= 0:
+        m.mount_setattr(leaf, attributes)
+        return leaf
+    if not option:
+        return m.make_detached("cgroup2", "cgroup", [], attributes)
+    options: list[tuple[str, str | None]] = [(option, None)]
+    if option.startswith("name="):
+        options = [("name", option[5:]), ("none", None)]
+    return m.make_detached("cgroup", "cgroup", options, attributes)
 
 
 class Filesystem:
@@ -96,6 +148,9 @@ class Filesystem:
 
     def mount(self, plan: "MountPlan") -> None:
         """Make one mount of the plan and attach it."""
+        if plan["remount"]:
+            self._remount(plan)
+            return
         kind = plan["kind"]
         if kind == "new":
             tree = m.make_detached(
@@ -103,9 +158,8 @@ class Filesystem:
             )
         else:
             tree = self._bind_source(plan)
-            m.mount_setattr(
-                tree, plan["attributes"], plan["clear"], c.MS_PRIVATE, plan["recursive"]
-            )
+            m.mount_setattr(tree, plan["attributes"], plan["clear"])
+        self._set_recursively(tree, plan)
         try:
             is_dir = kind == "new" or stat.S_ISDIR(os.fstat(tree).st_mode)
             is_system = kind == "new" and (
@@ -114,15 +168,35 @@ class Filesystem:
             target = self._target(plan["target"], is_dir, is_system)
             try:
                 self._check_kind(target, is_dir, plan["target"])
+                if plan["copy_up"]:
+                    copy_up(target, tree)
                 m.move_mount(tree, target, plan["target"])
             finally:
                 os.close(target)
             if plan["type"] == "proc":
                 self._procs.add(os.fstat(tree).st_dev)
-            if plan["propagation"]:
-                m.mount_setattr(tree, 0, 0, plan["propagation"], plan["recursive"])
         finally:
             os.close(tree)
+
+    def _set_recursively(self, tree: int, plan: "MountPlan") -> None:
+        # A copy of a shared mount is its peer: unless asked for, nothing may travel out.
+        wanted = plan["propagation"] or c.MS_PRIVATE | c.MS_REC
+        m.mount_setattr(tree, 0, 0, wanted & ~c.MS_REC, bool(wanted & c.MS_REC))
+        if any(plan["below"]):
+            m.mount_setattr(tree, *plan["below"], recursive=True)
+
+    def _remount(self, plan: "MountPlan") -> None:
+        """Change the attributes of the mount that is there."""
+        target = open_in_root(self.root, plan["target"], os.O_PATH, follow=False)
+        try:
+            m.mount_setattr(target, plan["attributes"], plan["clear"])
+            if any(plan["below"]):
+                m.mount_setattr(target, *plan["below"], recursive=True)
+            if plan["propagation"]:
+                wanted = plan["propagation"]
+                m.mount_setattr(target, 0, 0, wanted & ~c.MS_REC, bool(wanted & c.MS_REC))
+        finally:
+            os.close(target)
 
     def _target(self, path: str, is_dir: bool, is_system: bool) -> int:
         """Return the mount point `path`, for a kernel's file system a directory of the image's.
@@ -192,28 +266,29 @@ class Filesystem:
         finally:
             os.close(tree)
 
-    def cgroups(self, target: str, attributes: int, hierarchies: "list[tuple[str, str]]") -> None:
+    def cgroups(
+        self, target: str, attributes: int, hierarchies: "list[tuple[str, str, int]]"
+    ) -> None:
         """Show the container its own cgroups.
 
-        hierarchies: (folder name, v1 controller); v2 has an empty controller, and an empty folder
-        name too where it is the only one.
+        hierarchies: (folder name, v1 controller, descriptor of a mount of the leaf or -1); v2 has
+        an empty controller, and an empty folder name too where it is the only one.
         """
         point = self._target(target, True, True)
         try:
-            if hierarchies == [("", "")]:
-                self._attach(m.make_detached("cgroup2", "cgroup", [], attributes), point, target)
+            if [entry[:2] for entry in hierarchies] == [("", "")]:
+                tree = _cgroup_tree(hierarchies[0], attributes)
+                self._attach(tree, point, target)
                 return
             options: list[tuple[str, str | None]] = [("mode", "755")]
             tmpfs = m.make_detached("tmpfs", "tmpfs", options, attributes & ~c.MOUNT_ATTR_RDONLY)
             m.move_mount(tmpfs, point, target)
         finally:
             os.close(point)
-        for name, option in hierarchies:
+        for entry in hierarchies:
+            name = entry[0]
             os.mkdir(name, 0o755, dir_fd=tmpfs)
-            fstype, options = ("cgroup", [(option, None)]) if option else ("cgroup2", [])
-            if option.startswith("name="):
-                options = [("name", option[5:]), ("none", None)]
-            tree = m.make_detached(fstype, "cgroup", options, attributes)
+            tree = _cgroup_tree(entry, attributes)
             inner = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tmpfs)
             self._attach(tree, inner, name)
             os.close(inner)
@@ -226,11 +301,16 @@ class Filesystem:
         finally:
             os.close(tree)
 
-    def devices(self, devices: "list[DevicePlan]", links: "list[tuple[str, str]]") -> None:
-        """Make device nodes and the usual symlinks below /dev, our own tmpfs."""
+    def show_devices(self, devices: "list[DevicePlan]", trees: "list[int]") -> None:
+        """Mount the host's device nodes `trees` in the places of `devices`."""
+        for device, tree in zip(devices, trees, strict=True):
+            self._attach(tree, open_target(self.root, device[0], False, self.made), device[0])
+
+    def devices(self, devices: "list[DevicePlan]") -> None:
+        """Make device nodes; one that is there already stays."""
         for path, kind, number, mode, uid, gid in devices:
             head, _, name = path.rpartition("/")
-            os.close(open_target(self.root, head, True, self.made))
+            os.close(open_target(self.root, head or "/", True, self.made))
             parent = open_in_root(self.root, head, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.mknod(name, kind | mode, number, dir_fd=parent)
@@ -241,6 +321,10 @@ class Filesystem:
                 pass
             finally:
                 os.close(parent)
+
+    def links(self, links: "list[tuple[str, str]]") -> None:
+        """Make the usual symlinks in /dev."""
+        os.close(open_target(self.root, "dev", True, self.made))
         dev = open_in_root(self.root, "dev", os.O_RDONLY | os.O_DIRECTORY)
         for name, target in links:
             with tolerate(FileExistsError):  # the plan's own device of that name

@@ -7,30 +7,40 @@ run the image's own module as root. Every step reports its failure over the repo
 import fcntl
 import os
 import select
-import stat
 import struct
 import sys
 
-from runtime.launch import accounts, command, credentials
+from runtime import jsontext
+from runtime.launch import command, credentials
 from runtime.launch.channel import send, send_descriptor
-from runtime.launch.filesystem import Filesystem, open_sources
+from runtime.launch.filesystem import Filesystem
+from runtime.launch.hooks import HookFailed, run_hooks
+from runtime.launch.process import (
+    Failed,
+    account_of,
+    enter_working_directory,
+    make_working_directory,
+    own_proc_files,
+    own_scheduling,
+    own_stdio,
+    prepare_exec,
+    take_terminal,
+    write_below,
+)
 from runtime.launch.stubs import Stub
+from runtime.launch.terminal import open_terminal
 from runtime.linux import constants as c
 from runtime.linux import mount as m
 from runtime.linux.libc import libc, oserror
 from runtime.linux.namespaces import setdomainname, sethostname, setns, unshare
-from runtime.linux.process import close_range, default_action, prctl
+from runtime.linux.process import (
+    personality,
+    prctl,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.plan import LaunchPlan
-
-
-class Failed(Exception):
-    """A step that went wrong: what kind of failure, and one line that says it."""
-
-    def __init__(self, kind: str, text: str, code: int = 0) -> None:
-        super().__init__(kind, text, code)
 
 
 class _Made(list[Stub]):
@@ -75,25 +85,45 @@ def run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
 
 def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
     prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
-    if os.read(go, 1) != b"g":
-        os._exit(125)
+    _await(go, b"g")
     os.setsid()
     for path, kind in plan["join"]:
         namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         setns(namespace, kind)
         os.close(namespace)
+    if plan["bind_devices"]:  # a user namespace: who we are there has just been decided
+        _become_its_root()
     unshare(plan["late_namespaces"])
-    _new_keyring()
+    if plan["new_keyring"]:
+        _new_keyring()
     made = _Made(report)
     try:
-        console = _root_file_system(plan, root, made)
+        console = _root_file_system(plan, root, made, (go, report))
     except OSError as error:
         subject = f" on {error.filename}" if error.filename else ""
         raise Failed("mount", f"mount{subject}: {error.strerror}", error.errno or 0) from error
     _host_names(plan)
     if console >= 0:
-        _take_terminal(console)
-    _become_the_command(plan, go)
+        take_terminal(console)
+    _become_the_command(plan, go, report)
+
+
+def _await(go: int, word: bytes) -> None:
+    """Wait until the launcher says `word`; end where it is gone."""
+    if os.read(go, 1) != word:
+        os._exit(125)
+
+
+def _become_its_root() -> None:
+    if _may_set_groups():
+        os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _may_set_groups() -> bool:
+    with open("/proc/self/setgroups", encoding="ascii") as file:
+        return file.read().strip() == "allow"
 
 
 def _new_keyring() -> None:
@@ -102,11 +132,13 @@ def _new_keyring() -> None:
     libc.syscall(number, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING; refused in some sandboxes
 
 
-def _root_file_system(plan: "LaunchPlan", root: int, made: "list[Stub]") -> int:
+def _root_file_system(
+    plan: "LaunchPlan", root: int, made: "list[Stub]", pipes: "tuple[int, int]"
+) -> int:
     """Build the root, switch to it, return the terminal's slave (-1 without one)."""
-    # Nothing that is mounted from here on may travel back to the host.
-    m.mount("", "/", None, c.MS_REC | c.MS_PRIVATE, None)
-    open_sources(plan["mounts"])
+    if plan["namespaces"] & c.CLONE_NEWNS or plan["late_namespaces"] & c.CLONE_NEWNS:
+        # Nothing that is mounted from here on may travel back to the host.
+        m.mount("", "/", None, c.MS_REC | c.MS_PRIVATE, None)
     os.umask(0)
     anchor = os.open(plan["anchor"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     options: list[tuple[str, str | None]] = [("mode", "700")]
@@ -123,11 +155,20 @@ def _root_file_system(plan: "LaunchPlan", root: int, made: "list[Stub]") -> int:
             filesystem.cgroups(entry["target"], entry["attributes"], plan["cgroup_view"])
         else:
             filesystem.mount(entry)
-    filesystem.devices(plan["devices"], plan["links"])
+    if plan["device_trees"]:
+        filesystem.show_devices(plan["devices"], plan["device_trees"])
+    else:
+        filesystem.devices(plan["devices"])
+    if plan["links"]:
+        filesystem.links(plan["links"])
     console = _terminal(plan, filesystem) if plan["tty"] else -1
+    _hooks_before_the_switch(plan, pipes)
     filesystem.mask(plan["masked"])
     filesystem.make_read_only(plan["read_only_paths"])
-    _pivot(root)
+    _switch(plan, root)
+    if plan["root_propagation"]:
+        wanted = plan["root_propagation"]
+        m.mount_setattr(root, 0, 0, wanted & ~c.MS_REC, bool(wanted & c.MS_REC))
     attributes = c.MOUNT_ATTR_RDONLY if plan["root"]["read_only"] else 0
     if plan["root"]["no_devices"]:
         attributes |= c.MOUNT_ATTR_NODEV
@@ -137,9 +178,37 @@ def _root_file_system(plan: "LaunchPlan", root: int, made: "list[Stub]") -> int:
     return console
 
 
-def _pivot(root: int) -> None:
+def _hooks_before_the_switch(plan: "LaunchPlan", pipes: "tuple[int, int]") -> None:
+    """Let the launcher run its hooks, then run those that see the container's namespaces."""
+    hooks, (go, report) = plan["hooks"], pipes
+    if hooks.get("prestart") or hooks.get("createRuntime"):
+        send(report, ("mounted",))
+        _await(go, b"h")
+    _run_hooks(plan, "createContainer", "creating")
+
+
+def _run_hooks(plan: "LaunchPlan", moment: str, status: str) -> None:
+    hooks = plan["hooks"].get(moment)
+    if hooks:
+        state = {**plan["state"], "status": status, "pid": os.getpid()}
+        try:
+            run_hooks(moment, hooks, jsontext.dumps(state))
+        except HookFailed as error:
+            raise Failed("hook", str(error)) from error
+
+
+def _switch(plan: "LaunchPlan", root: int) -> None:
     """Make `root` the root directory and let go of the host's whole tree."""
     os.fchdir(root)
+    if any(kind == c.CLONE_NEWNS for _, kind in plan["join"]):
+        # The mounts are others' too: they keep their root.
+        os.chroot(".")
+        return
+    if plan["no_pivot"]:
+        m.mount(".", "/", None, c.MS_MOVE, None)
+        os.chroot(".")
+        os.chdir("/")
+        return
     # pivot_root(".", ".") stacks the old root on top of the new one; see pivot_root(2), Notes.
     m.pivot_root(".", ".")
     m.umount2(".", c.MNT_DETACH)
@@ -148,46 +217,46 @@ def _pivot(root: int) -> None:
 
 def _terminal(plan: "LaunchPlan", filesystem: Filesystem) -> int:
     """Open a terminal in the container's own devpts, hand its master to the caller."""
-    from_root = m.openat2(
-        filesystem.root, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, 0, c.RESOLVE_IN_ROOT
-    )
-    fcntl.ioctl(from_root, c.TIOCSPTLCK, struct.pack("i", 0))
-    rows, columns = plan["window"]
-    if rows and columns:
-        fcntl.ioctl(from_root, c.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    # By the master itself, never by a path: the image cannot put another device in its place.
-    slave = fcntl.ioctl(from_root, c.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    slave, master = open_terminal(filesystem.root, plan["window"])
     dev = m.openat2(filesystem.root, "dev", os.O_RDONLY | os.O_DIRECTORY, 0, c.RESOLVE_IN_ROOT)
     os.close(os.open("console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o620, dir_fd=dev))
     target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
     tree = m.open_tree(slave, "", c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH)
     m.move_mount(tree, target, "/dev/console")
-    send_descriptor(plan["tty_socket"], from_root)
-    os.close(from_root)
+    send_descriptor(plan["tty_socket"], master)
+    os.close(master)
     return slave
 
 
+def _sysctl_path(key: str) -> str:
+    """Return the path of a sysctl; in a key with slashes the dots are part of the names."""
+    slash, dot = key.find("/"), key.find(".")
+    if slash < 0 or 0 <= dot < slash:
+        return key.translate({ord("."): "/", ord("/"): "."})
+    return key
+
+
 def _host_names(plan: "LaunchPlan") -> None:
+    _own_settings(plan)
     if plan["hostname"]:
         sethostname(plan["hostname"])
     if plan["domainname"]:
         setdomainname(plan["domainname"])
     if plan["loopback_up"]:
         _loopback_up()
-    if plan["sysctl"] or plan["oom_score_adj"] is not None:
+    if plan["sysctl"] or plan["oom_score_adj"] is not None or any(plan["security_label"]):
         # Through a procfs that the image cannot have mounted anything over.
         proc = m.make_detached("proc", "proc", [], 0)
         for key, value in plan["sysctl"]:
-            _write(proc, "sys/" + key.replace(".", "/"), value)
-        if plan["oom_score_adj"] is not None:
-            _write(proc, "self/oom_score_adj", str(plan["oom_score_adj"]))
+            write_below(proc, "sys/" + _sysctl_path(key), value)
+        own_proc_files(plan, proc)
         os.close(proc)
 
 
-def _write(directory: int, path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-    os.write(fd, value.encode())
-    os.close(fd)
+def _own_settings(plan: "LaunchPlan") -> None:
+    own_scheduling(plan)
+    if plan["personality"] is not None:
+        personality(plan["personality"])
 
 
 def _loopback_up() -> None:
@@ -202,60 +271,32 @@ def _loopback_up() -> None:
     os.close(fd)
 
 
-def _take_terminal(console: int) -> None:
-    fcntl.ioctl(console, c.TIOCSCTTY, 0)
-    for fd in (0, 1, 2):
-        os.dup2(console, fd)
-    os.close(console)
-
-
-def _own_stdio(uid: int, tty: bool) -> None:
-    """Let the user reopen /dev/stdout: pipes and the container's terminal become the user's."""
-    for fd in (0, 1, 2):
-        try:
-            status = os.fstat(fd)
-            if status.st_uid != uid and (tty or stat.S_ISFIFO(status.st_mode)):
-                os.fchown(fd, uid, -1)
-        except OSError:
-            pass  # closed, or somebody else's
-
-
-def _enter_working_directory(path: str, create: bool) -> None:
-    if create:
-        try:
-            os.makedirs(path, 0o755, exist_ok=True)
-        except OSError as error:
-            text = f"working directory {path}: {error.strerror}"
-            raise Failed("workdir", text, error.errno or 0) from error
-    try:
-        os.chdir(path)
-        inside = os.getcwd().startswith("/")
-    except OSError as error:
-        text = f"working directory {path}: {str(error.strerror).lower()}"
-        raise Failed("workdir", text, error.errno or 0) from error
-    # A directory reached through a leaked descriptor shows as "(unreachable)..." (CVE-2024-21626).
-    if not inside:
-        raise Failed("workdir", f"working directory {path}: outside of the container")
-
-
-def _account(plan: "LaunchPlan") -> accounts.Account:
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return accounts.look_up(root, plan["user"], plan["additional_groups"])
-    except accounts.UnknownAccount as error:
-        raise Failed("user", str(error)) from error
-    finally:
-        os.close(root)
-
-
-def _become_the_command(plan: "LaunchPlan", go: int) -> None:
-    account = _account(plan)
-    credentials.set_limits(plan["limits"])
-    _enter_working_directory(plan["cwd"], plan["create_cwd"])
-    _own_stdio(account[0], plan["tty"])
-    env = command.environment(plan["env"], account[3], plan["tty"])
+def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
+    account = account_of(plan)
+    credentials.set_limits(plan["limits"], plan["strict"])
+    if plan["create_cwd"]:
+        make_working_directory(plan["cwd"])
+    if not plan["detached"]:
+        enter_working_directory(plan["cwd"])
+    own_stdio(account[0], plan["tty"])
+    env = command.environment(plan["env"], account[3], plan["tty"] and not plan["detached"])
     os.umask(plan["umask"])
-    credentials.become(plan, account)
+    credentials.become(plan, account, report, go)
+    if plan["detached"]:
+        # As the user: what only root could enter is no place to start in.
+        enter_working_directory(plan["cwd"])
+        _outlive_the_launcher(plan, go, report, env)
+    else:
+        _die_with_the_launcher(go)
+    prepare_exec(plan["keep_fds"])
+    credentials.last_filter(plan, report, go)
+    try:
+        command.execute(plan["args"], env)
+    except command.CommandFailed as failure:
+        raise Failed(*failure.args) from failure
+
+
+def _die_with_the_launcher(go: int) -> None:
     # The change of identity cleared the signal, so set it again, and see whether the launcher
     # died in between: its end of the pipe is closed then.
     prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
@@ -263,13 +304,19 @@ def _become_the_command(plan: "LaunchPlan", go: int) -> None:
     poller.register(go, 0)
     if poller.poll(0):
         os._exit(125)
-    # Python ignores two signals, glibc's posix_spawn its internal two; an ignored signal would
-    # stay ignored in the command.
-    for number in (c.SIGPIPE, c.SIGXFSZ, 32, 33):
-        default_action(number)
-    close_range(3, flags=c.CLOSE_RANGE_CLOEXEC)
-    credentials.last_filter(plan)
+
+
+def _outlive_the_launcher(
+    plan: "LaunchPlan", go: int, report: int, env: "dict[bytes, bytes]"
+) -> None:
+    """Say that all is ready; wait until that is written down, and then for the start."""
     try:
-        command.execute(plan["args"], env)
+        command.find(plan["args"], env)
     except command.CommandFailed as failure:
         raise Failed(*failure.args) from failure
+    prctl(c.PR_SET_PDEATHSIG, 0)
+    send(report, ("ready",))
+    _await(go, b"c")
+    if plan["start"] >= 0 and os.read(plan["start"], 1) != b"s":
+        os._exit(125)
+    _run_hooks(plan, "startContainer", "created")

@@ -5,18 +5,18 @@ away again. It holds the caller's locks until the container is gone. When the ca
 whatever way, the container is killed; when the launcher dies, the kernel kills the init.
 """
 
-import errno
 import os
 import select
 
 from runtime.launch import cgroup, init
 from runtime.launch.channel import receive, receive_descriptors, send
-from runtime.launch.filesystem import open_root, open_views
+from runtime.launch.cloning import clone_init
+from runtime.launch.filesystem import close_sources, open_root, open_sources, open_views
+from runtime.launch.idmap import write_maps
 from runtime.launch.stubs import Stub, remove_stubs
 from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 from runtime.linux.capabilities import NUMBERS
-from runtime.linux.namespaces import clone3, unshare
 from runtime.linux.process import close_range, pidfd_open, pidfd_send_signal, prctl
 
 TYPE_CHECKING = False
@@ -57,8 +57,13 @@ class Launch:
             subject = f" ({error.filename})" if error.filename else ""
             self._fail("mount", f"mount root file system: {error.strerror}{subject}", error)
             return
+        try:
+            open_sources(plan)
+        except OSError as error:
+            self._fail("mount", f"mount on {error.filename}: {error.strerror}", error)
+            return
         with cgroup.Leaf(plan["cgroup"]) as leaf:
-            plan["cgroup_view"] = leaf.view()
+            plan["cgroup_view"] = leaf.view(plan)
             if not leaf.guards_devices and plan["cgroup"]["v1_devices"]:
                 _guard_devices_by_mount(plan)
             status = self._container(plan, root, caller, leaf)
@@ -101,7 +106,7 @@ class Launch:
         go_read, go_write = os.pipe()
         said_read, said_write = os.pipe()
         try:
-            pid, pidfd = self._clone(plan, leaf)
+            pid, pidfd = clone_init(plan, leaf)
         except OSError as error:
             self._fail("clone", f"new namespaces: {error.strerror}", error)
             return None
@@ -111,9 +116,12 @@ class Launch:
             init.run(plan, root, go_read, said_write)
         os.close(go_read)
         os.close(said_write)
+        close_sources(plan)
         self._let_go_of_stdio()
         try:
             leaf.attach(pid)
+            if plan["id_map"] is not None and plan["namespaces"] & c.CLONE_NEWUSER:
+                write_maps(pid, plan["id_map"])
             os.write(go_write, b"g")
         except OSError as error:
             self.failure = ("failed", "cgroup", f"cgroup: {error.strerror}", error.errno or 0)
@@ -122,25 +130,6 @@ class Launch:
         _, status, usage = os.wait4(pid, 0)
         leaf.kill()
         return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-
-    def _clone(self, plan: "LaunchPlan", leaf: cgroup.Leaf) -> "tuple[int, int]":
-        flags = plan["namespaces"]
-        try:
-            return clone3(flags, c.SIGCHLD, leaf.fd)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EBUSY, errno.EOPNOTSUPP):
-                raise
-        leaf.forget_fd()
-        try:
-            return clone3(flags, c.SIGCHLD)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):
-                raise
-        # A seccomp profile around us may know unshare but not clone3.
-        unshare(flags & c.CLONE_NEWPID)
-        plan["late_namespaces"] |= flags & ~c.CLONE_NEWPID
-        pid = os.fork()
-        return pid, pidfd_open(pid) if pid else -1
 
     def _let_go_of_stdio(self) -> None:
         """The container alone holds its pipes: their readers wait for its end, not for ours."""

@@ -18,6 +18,7 @@ SYS_clone3 = 435
 SYS_close_range = 436
 SYS_openat2 = 437
 SYS_mount_setattr = 442
+SYS_pidfd_getfd = 438
 
 _PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}
 SYS_pivot_root = _PIVOT_ROOT.get(os.uname().machine, 41)  # 41: asm-generic (aarch64, riscv64)
@@ -25,15 +26,24 @@ _BPF = {"x86_64": 321, "i686": 357, "ppc64le": 361, "s390x": 351, "armv7l": 386}
 _RT_SIGACTION = {"x86_64": 13, "i686": 174, "ppc64le": 173, "s390x": 174, "armv7l": 174}
 SYS_rt_sigaction = _RT_SIGACTION.get(os.uname().machine, 134)
 SYS_bpf = _BPF.get(os.uname().machine, 280)
+_SCHED_SETATTR = {"x86_64": 314, "i686": 351, "ppc64le": 355, "s390x": 345, "armv7l": 380}
+SYS_sched_setattr = _SCHED_SETATTR.get(os.uname().machine, 274)
+_IOPRIO_SET = {"x86_64": 251, "i686": 289, "ppc64le": 273, "s390x": 282, "armv7l": 314}
+SYS_ioprio_set = _IOPRIO_SET.get(os.uname().machine, 30)
+_SECCOMP = {"x86_64": 317, "i686": 354, "ppc64le": 358, "s390x": 348, "armv7l": 383}
+SYS_seccomp = _SECCOMP.get(os.uname().machine, 277)
 
 # --- signals: as numbers, because importing `signal` builds enums for 3 ms ---
 SIGKILL = 9
 SIGPIPE = 13
+SIGTERM = 15
 SIGCHLD = 17
 SIGXFSZ = 25
 
 # --- namespaces, clone3 (include/uapi/linux/sched.h) ---
+CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -56,6 +66,7 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
+MS_MOVE = 8192
 
 # --- the mount API by file descriptors (include/uapi/linux/mount.h) ---
 FSOPEN_CLOEXEC = 1
@@ -76,6 +87,7 @@ MOUNT_ATTR__ATIME = 0x70
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 CLOSE_RANGE_CLOEXEC = 4
@@ -101,6 +113,12 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 SECCOMP_MODE_FILTER = 2
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_TSYNC = 0x01
+SECCOMP_FILTER_FLAG_LOG = 0x02
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 0x04
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 0x08
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 0x20
 
 # --- terminals (include/uapi/asm-generic/ioctls.h) ---
 TIOCSPTLCK = 0x40045431

@@ -124,7 +124,15 @@ def mount_setattr(
     fd: int, set_: int, clear: int = 0, propagation: int = 0, recursive: bool = False
 ) -> None:
     """Change attributes of the mount `fd` (of all below it where `recursive`)."""
-    attr = _MountAttr(set_, clear, propagation, 0)
+    _mount_setattr(fd, _MountAttr(set_, clear, propagation, 0), recursive)
+
+
+def map_ids(fd: int, userns: int, recursive: bool) -> None:
+    """Let the detached mount `fd` show owners as the user namespace `userns` maps them."""
+    _mount_setattr(fd, _MountAttr(c.MOUNT_ATTR_IDMAP, 0, 0, userns), recursive)
+
+
+def _mount_setattr(fd: int, attr: _MountAttr, recursive: bool) -> None:
     syscall(
         "mount_setattr",
         "",

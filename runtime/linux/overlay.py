@@ -28,12 +28,13 @@ def _release() -> "tuple[int, int]":
 _HAS_LOWERDIR_PLUS = _release() >= (6, 8)
 
 
-def directory(path: str, read_only: bool) -> int:
-    """Return a detached copy of the one directory `path`, not of the mounts below it."""
-    tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
+def directory(path: str, read_only: bool, *, recursive: bool = False, propagation: int = 0) -> int:
+    """Return a detached copy of the directory `path`; of the mounts below it where `recursive`."""
+    tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if recursive else 0))
     try:
         # A clone of a shared mount is a peer of it: nothing mounted here may travel out.
-        m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY if read_only else 0, 0, c.MS_PRIVATE)
+        attributes = c.MOUNT_ATTR_RDONLY if read_only else 0
+        m.mount_setattr(tree, attributes, 0, propagation or c.MS_PRIVATE, recursive)
     except OSError:
         os.close(tree)
         raise

@@ -26,6 +26,11 @@ def pidfd_open(pid: int) -> int:
     return syscall("pidfd_open", str(pid), c.SYS_pidfd_open, pid, 0)
 
 
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """Return a copy of descriptor `fd` of the process `pidfd`."""
+    return syscall("pidfd_getfd", str(fd), c.SYS_pidfd_getfd, pidfd, fd, 0)
+
+
 def pidfd_send_signal(pidfd: int, signal_number: int) -> None:
     syscall(
         "pidfd_send_signal",
@@ -73,3 +78,46 @@ def set_seccomp_filter(program: bytes) -> None:
     )
     if result < 0:
         raise oserror("prctl", "PR_SET_SECCOMP")
+
+
+def seccomp_set_filter(program: bytes, flags: int) -> int:
+    """Load a filter by seccomp(2); return the listener where `flags` ask for one, else 0."""
+    fprog = _SockFprog(len(program) // 8, program)
+    return syscall(
+        "seccomp",
+        hex(flags),
+        c.SYS_seccomp,
+        c.SECCOMP_SET_MODE_FILTER,
+        flags,
+        ctypes.byref(fprog),
+    )
+
+
+class _SchedAttr(ctypes.Structure):
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    )
+
+
+def sched_setattr(attributes: tuple[int, int, int, int, int, int, int]) -> None:
+    """Set our own scheduling: policy, flags, nice, priority, runtime, deadline, period (ns)."""
+    value = _SchedAttr(ctypes.sizeof(_SchedAttr), *attributes)
+    syscall("sched_setattr", str(attributes[0]), c.SYS_sched_setattr, 0, ctypes.byref(value), 0)
+
+
+def ioprio_set(priority: int) -> None:
+    """Set our own I/O priority: class << 13 | level."""
+    who_process = 1
+    syscall("ioprio_set", str(priority), c.SYS_ioprio_set, who_process, 0, priority)
+
+
+def personality(persona: int) -> None:
+    if libc.personality(ctypes.c_ulong(persona)) < 0:
+        raise oserror("personality", hex(persona))

@@ -1,4 +1,4 @@
-"""Seccomp profiles compiled to BPF, and the cache of the programs.
+"""Seccomp profiles compiled to BPF.
 
 Owns the shape of the program. It loads nothing into the kernel.
 
@@ -17,10 +17,7 @@ The x32 ABI gets ENOSYS, as from a kernel without it, unless `architectures` ask
 archMap does for every x86_64 host, and that alone does not count.
 """
 
-import hashlib
-import json
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +26,6 @@ from runtime.linux.bpf import (
     JMP_JEQ_K,
     JMP_JGE_K,
     JMP_JGT_K,
-    MAX_INSTRUCTIONS,
     Assembler,
     Label,
 )
@@ -45,10 +41,6 @@ from runtime.linux.seccomp_policy import (
     Rule,
     policy_for,
 )
-
-# Part of every cache key: raise it with any change of seccomp_policy.py, of this module, of
-# bpf.py or of syscalls.py that changes a program.
-COMPILER_VERSION = 1
 
 # struct seccomp_data
 _NR = 0
@@ -109,67 +101,6 @@ def filter_for(
         return program.assemble()
     except ValueError as error:
         raise ProfileError(f"compile seccomp profile: {error}") from error
-
-
-def cached_filter(
-    cache_dir: str | os.PathLike[str], profile: Mapping[str, Any], capabilities: Sequence[str]
-) -> bytes:
-    """Return `filter_for(profile, capabilities)` of this machine, kept below `cache_dir`.
-
-    A kept program counts only if nobody else could have written it and its digest is right; the
-    cache is never needed: where it cannot be read or written, the program is compiled.
-    Raises ProfileError as filter_for does.
-    """
-    host = os.uname()
-    ingredients = [COMPILER_VERSION, host.machine, host.release, sorted(set(capabilities)), profile]
-    key = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode())
-    directory = os.path.join(cache_dir, "seccomp")
-    path = os.path.join(directory, key.hexdigest())
-    program = _read_kept(path, key.digest())
-    if program is None:
-        program = filter_for(profile, capabilities, host.machine, kernel=host.release)
-        _keep(directory, path, _seal(key.digest(), program) + program)
-    return program
-
-
-def _seal(key: bytes, program: bytes) -> bytes:
-    """Return the digest that stands before a kept program; it also says under which key."""
-    return hashlib.sha256(key + program).digest()
-
-
-def _read_kept(path: str, key: bytes) -> bytes | None:
-    # O_NONBLOCK: a fifo that somebody put there must not hang us.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        fd = os.open(path, flags)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-        ours = status.st_uid == os.geteuid() and not status.st_mode & 0o077
-        if not (ours and stat.S_ISREG(status.st_mode)):
-            return None
-        kept = os.read(fd, 32 + 8 * MAX_INSTRUCTIONS + 1)
-    finally:
-        os.close(fd)
-    seal, program = kept[:32], kept[32:]
-    return program if program and seal == _seal(key, program) else None
-
-
-def _keep(directory: str, path: str, content: bytes) -> None:
-    """Put `content` at `path` in one step; on failure there is just no kept program."""
-    temporary = f"{path}.{os.urandom(8).hex()}"
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-    except OSError:
-        return
 
 
 def _verdicts(audit: int, policy: Policy) -> list[tuple[int, _Verdict]]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroups import cgroup_plan
 from runtime.errors import LaunchFailed
 from runtime.execution import spec_of
 from runtime.executor import Execution
 from runtime.launch import cgroup
-from runtime.plan import cgroup_plan
 
 pytestmark = pytest.mark.kernel
 

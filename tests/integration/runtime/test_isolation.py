@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime import launcher
+from runtime import launcher, sealedpython
 from runtime.errors import MountFailed, RuntimeFailure, UserNotFound
-from runtime.launcher import _sealed_interpreter, interpreter
+from runtime.sealedpython import interpreter, sealed_interpreter
 
 pytestmark = pytest.mark.kernel
 
@@ -238,7 +238,7 @@ def test_no_module_of_the_image_is_imported(run, snapshot):
 
 def test_the_interpreter_cannot_be_written_through_proc(tmp_path):
     """CVE-2019-5736's class: the launcher's file lies on a read-only mount of its own."""
-    fd = _sealed_interpreter()
+    fd = sealed_interpreter()
     try:
         with pytest.raises(OSError, match="Read-only file system"):
             os.chmod(f"/proc/self/fd/{fd}", 0o755)
@@ -249,10 +249,10 @@ def test_the_interpreter_cannot_be_written_through_proc(tmp_path):
 
 def test_the_interpreter_as_a_sealed_copy(run, monkeypatch):
     """Before Linux 5.12 there are no read-only detached mounts."""
-    fd = launcher._copied_interpreter()
+    fd = sealedpython._copied_interpreter()
     with pytest.raises(PermissionError):
         os.pwrite(fd, b"x", 0)
-    monkeypatch.setattr(launcher, "_sealed_interpreter", lambda: os.dup(fd))
+    monkeypatch.setattr(launcher, "sealed_interpreter", lambda: os.dup(fd))
     assert run("echo works").out == "works\n"
     os.close(fd)
 

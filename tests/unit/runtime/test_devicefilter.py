@@ -5,9 +5,9 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.cgroups import _rule
 from runtime.execution import Execution, spec_of
 from runtime.linux.devicefilter import compile_rules
-from runtime.plan import _rule
 from store.mount import OverlayMount
 
 LETTERS = {"m": 1, "r": 2, "w": 4}

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from runtime import defaults
+from runtime.cgroups import cgroup_plan
 from runtime.errors import InvalidSpec
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.executor import plan_of
 from runtime.linux import constants as c
-from runtime.plan import cgroup_plan, launch_plan
+from runtime.planning import launch_plan
 from runtime.rootfs import mount_of, root_plan
 from store.mount import OverlayMount
 
@@ -58,7 +59,7 @@ def test_binds():
     plan = mount_of({"destination": "/x", "source": "/y", "options": ["rbind", "ro", "rslave"]})
     assert (plan["kind"], plan["source"], plan["recursive"]) == ("bind", "/y", True)
     assert plan["attributes"] == c.MOUNT_ATTR_RDONLY
-    assert plan["propagation"] == c.MS_SLAVE
+    assert plan["propagation"] == c.MS_SLAVE | c.MS_REC
     plan = mount_of({"destination": "/x", "source": "/y", "options": ["bind", "noatime"]})
     # mount_setattr refuses a new atime policy unless the whole field is cleared.
     assert plan["clear"] & 0x70 == 0x70
@@ -156,8 +157,8 @@ def test_what_cannot_be_run(change, words):
         plan_of(replace(EXECUTION, **change))
 
 
-def test_namespaces_that_are_not_supported_are_refused():
+def test_unknown_namespaces_are_refused():
     spec = spec_of(EXECUTION)
-    spec["linux"]["namespaces"].append({"type": "user"})
-    with pytest.raises(InvalidSpec, match="user namespace"):
+    spec["linux"]["namespaces"].append({"type": "space"})
+    with pytest.raises(InvalidSpec, match="space namespace"):
         launch_plan(spec, root_plan(MOUNT), name="x")

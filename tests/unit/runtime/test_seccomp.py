@@ -22,9 +22,10 @@ from typing import Any
 
 import pytest
 
-from runtime.linux import seccomp, syscalls
+from runtime.linux import seccomp_cache, syscalls
 from runtime.linux.bpf import MAX_INSTRUCTIONS
-from runtime.linux.seccomp import ProfileError, cached_filter, filter_for
+from runtime.linux.seccomp import ProfileError, filter_for
+from runtime.linux.seccomp_cache import cached_filter
 
 Instruction = tuple[int, int, int, int]
 Profile = dict[str, Any]
@@ -657,7 +658,7 @@ def test_other_ingredients_are_another_program(
     cached_filter(tmp_path, default_profile, CAPABILITIES)
     cached_filter(tmp_path, default_profile, EVERY_CAPABILITY)
     cached_filter(tmp_path, {**default_profile, "defaultErrnoRet": 2}, CAPABILITIES)
-    monkeypatch.setattr(seccomp, "COMPILER_VERSION", -1)
+    monkeypatch.setattr(seccomp_cache, "COMPILER_VERSION", -1)
     cached_filter(tmp_path, default_profile, CAPABILITIES)
     assert len(kept(tmp_path)) == 4
 
@@ -757,7 +758,7 @@ def test_the_compilers_version_names_its_programs() -> None:
         ]
         rules += [(name, ALLOW, []) for name in sorted(syscalls.numbers(abi))[::2]]
         digest.update(filter_for(profile_of(rules), [], machine, kernel="6.1"))
-    assert (seccomp.COMPILER_VERSION, digest.hexdigest()[:16]) == (1, "444c568951ef771f")
+    assert (seccomp_cache.COMPILER_VERSION, digest.hexdigest()[:16]) == (1, "444c568951ef771f")
 
 
 def test_the_module_imports_nothing_heavy(project: Path) -> None:

@@ -1,0 +1,73 @@
+"""A container's cgroups once it runs: who is in them, killing them all, removing them."""
+
+import os
+import time
+
+from runtime.errors import RuntimeFailure
+from runtime.freezer import thaw_quietly
+from runtime.launch.tolerate import tolerate
+from runtime.linux import constants as c
+
+_PATIENCE_S = 10.0
+
+
+def folders(path: str) -> "list[str]":
+    """Return a cgroup and those that the container made in it, the deepest first."""
+    found: list[str] = []
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return found
+    for name in names:
+        inner = f"{path}/{name}"
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            found += folders(inner)
+    return [*found, path]
+
+
+def members(cgroups: "dict[str, str]") -> "list[int]":
+    """Return the processes in the container's cgroups, sorted, by the numbers of our namespace."""
+    pids: set[int] = set()
+    for top in dict.fromkeys(cgroups.values()):
+        for path in folders(top):
+            with tolerate(OSError), open(f"{path}/cgroup.procs", encoding="ascii") as file:
+                pids.update(int(line) for line in file if line.strip() != "0")
+    return sorted(pids)
+
+
+def kill_all(cgroups: "dict[str, str]", number: int = c.SIGKILL) -> None:
+    """Signal every process in the cgroups; with SIGKILL until there is none."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while pids := members(cgroups):
+        for pid in pids:
+            with tolerate(ProcessLookupError):
+                os.kill(pid, number)
+        if number != c.SIGKILL:
+            return
+        thaw_quietly(cgroups)
+        if time.monotonic() > deadline:
+            raise RuntimeFailure(f"kill: processes {pids} do not die")
+        time.sleep(0.002)
+
+
+def remove(cgroups: "dict[str, str]") -> None:
+    """Remove the cgroups, empty by now. Raises RuntimeFailure where that cannot be done."""
+    deadline = time.monotonic() + _PATIENCE_S
+    for top in dict.fromkeys(cgroups.values()):
+        for path in folders(top):
+            _rmdir(path, deadline)
+
+
+def _rmdir(path: str, deadline: float) -> None:
+    while True:
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # EBUSY: the kernel is still taking the last process out.
+            if time.monotonic() > deadline:
+                raise RuntimeFailure(f"remove cgroup {path}: {error.strerror}") from error
+            time.sleep(0.002)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The OCI command line, `pybuild-runtime`: runc's verbs and options, one file a verb."""

@@ -1,0 +1,51 @@
+"""What the global options say: where states are, where errors go."""
+
+import os
+import sys
+
+from runtime import jsontext
+from runtime.command.options import Parsed
+
+DEFAULT_ROOT = "/run/pybuild-runtime"
+
+
+class Context:
+    """The global options. root: folder of the containers. systemd_cgroup: asked for."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self.root = os.path.abspath(parsed.text("root") or _default_root())
+        self.systemd_cgroup = parsed.flag("systemd-cgroup")
+        self._log = parsed.text("log")
+        self._json = parsed.text("log-format", "text") == "json"
+
+    @property
+    def cache(self) -> str:
+        """The folder of compiled seccomp filters."""
+        return os.path.join(self.root, ".cache")
+
+    def report(self, level: str, message: str) -> None:
+        """Say what went wrong, or might, where the caller looks for it: runc's log, and stderr."""
+        from runtime.container import now
+
+        entry = {"level": level, "msg": message, "time": now()}
+        if self._json:
+            line = jsontext.dumps(entry).decode()
+        else:
+            line = f'time="{entry["time"]}" level={level} msg={jsontext.dumps(message).decode()}'
+        if self._log:
+            try:
+                with open(self._log, "a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                sys.stderr.write(f"pybuild-runtime: log {self._log}: {error.strerror}\n")
+            if level == "error":
+                sys.stderr.write(message + "\n")
+        else:
+            sys.stderr.write(line + "\n" if self._json else f"pybuild-runtime: {message}\n")
+        sys.stderr.flush()
+
+
+def _default_root() -> str:
+    if os.geteuid() == 0:
+        return DEFAULT_ROOT
+    return os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/tmp"), "pybuild-runtime")

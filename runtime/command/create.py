@@ -1,0 +1,46 @@
+"""create: make a container that waits for its start."""
+
+import os
+
+from runtime.command.arguments import container_id
+from runtime.command.context import Context
+from runtime.command.options import Options, Parsed
+from runtime.creating import Wish, create
+from runtime.linux.process import close_range
+
+USAGE = "[OPTIONS] ID"
+OPTIONS: Options = {
+    "bundle": ("b", "text"),
+    "console-socket": ("", "text"),
+    "pidfd-socket": ("", "text"),
+    "pid-file": ("", "text"),
+    "no-pivot": ("", "flag"),
+    "no-new-keyring": ("", "flag"),
+    "preserve-fds": ("", "number"),
+}
+
+
+def run(parsed: Parsed, context: Context) -> int:
+    """Create the container and leave it waiting."""
+    _, creation = create(wish_of(parsed, context), lambda text: context.report("warning", text))
+    del creation
+    return 0
+
+
+def wish_of(parsed: Parsed, context: Context) -> Wish:
+    """Return what the options of create and run ask for."""
+    name = container_id(parsed)
+    bundle = os.path.abspath(parsed.text("bundle") or ".")
+    wish = Wish(context.root, name, bundle, context.cache)
+    if parsed.text("console-socket"):
+        wish.console_socket = os.path.abspath(parsed.text("console-socket"))
+    if parsed.text("pid-file"):
+        wish.pid_file = os.path.abspath(parsed.text("pid-file"))
+    wish.listen_fds = int(os.environ.get("LISTEN_FDS") or 0)
+    wish.keep_fds = parsed.number("preserve-fds") + wish.listen_fds
+    # What our caller left open for its children is nothing for a container that outlives us.
+    close_range(3 + wish.keep_fds)
+    wish.no_pivot = parsed.flag("no-pivot")
+    wish.no_new_keyring = parsed.flag("no-new-keyring")
+    wish.systemd_cgroup = context.systemd_cgroup
+    return wish

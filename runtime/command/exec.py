@@ -1,0 +1,167 @@
+"""exec: run another process in a container."""
+
+import os
+
+from runtime import jsontext, schema
+from runtime.command.arguments import container_id
+from runtime.command.context import Context
+from runtime.command.options import Options, Parsed, UsageError
+from runtime.container import Container
+from runtime.creating import connect, raised, write_pid_file
+from runtime.errors import InvalidSpec, RuntimeFailure, WrongState
+from runtime.launch.joining import Joining
+from runtime.launch.process import Failed
+from runtime.linux.process import close_range, pidfd_open
+from runtime.preparation import add_filter
+from runtime.process import process_plan
+from runtime.validate import check_process, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runtime.plan import ProcessPlan
+
+USAGE = "[OPTIONS] ID COMMAND [ARGUMENTS]"
+INTERSPERSED = False
+OPTIONS: Options = {
+    "console-socket": ("", "text"),
+    "pidfd-socket": ("", "text"),
+    "cwd": ("", "text"),
+    "env": ("e", "many"),
+    "tty": ("t", "flag"),
+    "user": ("u", "text"),
+    "additional-gids": ("g", "many"),
+    "process": ("p", "text"),
+    "detach": ("d", "flag"),
+    "pid-file": ("", "text"),
+    "process-label": ("", "text"),
+    "apparmor": ("", "text"),
+    "no-new-privs": ("", "flag"),
+    "cap": ("c", "many"),
+    "preserve-fds": ("", "number"),
+    "cgroup": ("", "many"),
+    "ignore-paused": ("", "flag"),
+    "no-subreaper": ("", "flag"),
+}
+
+
+def run(parsed: Parsed, context: Context) -> int:
+    """Run the process; without --detach its exit code is ours, and 255 what we could not do."""
+    try:
+        return _run(parsed, context)
+    except RuntimeFailure as failure:
+        failure.status = 255  # type: ignore[attr-defined]
+        raise
+
+
+def _run(parsed: Parsed, context: Context) -> int:
+    container = Container.load(context.root, container_id(parsed, more=True))
+    listening = int(os.environ.get("LISTEN_FDS") or 0)
+    keep = parsed.number("preserve-fds") + listening
+    close_range(3 + keep)
+    status = container.status()
+    if status == "stopped":
+        raise WrongState("cannot exec in a stopped container")
+    if status == "paused" and not parsed.flag("ignore-paused"):
+        raise WrongState("cannot exec in a paused container (use --ignore-paused to override)")
+    spec = container.spec()
+    process = _process(parsed, spec)
+    plan = process_plan(process)  # type: ignore[arg-type]
+    plan["keep_fds"], plan["strict"] = keep, True
+    add_filter(plan, spec, context.cache)
+    return _join(parsed, container, plan)
+
+
+def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
+    ours, detach = -1, parsed.flag("detach")
+    console = parsed.text("console-socket")
+    if plan["tty"] and console:
+        plan["tty_socket"] = connect(os.path.abspath(console), "--console-socket")
+    elif plan["tty"]:
+        if detach:
+            raise UsageError("cannot allocate tty if it detaches without --console-socket")
+        from runtime.command.foreground import socket_pair
+
+        ours, plan["tty_socket"] = socket_pair()
+    init = pidfd_open(container.pid)
+    if not container.is_alive():
+        raise WrongState("cannot exec in a stopped container")
+    joining = Joining(plan, init, _cgroups(parsed, container))
+    joining.agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
+    joining.state = container.state(container.status())
+    try:
+        joining.start(container.pid)
+    except Failed as failure:
+        raise raised(failure) from failure
+    if plan["tty_socket"] >= 0:
+        os.close(plan["tty_socket"])
+    if parsed.text("pid-file"):
+        write_pid_file(os.path.abspath(parsed.text("pid-file")), joining.pid)
+    if detach:
+        return 0
+    from runtime.command.foreground import received_terminal, wait_for
+
+    wait_for(None, joining.pidfd, received_terminal(ours) if ours >= 0 else -1)
+    code = os.waitstatus_to_exitcode(os.waitpid(joining.pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def _cgroups(parsed: Parsed, container: Container) -> "dict[str, str]":
+    """Return where the process goes: the container's cgroups, or those below that --cgroup says."""
+    cgroups = container.cgroups
+    for text in parsed.many("cgroup"):
+        names, colon, path = text.rpartition(":")
+        if ".." in path.split("/"):
+            raise UsageError(f"--cgroup {text}: outside of the container's cgroup")
+        for name in names.split(",") if colon else list(cgroups):
+            if name not in cgroups:
+                raise UsageError(f"--cgroup {text}: the container has no {name} cgroup")
+            cgroups[name] = os.path.join(cgroups[name], path.lstrip("/"))
+    return {name: path for name, path in cgroups.items() if os.path.isdir(path)}
+
+
+def _process(parsed: Parsed, spec: "dict[str, Any]") -> "dict[str, Any]":
+    """Return the process that the options describe. Raises InvalidSpec, UsageError."""
+    path = parsed.text("process")
+    if path:
+        try:
+            with open(path, "rb") as file:
+                value = jsontext.loads(file.read())
+        except (OSError, ValueError) as error:
+            raise InvalidSpec(f"--process {path}: {error}") from error
+    else:
+        value = _from_options(parsed, spec["process"])
+    process: dict[str, Any] = walk(value, schema.PROCESS, "process")
+    check_process(process, "process")
+    return process
+
+
+def _from_options(parsed: Parsed, process: "dict[str, Any]") -> "dict[str, Any]":
+    """Return the container's own process with what the options change."""
+    if len(parsed.words) < 2:
+        raise UsageError("exec: a command is required")
+    result = {**process, "args": parsed.words[1:], "terminal": parsed.flag("tty")}
+    result["env"] = [*(process.get("env") or []), *parsed.many("env")]
+    result["cwd"] = parsed.text("cwd") or process["cwd"]
+    user = dict(process.get("user") or {})
+    if parsed.text("user"):
+        uid, colon, gid = parsed.text("user").partition(":")
+        if not uid.isdigit() or (colon and not gid.isdigit()):
+            raise UsageError(f"--user {parsed.text('user')}: numbers are required")
+        user["uid"] = int(uid)
+        user["gid"] = int(gid) if colon else user.get("gid", 0)
+    if parsed.many("additional-gids"):
+        user["additionalGids"] = [int(gid) for gid in parsed.many("additional-gids")]
+    result["user"] = user
+    if parsed.many("cap"):
+        sets = {key: list(names) for key, names in (process.get("capabilities") or {}).items()}
+        for key in ("bounding", "effective", "permitted"):
+            sets[key] = [*sets.get(key, []), *parsed.many("cap")]
+        result["capabilities"] = sets
+    if parsed.flag("no-new-privs"):
+        result["noNewPrivileges"] = True
+    for option, field in (("apparmor", "apparmorProfile"), ("process-label", "selinuxLabel")):
+        if parsed.text(option):
+            result[field] = parsed.text(option)
+    return result

@@ -1,0 +1,58 @@
+"""kill: signal a container's first process, or all of them."""
+
+from runtime import cgrouptree
+from runtime.command.arguments import container_id
+from runtime.command.context import Context
+from runtime.command.options import Options, Parsed, UsageError
+from runtime.container import Container
+from runtime.errors import WrongState
+from runtime.linux import constants as c
+
+USAGE = "[--all] ID [SIGNAL]"
+OPTIONS: Options = {"all": ("a", "flag"), "regex": ("r", "flag")}
+
+
+def run(parsed: Parsed, context: Context) -> int:
+    """Send the signal."""
+    name = container_id(parsed, more=True)
+    if len(parsed.words) > 2:
+        raise UsageError(f"one signal is expected, not also {parsed.words[2]!r}")
+    number = signal_number(parsed.words[1]) if len(parsed.words) > 1 else c.SIGTERM
+    container = Container.load(context.root, name)
+    if parsed.flag("all"):
+        # Also of a container that has stopped: without a pid namespace others may live on.
+        cgrouptree.kill_all(container.cgroups, number)
+        return 0
+    if container.status() == "stopped":
+        raise WrongState("container not running")
+    container.signal(number)
+    if number == c.SIGKILL:
+        _let_die(container)
+    return 0
+
+
+def _let_die(container: Container) -> None:
+    """See to it that a killed container is dead: who is frozen, or has no init over him, too."""
+    from runtime.freezer import thaw_quietly
+
+    thaw_quietly({k: v for k, v in container.cgroups.items() if k == "freezer"})
+    if not container.record.get("ownpids"):
+        cgrouptree.kill_all(container.cgroups)
+
+
+def signal_number(text: str) -> int:
+    """Return the signal that `text` names: 9, KILL or SIGKILL. Raises UsageError."""
+    if text.isdigit() and 0 < int(text) <= 64:
+        return int(text)
+    import signal
+
+    name = text.upper().removeprefix("SIG")
+    if name.startswith(("RTMIN", "RTMAX")):
+        base = signal.SIGRTMIN if name.startswith("RTMIN") else signal.SIGRTMAX
+        offset = name[5:] or "0"
+        if offset.removeprefix("-").removeprefix("+").isdigit():
+            return int(base) + int(offset)
+    try:
+        return int(signal.Signals[f"SIG{name}"])
+    except KeyError:
+        raise UsageError(f"unknown signal {text!r}") from None

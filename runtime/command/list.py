@@ -1,0 +1,65 @@
+"""list: print the containers of a root."""
+
+import os
+import sys
+
+from runtime.command.context import Context
+from runtime.command.options import Options, Parsed, UsageError
+from runtime.container import Container
+from runtime.errors import RuntimeFailure
+
+USAGE = "[OPTIONS]"
+OPTIONS: Options = {"format": ("f", "text"), "quiet": ("q", "flag")}
+_COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
+
+
+def run(parsed: Parsed, context: Context) -> int:
+    """Print a table, JSON or IDs alone."""
+    rows = list(_states(context))
+    form = parsed.text("format", "table")
+    if parsed.flag("quiet"):
+        sys.stdout.write("".join(f"{row['id']}\n" for row in rows))
+    elif form == "json":
+        import json
+
+        sys.stdout.write(json.dumps(rows or None))
+    elif form == "table":
+        _print_table(rows)
+    else:
+        raise UsageError(f"--format: {form!r} is neither table nor json")
+    return 0
+
+
+def _states(context: Context) -> "list[dict[str, object]]":
+    found: list[dict[str, object]] = []
+    try:
+        names = sorted(os.listdir(context.root))
+    except FileNotFoundError:
+        return found
+    for name in names:
+        try:
+            container = Container.load(context.root, name)
+        except RuntimeFailure:
+            continue  # not one of ours, or removed meanwhile
+        record = container.record
+        state = container.state(container.status())
+        found.append({**state, "rootfs": record["rootfs"], "created": record["created"]})
+        found[-1]["owner"] = _owner(record.get("owner", 0))
+    return found
+
+
+def _owner(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def _print_table(rows: "list[dict[str, object]]") -> None:
+    lines = [_COLUMNS, *(tuple(str(row[name.lower()]) for name in _COLUMNS) for row in rows)]
+    widths = [max(len(line[number]) for line in lines) + 2 for number in range(len(_COLUMNS))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("".join(cells).rstrip() + "\n")

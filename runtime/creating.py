@@ -1,0 +1,226 @@
+"""Creates a container and starts it, in the runtime-spec's order.
+
+What is made is written into state.json before it is made, so that `delete --force` finds all of it
+whenever this process is killed.
+"""
+
+import os
+
+from runtime import jsontext
+from runtime.cgrouptree import members
+from runtime.container import CONFIG, START, Container, now, start_time
+from runtime.errors import InvalidSpec, LaunchFailed, RuntimeFailure, WrongState
+from runtime.launch.cgroup import planned_paths
+from runtime.launch.creation import Creation
+from runtime.launch.hooks import HookFailed, run_hooks
+from runtime.launch.process import Failed
+from runtime.linux import constants as c
+from runtime.preparation import container_plan, load_config
+from runtime.validate import unknown_capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from runtime.plan import LaunchPlan
+
+    Warn = Callable[[str], None]
+
+
+class Wish:
+    """What create and run are asked for; each field is one of runc's options.
+
+    bundle: absolute. waits: the command is started by another call. own_terminal: a socket that
+    takes the terminal instead of `console_socket`. cache: folder of compiled filters.
+    keep_fds: so many descriptors from 3 on are the command's; listen_fds: how many of them systemd
+    passed.
+    """
+
+    def __init__(self, root: str, container_id: str, bundle: str, cache: str) -> None:
+        self.root = root
+        self.id = container_id
+        self.bundle = bundle
+        self.cache = cache
+        self.console_socket = ""
+        self.own_terminal = -1
+        self.pid_file = ""
+        self.keep_fds = 0
+        self.listen_fds = 0
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.systemd_cgroup = False
+        self.waits = True
+
+
+def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
+    """Make the container that `wish` asks for; its command has not been executed yet.
+
+    Raises RuntimeFailure, when nothing of it is left.
+    """
+    spec, data = load_config(wish.bundle)
+    unknown = unknown_capabilities(spec["process"])
+    if unknown:
+        warn(f"process.capabilities: unknown, ignored: {', '.join(unknown)}")
+    plan = container_plan(spec, wish.bundle, wish.id, wish.cache)
+    _apply(wish, plan)
+    agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
+    container = Container(wish.root, wish.id)
+    creation = Creation(plan, agent)
+    try:
+        plan["tty_socket"] = _terminal_socket(wish, plan["tty"])
+        creation.open()
+        cgroups = planned_paths(plan["cgroup"])
+        busy = members(cgroups)
+        if busy:
+            raise InvalidSpec(f"linux.cgroupsPath: the cgroup has processes already: {busy[:8]}")
+        container.make()
+    except Failed as failure:
+        raise raised(failure) from failure
+    try:
+        container.record = _record(plan, cgroups)
+        _make(container, creation, plan, data, wish)
+    except Failed as failure:
+        _undo(container, creation)
+        raise raised(failure) from failure
+    except BaseException:
+        _undo(container, creation)
+        raise
+    return container, creation
+
+
+def _apply(wish: Wish, plan: "LaunchPlan") -> None:
+    if wish.systemd_cgroup:
+        from runtime.systemd import refuse
+
+        refuse(f"{plan['cgroup']['parent']}/{plan['cgroup']['name']}".lstrip("/"))
+    plan["no_pivot"] = wish.no_pivot
+    plan["new_keyring"] = not wish.no_new_keyring
+    plan["keep_fds"] = wish.keep_fds
+    if wish.listen_fds:
+        plan["env"] += [f"LISTEN_FDS={wish.listen_fds}", "LISTEN_PID=1"]
+
+
+def _terminal_socket(wish: Wish, tty: bool) -> int:
+    if wish.console_socket and not tty:
+        raise RuntimeFailure("--console-socket needs process.terminal")
+    if tty and wish.own_terminal < 0 and not wish.console_socket:
+        raise RuntimeFailure("cannot allocate tty if it detaches without --console-socket")
+    if wish.own_terminal >= 0:
+        return wish.own_terminal
+    return connect(wish.console_socket, "--console-socket")
+
+
+def connect(path: str, what: str) -> int:
+    """Return a descriptor connected to the unix socket `path`, -1 for none."""
+    if not path:
+        return -1
+    import _socket
+
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        raise RuntimeFailure(f"{what}: connect {path}: {error.strerror}") from error
+    return sock.detach()
+
+
+def _record(plan: "LaunchPlan", cgroups: "dict[str, str]") -> "dict[str, Any]":
+    return {
+        **plan["state"],
+        "pid": 0,
+        "starttime": 0,
+        "created": now(),
+        "rootfs": plan["root"]["base"],
+        "owner": os.geteuid(),
+        "cgroups": cgroups,
+        "ownpids": bool(plan["namespaces"] & c.CLONE_NEWPID),
+        "ready": False,
+    }
+
+
+def _make(
+    container: Container, creation: Creation, plan: "LaunchPlan", config: bytes, wish: Wish
+) -> None:
+    with open(os.path.join(container.folder, CONFIG), "wb") as file:
+        file.write(config)
+    container.write()
+    if wish.waits:
+        fifo = os.path.join(container.folder, START)
+        os.mkfifo(fifo, 0o622)
+        # For reading and writing: a reader alone would see its end before the first writer comes.
+        plan["start"] = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+    creation.clone(container.let_go_of_lock)
+    container.record["pid"] = creation.pid
+    container.record["starttime"] = start_time(creation.pid)[0]
+    container.write()
+    creation.bring_up()
+    container.record["ready"] = True
+    container.record["cgroups"] = creation.leaf.paths()
+    container.write()
+    write_pid_file(wish.pid_file, creation.pid)
+    creation.let_go()
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write `pid` into the file `path`, in one step; nothing for an empty path."""
+    if not path:
+        return
+    folder, _, name = path.rpartition("/")
+    temporary = os.path.join(folder, f".{name}")
+    with open(temporary, "w", encoding="ascii") as file:
+        file.write(str(pid))
+    os.rename(temporary, path)
+
+
+def _undo(container: Container, creation: Creation) -> None:
+    try:
+        creation.give_up()
+    finally:
+        container.remove_folder()
+
+
+_KINDS = {"not-found": 127, "not-executable": 126}
+
+
+def raised(failure: Failed) -> RuntimeFailure:
+    """Return the exception for what went wrong in a launch."""
+    kind, text = failure.args[:2]
+    if kind in _KINDS or kind == "workdir":
+        # What docker looks for when it chooses its exit code.
+        text = f"unable to start container process: {text}"
+    return LaunchFailed(text)
+
+
+def start(container: Container, warn: "Warn") -> None:
+    """Let the command of a created container be executed. Raises WrongState."""
+    fifo = os.path.join(container.folder, START)
+    if not container.is_alive():
+        raise WrongState("cannot start a container that has stopped")
+    try:
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # Not there: somebody started it. Nobody reads: it was, and the fifo was left.
+        raise WrongState("cannot start an already running container") from error
+    try:
+        os.write(fd, b"s")
+    finally:
+        os.close(fd)
+    os.unlink(fifo)
+    after_start(container, warn)
+
+
+def after_start(container: Container, warn: "Warn") -> None:
+    """Run the poststart hooks; the spec has their failure be a warning."""
+    run_own_hooks(container, "poststart", "running", warn)
+
+
+def run_own_hooks(container: Container, moment: str, status: str, warn: "Warn") -> None:
+    """Run hooks of a container that exists, one after the other; failures are warnings."""
+    from runtime.planning import hook_plan
+
+    for hook in (container.spec().get("hooks") or {}).get(moment) or []:
+        try:
+            run_hooks(moment, [hook_plan(hook)], jsontext.dumps(container.state(status)))
+        except HookFailed as failure:
+            warn(str(failure))

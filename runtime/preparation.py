@@ -1,0 +1,95 @@
+"""From a bundle on disk to the plan of its container: everything that can fail before anything
+is touched. Imported by the OCI command line at every start, so it imports little."""
+
+import os
+
+from runtime import jsontext
+from runtime.errors import InvalidSpec
+from runtime.linux import constants as c
+from runtime.linux.seccomp_cache import cached_filter
+from runtime.planning import launch_plan
+from runtime.rootfs import directory_plan
+from runtime.validate import validate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runtime.plan import LaunchPlan, ProcessPlan
+
+_FILTER_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": c.SECCOMP_FILTER_FLAG_TSYNC,
+    "SECCOMP_FILTER_FLAG_LOG": c.SECCOMP_FILTER_FLAG_LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": c.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": c.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+}
+# Of cgroups without a cgroupsPath; not that of builds and runs, who sweep theirs.
+DEFAULT_CGROUP = "/pybuild-runtime"
+
+
+def load_config(bundle: str) -> "tuple[dict[str, Any], bytes]":
+    """Return the config.json of a bundle, valid, and its bytes. Raises InvalidSpec."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise InvalidSpec(f"read {path}: {str(error.strerror).lower()}") from error
+    try:
+        spec = jsontext.loads(data)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"{path}: {error}") from error
+    return validate(spec), data
+
+
+def container_plan(
+    spec: "dict[str, Any]", bundle: str, container_id: str, cache: str
+) -> "LaunchPlan":
+    """Return the plan of a container that is created now and started later.
+
+    bundle: absolute. cache: folder of compiled filters. Raises InvalidSpec.
+    """
+    linux = spec.setdefault("linux", {})
+    linux["cgroupsPath"] = linux.get("cgroupsPath") or f"{DEFAULT_CGROUP}-{container_id}"
+    root = spec["root"]
+    root_path = os.path.join(bundle, root["path"])
+    if not os.path.isdir(root_path):
+        raise InvalidSpec(f"root.path: {root_path} is no directory")
+    plan = launch_plan(
+        spec,  # type: ignore[arg-type]
+        directory_plan(os.path.realpath(root_path), read_only=root.get("readonly", False)),
+        name=container_id,
+    )
+    for mount in plan["mounts"]:
+        if mount["kind"] == "bind":
+            mount["source"] = os.path.join(bundle, mount["source"])
+    plan["cgroup"]["kept"] = True
+    plan["detached"] = plan["strict"] = True
+    plan["state"] = {
+        "ociVersion": spec["ociVersion"],
+        "id": container_id,
+        "bundle": bundle,
+        "annotations": spec.get("annotations") or {},
+    }
+    add_filter(plan, spec, cache)
+    return plan
+
+
+def add_filter(plan: "ProcessPlan", spec: "dict[str, Any]", cache: str) -> None:
+    """Put the spec's seccomp filter, compiled, into the plan of a process."""
+    profile = (spec.get("linux") or {}).get("seccomp")
+    if not profile or (
+        profile["defaultAction"] == "SCMP_ACT_ALLOW" and not profile.get("syscalls")
+    ):
+        return
+    plan["seccomp"] = cached_filter(cache, profile, ())
+    plan["seccomp_load"] = {
+        "flags": sum(_FILTER_FLAGS[flag] for flag in set(profile.get("flags") or [])),
+        "listener": profile.get("listenerPath", "") if _notifies(profile) else "",
+        "metadata": profile.get("listenerMetadata", ""),
+    }
+
+
+def _notifies(profile: "dict[str, Any]") -> bool:
+    rules = profile.get("syscalls") or []
+    return any(rule["action"] == "SCMP_ACT_NOTIFY" for rule in rules)
