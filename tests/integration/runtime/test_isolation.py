@@ -279,7 +279,7 @@ def test_launcher_imports_little(project):
         check=True,
     ).stdout.split()
     allowed = {"_ctypes", "_struct", "ctypes", "ctypes._endian", "errno", "fcntl", "marshal", "os"}
-    allowed |= {"select", "stat", "struct", "time", "types"}
+    allowed |= {"_json", "select", "stat", "struct", "time", "types"}
     allowed |= {"_collections_abc", "_stat", "genericpath", "os.path", "posixpath"}  # of os
     bare = subprocess.run(
         [interpreter(), "-I", "-S", "-c", "import sys;print(*sys.modules)"],
