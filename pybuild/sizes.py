@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import re
 
+_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([kmgtp]?)(i?)(b?)", re.IGNORECASE)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|d|h|m|s)")
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def human_size(size_bytes: int) -> str:
+    """Return a size as docker prints it: decimal units, three digits (`1.23MB`)."""
+    size = float(size_bytes)
+    for unit in _SIZE_UNITS:
+        shown = f"{size:.3g}"
+        if float(shown) < 1000:  # 999.9 is shown as 1 of the next unit
+            return shown + unit
+        size /= 1000
+    return f"{size * 1000:.0f}{_SIZE_UNITS[-1]}"
 
 
 def parse_size(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from pybuild.sizes import human_size
 from pybuild.times import parse_time
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "shortened",
 ]
 
-_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _GAP = "   "
 
@@ -35,17 +35,6 @@ def render(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         + "\n"
         for line in lines
     )
-
-
-def human_size(size_bytes: int) -> str:
-    """Return a size as docker prints it: decimal units, three digits (`1.23MB`)."""
-    size = float(size_bytes)
-    for unit in _SIZE_UNITS:
-        shown = f"{size:.3g}"
-        if float(shown) < 1000:  # 999.9 is shown as 1 of the next unit
-            return shown + unit
-        size /= 1000
-    return f"{size * 1000:.0f}{_SIZE_UNITS[-1]}"
 
 
 def human_duration(seconds: float) -> str:

@@ -27,6 +27,7 @@ from pybuild.engine.cacheentries import (
 )
 from pybuild.engine.cachefilters import CacheFilters
 from pybuild.engine.core import disk_of
+from pybuild.sizes import human_size
 from values.classes import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ class Plan:
 
     going: tuple[CacheEntry, ...] = ()
     freed_bytes: int = 0
+
+    @property
+    def summary(self) -> str:
+        """What went, in a line."""
+        count = len(self.going)
+        return (
+            f"{count} {'entry' if count == 1 else 'entries'}, freed {human_size(self.freed_bytes)}"
+        )
 
 
 def plan(view: CacheView, policy: Policy, free: int = 0) -> Plan:

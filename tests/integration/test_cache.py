@@ -450,6 +450,52 @@ def test_system_prune_and_df_know_cache_mounts(pybuild, project) -> None:
     assert output(pybuild, "x", "cat", "/last") == "last\n"
 
 
+# -- what goes by itself
+
+
+def make_due(pybuild) -> None:
+    os.utime(pybuild.root / "locks" / "gc", (1, 1))
+
+
+TIGHT = {"PYBUILD_GC_MAX_USED_SPACE": "250kB", "PYBUILD_GC_RESERVED_SPACE": "0"}
+
+
+def test_a_build_collects_when_it_is_time_and_says_what_it_freed(
+    pybuild, busybox_image, context, project
+) -> None:
+    again = pybuild("-t", "x", context, env=TIGHT)
+    assert "collect garbage" not in again.stderr, "it was looked a moment ago"
+    make_due(pybuild)
+    done = pybuild("-t", "x", context, env=TIGHT)
+    assert "[internal] collect garbage of the build cache" in done.stderr
+    assert "1 entry, freed 300kB" in done.stderr
+    assert [e for e in entries(pybuild) if e["Type"] == "exec.cachemount"] == []
+    assert project() == []
+    make_due(pybuild)
+    assert "collect garbage" not in pybuild("-t", "x", context).stderr, "there is room enough"
+    make_due(pybuild)
+    wrong = pybuild("-t", "x", context, env={"PYBUILD_GC_RESERVED_SPACE": "much"})
+    assert 'not done: PYBUILD_GC_RESERVED_SPACE: "much" is no size' in wrong.stderr
+
+
+def test_collections_and_builds_at_once(pybuild, busybox_image, context) -> None:
+    """Every build wants to collect all that it can; none loses what it needs."""
+    text = f"FROM {busybox_image}\nARG N\nRUN echo $N > /n\nRUN {UUID} > /u\n"
+    write(context, {"Dockerfile": text})
+    pybuild("-t", "x", context)
+    env = {**TIGHT, "PYBUILD_GC_MAX_USED_SPACE": "1", "PYBUILD_GC_INTERVAL": "0"}
+    builds = []
+    for n in range(12):
+        make_due(pybuild)
+        args = ("-t", f"x:{n}", "--build-arg", f"N={n % 3}", context)
+        builds.append(pybuild.start(*args, env=env))
+    ends = [build.communicate(timeout=120)[1] for build in builds]
+    assert [build.returncode for build in builds] == [0] * 12, ends
+    for n in range(12):
+        assert output(pybuild, f"x:{n}", "cat", "/n") == f"{n % 3}\n"
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+
+
 # -- what is damaged
 
 
