@@ -160,12 +160,9 @@ def check_platform(request: BuildRequest) -> str:
 def parse_tag(tag: str) -> Reference:
     """Return a `-t` value as a reference. Raises BuildError."""
     try:
-        reference = Reference.parse(tag)
+        return Reference.parse_new(tag)
     except InvalidReference as error:
         raise BuildError(f"invalid tag: {error}", hint=error.hint) from error
-    if reference.digest is not None:
-        raise BuildError(f'invalid tag "{tag}": a digest can not be given to a new image')
-    return reference
 
 
 def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress) -> StageList:

@@ -111,8 +111,8 @@ def raw_mode(fd: int | None) -> Iterator[None]:
     cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     chars = [*chars]
     chars[termios.VMIN], chars[termios.VTIME] = 1, 0
-    # Output processing stays on: the container's terminal already turned its newlines into CR LF,
-    # and our own messages still need it.
+    # The container's terminal has turned its newlines into CR LF already; ours would add a CR more.
+    oflag &= ~termios.OPOST
     termios.tcsetattr(fd, termios.TCSADRAIN, [iflag, oflag, cflag, lflag, *speeds, chars])
     try:
         yield

@@ -54,6 +54,20 @@ class Reference:
         _check_name(text, registry, repository)
         return cls(registry, repository, tag, Digest(digest) if at else None)
 
+    @classmethod
+    def parse_new(cls, text: str) -> "Reference":
+        """Return the name that `text` is, to be given to an image.
+
+        Raises InvalidReference also for one with a digest, and for `sha256:…`, which could never
+        be told from an image ID. Source: docker's tag and its daemon's.
+        """
+        reference = cls.parse(text)
+        if reference.digest is not None:
+            raise _invalid(text, "a name with a digest cannot be given to an image")
+        if reference.familiar_name == "sha256":
+            raise _invalid(text, "with the name of a digest's algorithm it would be ambiguous")
+        return reference
+
     @property
     def name(self) -> str:
         """registry/repository, without tag and digest."""

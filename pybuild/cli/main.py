@@ -16,7 +16,7 @@ from pybuild.cli import nouns
 from pybuild.cli.options import help_of, parse, suggestion
 from pybuild.cli.report import EXIT_BROKEN_PIPE, exit_code, report
 from pybuild.cli.verb import Session, Verb
-from pybuild.errors import NotSupported, UsageError
+from pybuild.errors import NotSupported, PybuildError, UsageError
 
 VERBS = {
     "build": "pybuild.cli.build",
@@ -174,9 +174,11 @@ def run(words: Sequence[str]) -> int:
         _drop_output()
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        report(error, debug=debug)
+        # What verbs do with files is reported in `_run`: here nothing but writing to stdout fails.
+        failure = _output_failure(error)
+        report(failure, debug=debug)
         _drop_output()
-        return exit_code(error)
+        return exit_code(failure)
     return code
 
 
@@ -201,9 +203,27 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, OSError) and _is_of_printing(error):
+            raise
         sys.stdout.flush()
         report(error, debug=session.debug)
         return exit_code(error, in_container=verb is not None and verb.in_container)
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Tell whether printing failed: verbs do nothing else themselves that has no file's name."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return error.filename is None and module.startswith("pybuild.cli.")
+
+
+def _output_failure(error: OSError) -> PybuildError:
+    cause = (error.strerror or str(error)).lower()
+    failure = PybuildError(f"standard output cannot be written: {cause}")
+    failure.__cause__ = error
+    return failure
 
 
 def find_verb(words: list[str]) -> tuple[str, list[str]]:

@@ -210,9 +210,9 @@ def _variable(word: str, where: str) -> str:
 
 
 def _working_dir(text: str | None) -> str | None:
-    if text is not None and not text.startswith("/"):
+    if text and not text.startswith("/"):
         raise usage_error(SYNTAX, f'-w: "{text}" is no absolute path')
-    return text
+    return text or None  # an empty one is docker's for the image's own
 
 
 def _network(text: str | None) -> str:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pybuild.engine.filters import Filters
-from pybuild.errors import PybuildError
 from pybuild.times import parse_time
 from values.classes import dataclass
 
@@ -126,9 +125,7 @@ def tag(store: Store, source: str, target: str) -> None:
     """
     from store.reference import Reference
 
-    reference = Reference.parse(target)
-    if reference.digest:
-        raise PybuildError(f"tag {target}: a name with a digest cannot be given")
+    reference = Reference.parse_new(target)
     image_id, _ = store.images.resolve(source)
     store.images.tag(image_id, reference)
 

@@ -34,7 +34,7 @@ def import_rootfs(
     from store.oci import Platform
     from store.reference import Reference
 
-    name = Reference.parse(reference) if reference else None
+    name = Reference.parse_new(reference) if reference else None
     platform = platform or host_platform()
     os_name, architecture, variant, *rest = (*platform.split("/"), "", "")
     if not (os_name and architecture) or len(rest) > 1:

@@ -129,8 +129,9 @@ def test_foreground_terminal_is_raw_and_restored(foreground):
         run.until(b"ready")
         assert b"33 99" in run.seen
         assert not termios.tcgetattr(run.slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+        assert run.seen == b"33 99\r\nready\r\n"
         run.type(b"typed\r")
-        run.until(b"[typed]")
+        run.until(b"[typed]\r\n")
         run.until(b"status 0")
         run.process.wait()
         assert termios.tcgetattr(run.slave) == run.before

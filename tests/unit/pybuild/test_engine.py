@@ -11,7 +11,8 @@ from pybuild.engine.core import default_root, require_privilege
 from pybuild.engine.engine import Engine
 from pybuild.engine.images import describe, history, images
 from pybuild.engine.info import host_platform, missing_privileges
-from pybuild.errors import NotPrivileged, PybuildError
+from pybuild.errors import NotPrivileged
+from store.errors import InvalidReference
 from store.oci import ContainerConfig, HistoryEntry, ImageConfig
 from store.reference import Reference
 from store.root import Store
@@ -125,5 +126,5 @@ def test_images_by_pattern(store: Store) -> None:
 def test_a_name_with_a_digest_cannot_be_given(tmp_path: Path) -> None:
     with Engine(str(tmp_path / "store")) as engine:
         image = engine.store.images.add(CONFIG)
-        with pytest.raises(PybuildError, match="a name with a digest cannot be given"):
+        with pytest.raises(InvalidReference, match="a name with a digest cannot be given"):
             engine.tag(image.id, f"x@sha256:{'0' * 64}")

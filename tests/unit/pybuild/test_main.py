@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,3 +239,20 @@ class TestReport:
         for name in [*report._EXIT_CODES, *report._CONTAINER_EXIT_CODES]:
             module, _, cls = name.rpartition(".")
             assert issubclass(getattr(importlib.import_module(module), cls), BaseException)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("images",), ("version",), ("build", "--help")])
+def test_an_output_that_cannot_be_written_is_one_clear_error(
+    words: tuple[str, ...], tmp_path: Path, project: Path
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pybuild", *words],
+            env={**os.environ, "PYBUILD_ROOT": str(tmp_path), "PYTHONPATH": str(project)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output cannot be written: no space left on device\n"

@@ -90,3 +90,17 @@ def test_with_tag_and_digest() -> None:
     assert pinned.with_tag("13") == Reference.parse("debian:13")
     with pytest.raises(InvalidReference):
         pinned.with_tag("a/b")
+
+
+@pytest.mark.parametrize(
+    "text", [f"debian@{DIGEST}", f"debian:12@{DIGEST}", "sha256:abc", "sha256"]
+)
+def test_names_that_cannot_be_given(text: str) -> None:
+    Reference.parse(text)
+    with pytest.raises(InvalidReference):
+        Reference.parse_new(text)
+
+
+def test_names_that_can_be_given() -> None:
+    for text in ("debian", "x/sha256:abc", "localhost:5000/sha256:abc"):
+        assert Reference.parse_new(text) == Reference.parse(text)
