@@ -10,7 +10,7 @@ reads as "now". Every other time counts, or `touch -d` would lose its meaning.
 import json
 from collections.abc import Iterator, Sequence
 
-from builder.cache import KEY_SCHEMA
+from builder.cachekey import KEY_SCHEMA
 from builder.vertex import RunOp, canonical_digest
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest

@@ -51,17 +51,22 @@ class StoredBases:
 class Bases:
     """The base images of one build, each asked for once.
 
-    platform: os/arch[/variant] of images that are pulled.
+    platform: os/arch[/variant] of images that are pulled. asked: what was given so far.
     """
 
     store: Store
     request: BuildRequest
     platform: str
     progress: Progress
+    asked: dict[Reference, Image] = field(default_factory=dict)
     _pulled: dict[Reference, Image] = field(default_factory=dict)
 
     def image(self, reference: Reference, place: Place) -> Image:
         """Return an image, pulled unless it is here. Raises BaseImageNotFound, StoreError."""
+        image = self.asked[reference] = self._image(reference, place)
+        return image
+
+    def _image(self, reference: Reference, place: Place) -> Image:
         if reference in self._pulled:
             return self._pulled[reference]
         if not self.request.pull:

@@ -11,15 +11,8 @@ from contextlib import ExitStack, contextmanager
 
 from builder.absent import Absent
 from builder.bases import Bases
-from builder.context import (
-    DockerfileText,
-    LocalContext,
-    SourceTree,
-    open_context,
-    open_named,
-    read_dockerfile,
-    read_ignore_rules,
-)
+from builder.context import LocalContext, open_context, open_named, read_ignore_rules
+from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.durations import expected_seconds
 from builder.errors import BuildError, Canceled, LayersLost, NotSupportedYet
 from builder.events import OnEvent, Planned
@@ -29,8 +22,9 @@ from builder.export.products import Product, Variant
 from builder.graph import build_graph
 from builder.imageconfig import image_config
 from builder.lint.engine import Linter, options_of
+from builder.memorize import Memorizer
 from builder.planning import BuildPlan, plan_build
-from builder.request import BuildRequest
+from builder.request import BuildRequest, BuildResult
 from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
 from builder.slots import Slots
@@ -39,6 +33,7 @@ from builder.sourcetree import opened_source
 from builder.stage import Stage
 from builder.stages import StageList, stages_of
 from builder.supplies import supplies_of
+from builder.tags import parse_tag
 from builder.treecache import Parse, parse_cached
 from builder.vertex import VertexID
 from grammar import tables
@@ -49,25 +44,8 @@ from runtime.launcher import Launchers
 from store import platforms
 from store.buildrecords import BuildRow
 from store.digest import DiffID, Digest
-from store.errors import InvalidReference
-from store.reference import Reference
 from store.root import Store
-from values.classes import dataclass, field, replace
-
-
-@dataclass(frozen=True, slots=True)
-class BuildResult:
-    """A finished build.
-
-    image_id: None when no image was asked for (`cacheonly`, `local`, `tar`). used_stdout: an
-    output went there, so nothing else may. metadata: what `--metadata-file` says.
-    """
-
-    build_id: str
-    image_id: Digest | None
-    references: tuple[Reference, ...]
-    used_stdout: bool = False
-    metadata: Mapping[str, object] = field(default_factory=dict)
+from values.classes import replace
 
 
 def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
@@ -86,7 +64,8 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         *(name for output in outputs for name in output.names),
     )
     references = tuple(parse_tag(name) for name in dict.fromkeys(names))
-    progress = Progress(on_event)
+    memorizer = Memorizer(store, request, on_event)
+    progress = Progress(memorizer.recorder)
     trees = os.path.join(store.root, "trees")
     os.makedirs(trees, mode=0o700, exist_ok=True)
     with (
@@ -124,7 +103,8 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
             )
             exporter = Exporter(site, request, outputs)
             delivered = solved_and_exported(plan, site, exporter, row)
-            finish(store, row, delivered.image_id)
+            done = finish(store, row, delivered.image_id)
+            memorizer.keep(plan, bases, site, done, delivered.metadata)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
     return BuildResult(
         row.build_id, delivered.image_id, references, used_stdout, delivered.metadata
@@ -155,14 +135,6 @@ def check_platform(request: BuildRequest) -> str:
     if wanted != own:
         raise NotSupportedYet(f"--platform {request.platform} on {own}")
     return str(own)
-
-
-def parse_tag(tag: str) -> Reference:
-    """Return a `-t` value as a reference. Raises BuildError."""
-    try:
-        return Reference.parse_new(tag)
-    except InvalidReference as error:
-        raise BuildError(f"invalid tag: {error}", hint=error.hint) from error
 
 
 def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress) -> StageList:
@@ -223,10 +195,11 @@ def journaled(
         raise
 
 
-def finish(store: Store, row: BuildRow, image_id: Digest | None) -> None:
-    """Close the build's row in the journal."""
+def finish(store: Store, row: BuildRow, image_id: Digest | None) -> BuildRow:
+    """Close the build's row in the journal and return it."""
     done = replace(row, status="done", image_id=image_id or "", ended_ns=time.time_ns())
     store.records.end_build(done)
+    return done
 
 
 def solved_and_exported(

@@ -5,6 +5,7 @@ Source of the rules: docs/architecture.md, "The cache".
 
 from collections.abc import Mapping, Sequence
 
+from builder.cachekey import KEY_SCHEMA
 from builder.ops.registry import Ingredients
 from builder.vertex import canonical_digest
 from store.buildrecords import BuildRecord
@@ -12,7 +13,6 @@ from store.digest import DiffID, Digest
 from store.root import Store
 from values.classes import dataclass
 
-KEY_SCHEMA = 1
 NOTED = frozenset({"files", "sources", "remote", "ref"})  # beside the key, for explanations
 
 

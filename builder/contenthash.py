@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from builder.looked import Stamp
 from store.digest import Digest, digest_of
 from values.classes import dataclass
 
@@ -21,19 +22,6 @@ _KINDS = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
-
-Stamp = tuple[int, int, int, int, int]
-
-
-def stamp_of(status: os.stat_result) -> Stamp:
-    """Return what tells one state of a file from another: device, inode, size, mtime, ctime."""
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
 
 
 @dataclass(frozen=True, slots=True)

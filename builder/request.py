@@ -1,8 +1,16 @@
-"""What a build is asked to do, as one value."""
+"""What a build is asked to do, as one value, and what it made."""
 
-from typing import BinaryIO
+from __future__ import annotations
 
-from values.classes import dataclass
+from values.classes import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import BinaryIO
+
+    from store.digest import Digest
+    from store.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +149,18 @@ class BuildRequest:
     pull: bool = False
     tls_verify: bool = True
     ca_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A finished build.
+
+    image_id: None when no image was asked for (`cacheonly`, `local`, `tar`). used_stdout: an
+    output went there, so nothing else may. metadata: what `--metadata-file` says.
+    """
+
+    build_id: str
+    image_id: Digest | None
+    references: tuple[Reference, ...]
+    used_stdout: bool = False
+    metadata: Mapping[str, object] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from builder import gitref
-from builder.context import SourceTree
+from builder.definition import SourceTree
 from builder.errors import ContextError
 from builder.gitref import GitRef, InvalidGitAddress, without_password
 from builder.request import BuildRequest

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from builder.contenthash import Stamp, stamp_of
+from builder.looked import Stamp, stamp_of
 from builder.tree import FileChanged, digest_file
 from store.digest import digest_of
 
@@ -29,8 +29,8 @@ class StatCache:
         real = os.path.realpath(tree_path)
         name = digest_of(os.fsencode(real)).removeprefix("sha256:")
         self._path = os.path.join(folder, f"{name}.stat")
-        self._trusted = is_trusted(file_system_of(real))
-        self._known: dict[str, tuple[Stamp, str]] = self._load() if self._trusted else {}
+        self.is_trusted = can_be_trusted(file_system_of(real))
+        self._known: dict[str, tuple[Stamp, str]] = self._load() if self.is_trusted else {}
         self._fresh: dict[str, tuple[Stamp, str]] = {}
         self._changed = False
 
@@ -64,7 +64,7 @@ class StatCache:
 
     def save(self) -> None:
         """Write what is remembered; losing it is no error."""
-        if not (self._trusted and self._changed):
+        if not (self.is_trusted and self._changed):
             return
         temporary = f"{self._path}.{os.getpid()}.tmp"
         try:
@@ -83,7 +83,7 @@ def is_settled(stamp: Stamp, now_ns: int) -> bool:
     return newest < now_ns - (_COARSE_NS if coarse else _FINE_NS)
 
 
-def is_trusted(file_system: str) -> bool:
+def can_be_trusted(file_system: str) -> bool:
     """Tell whether inode numbers and ctimes of a file system type can be relied on."""
     return bool(file_system) and not file_system.startswith(_UNTRUSTED)
 

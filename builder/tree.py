@@ -11,15 +11,8 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-from builder.contenthash import (
-    Entry,
-    Match,
-    Selection,
-    Stamp,
-    counted_xattrs,
-    kind_of,
-    stamp_of,
-)
+from builder.contenthash import Entry, Match, Selection, counted_xattrs, kind_of
+from builder.looked import Looked, Stamp, stamp_of
 from builder.rootpath import is_dir, resolve
 from grammar import glob
 from grammar.ignorefile import IgnoreRules, PatternList
@@ -87,12 +80,14 @@ class Tree:
     rules: what the ignore file hides. digester: gives the digest of a file's bytes from its
     path on disk, its path in the tree and its status (a cache may know it).
     owned_by_root: all files count as root's, whoever owns them on disk: a person's own files do.
+    looked: notes what is looked at, where someone wants to know.
     """
 
     fd: int
     rules: IgnoreRules | None = None
     digester: Digester = field(default=lambda path, _name, _status: digest_file(path)[0])
     owned_by_root: bool = False
+    looked: Looked | None = None
 
     def __enter__(self) -> "Tree":
         return self
@@ -171,12 +166,22 @@ class Tree:
     def names_below(self, path: str) -> list[str]:
         """Return the names in a directory of the tree, sorted; none where it is no directory."""
         real = os.path.join(self.root, path)
-        return sorted(os.listdir(real), key=os.fsencode) if is_dir(real) else []
+        if not is_dir(real):
+            return []
+        self.will_list(path)
+        return sorted(os.listdir(real), key=os.fsencode)
+
+    def will_list(self, path: str) -> None:
+        """Note a directory's state just before it is listed."""
+        if self.looked is not None:
+            self.looked.will_list(path, os.stat(f"{self.root}/{path}"))
 
     def match(self, path: str, wanted: Wanted = EVERYTHING) -> Match | None:
         """Return the match of one path, None where nothing is there or all of it is hidden."""
         name = os.path.basename(path)
         real = resolve(self.root, path)
+        if self.looked is not None:
+            self.looked.at(path, real)
         try:
             status = os.lstat(os.path.join(self.root, real))
         except (FileNotFoundError, NotADirectoryError):
@@ -225,6 +230,7 @@ class Tree:
     def children(self, base: str, path: str) -> list[tuple[str, os.stat_result]]:
         """Return paths and status of what is in a directory, the last name's bytes first."""
         try:
+            self.will_list(join(base, path))
             with os.scandir(os.path.join(self.root, join(base, path))) as found:
                 rows = [(item.name, item.stat(follow_symlinks=False)) for item in found]
         except FileNotFoundError as error:
@@ -240,6 +246,8 @@ class Tree:
         disk = f"{self.root}/{here}"
         kind = kind_of(status.st_mode)
         shared = kind == "file" and status.st_nlink > 1
+        if self.looked is not None and kind != "dir":
+            self.looked.files[here] = stamp_of(status)
         return Entry(
             path=path,
             kind=kind,

@@ -202,6 +202,17 @@ class BuildRecords:
         )
         return [record_of(row) for row in rows]
 
+    def newest(self, keys: Iterable[str]) -> tuple[tuple[str, int], ...]:
+        """Return those of `keys` that have a result, sorted, each with its newest one's number.
+
+        Every result that is recorded has a number of its own.
+        """
+        wanted = sorted(set(keys))
+        query = (
+            f"SELECT key, max(id) FROM records WHERE key IN ({_marks(len(wanted))}) GROUP BY key"
+        )
+        return tuple(sorted((row[0], row[1]) for row in self.read(query, wanted)))
+
     def insert(self, record: BuildRecord) -> None:
         """Add a result. The same result of the same key replaces the earlier record."""
         diff_ids = _json(list(record.diff_ids))
@@ -331,23 +342,23 @@ class BuildRecords:
 
     def add_step(self, step: StepRow) -> None:
         """Note what a step did; the same number of the same build replaces."""
-        values = _values(
-            step.build_id,
-            step.number,
-            step.title,
-            step.stage,
-            step.step,
-            step.key,
-            step.status,
-            step.started_ns,
-            step.ended_ns,
-            step.size_bytes,
-            step.exit_code,
-            step.log_path,
-            _json(dict(step.details)),
-        )
         with self.writing() as db:
-            db.execute(f"INSERT OR REPLACE INTO steps ({_STEP}) VALUES ({_marks(13)})", values)
+            db.execute(
+                f"INSERT OR REPLACE INTO steps ({_STEP}) VALUES ({_marks(13)})", _step_values(step)
+            )
+
+    def add_cached_build(self, build: BuildRow, steps: Iterable[StepRow]) -> None:
+        """Note a whole build whose steps were all cached, and that their results were used."""
+        rows = list(steps)
+        now_ns = time.time_ns()
+        with self.writing() as db:
+            db.execute(f"INSERT INTO builds ({_BUILD}) VALUES ({_marks(9)})", _build_values(build))
+            db.executemany(
+                f"INSERT INTO steps ({_STEP}) VALUES ({_marks(13)})", map(_step_values, rows)
+            )
+            db.executemany(
+                "UPDATE records SET used_ns = ? WHERE key = ?", [(now_ns, row.key) for row in rows]
+            )
 
     def builds(self, limit: int = -1) -> _Builds:
         """Return the journal's builds, newest first; a negative limit means all."""
@@ -477,4 +488,22 @@ def _build_values(build: BuildRow) -> tuple[object, ...]:
         build.image_id,
         build.error,
         _json(dict(build.details)),
+    )
+
+
+def _step_values(step: StepRow) -> tuple[object, ...]:
+    return _values(
+        step.build_id,
+        step.number,
+        step.title,
+        step.stage,
+        step.step,
+        step.key,
+        step.status,
+        step.started_ns,
+        step.ended_ns,
+        step.size_bytes,
+        step.exit_code,
+        step.log_path,
+        _json(dict(step.details)),
     )

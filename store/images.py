@@ -9,6 +9,7 @@ is added and last when one is removed, so a kill in between leaves nothing wrong
 Changes are made under the lock `images`, which garbage collection takes too.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -235,6 +236,22 @@ class ImageStore:
     def record(self, image_id: Digest) -> ImageRecord:
         """Return the image's record, without reading its config. Raises NotFound, Corrupt."""
         return self._known(image_id)
+
+    def reference_file(self, reference: Reference) -> tuple[str, bytes, Digest] | None:
+        """Return the record of a reference: its path in the store, its bytes, the image's ID."""
+        record = self._references.read(reference)
+        if record is None:
+            return None
+        path = self._references.path(reference)
+        with open(path, "rb") as file:
+            data = file.read()
+        return os.path.relpath(path, self._store.root), data, record.image_id
+
+    def files_of(self, image_id: Digest, chain: Sequence[DiffID]) -> Iterator[str]:
+        """Yield the files of the store without which an image with these layers is not whole."""
+        yield f"images/ids/{hex_of(image_id)}.json"
+        yield f"blobs/sha256/{hex_of(image_id)}"
+        yield from (f"layers/sha256/{hex_of(diff_id)}/layer.json" for diff_id in chain)
 
     def reference_paths(self) -> Iterator[str]:
         """Yield the path of every reference record."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from builder.build import check_platform, load_ignore_rules, parse_dockerfile
-from builder.context import DockerfileText, SourceTree, read_dockerfile
+from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.errors import BaseImageNotFound, BuildError, Place
 from builder.layoutimages import layout_image
 from builder.lint.engine import Linter, Violation, options_of

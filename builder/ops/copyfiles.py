@@ -12,7 +12,8 @@ import stat
 import time
 from collections.abc import Callable
 
-from builder.contenthash import Entry, Match, stamp_of
+from builder.contenthash import Entry, Match
+from builder.looked import stamp_of
 from builder.ownership import Owner
 from builder.rootpath import is_dir, lstat, make_dirs, resolve
 from builder.statcache import is_settled

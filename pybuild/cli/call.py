@@ -16,7 +16,7 @@ from pybuild.errors import NotSupported
 from values.classes import dataclass
 
 if TYPE_CHECKING:
-    from builder.context import DockerfileText
+    from builder.definition import DockerfileText
     from builder.errors import Place
     from builder.lint.check import CheckReport
     from builder.outline import Outline, OutlineMount, Target

@@ -6,10 +6,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.build import BuildResult, check_platform, parser
 from builder.build import build as build_request
-from builder.context import read_dockerfile
+from builder.build import check_platform, parser
+from builder.definition import read_dockerfile
 from builder.events import StepDone, StepMessage, StepStarted
+from builder.request import BuildResult
 from builder.secrets import Secrets
 from builder.site import Progress
 from builder.sourcetree import opened_source
@@ -23,7 +24,7 @@ from store.reference import Reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from builder.context import DockerfileText
+    from builder.definition import DockerfileText
     from builder.events import Event
     from builder.lint.check import CheckReport
     from builder.outline import Outline, Target

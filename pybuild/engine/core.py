@@ -40,7 +40,7 @@ def require_privilege(what: str) -> None:
 
     Asked before the store is touched.
     """
-    from pybuild.engine.info import missing_privileges
+    from pybuild.engine.privileges import missing_privileges
 
     missing = missing_privileges()
     if missing:

@@ -16,7 +16,7 @@ from pybuild.engine.explaining import Explaining
 from pybuild.engine.imaging import Imaging
 
 if TYPE_CHECKING:
-    from builder.context import DockerfileText
+    from builder.definition import DockerfileText
     from builder.events import Event
     from builder.lint.check import CheckReport
     from builder.outline import Outline, Target
@@ -39,9 +39,14 @@ class Engine(Imaging, Caching, Explaining):
         self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel | None = None
     ) -> BuildResult:
         """Build `request`, reporting every event as it happens, and return what was made."""
+        require_privilege("build")
+        from builder.replay import replayed
+
+        done = replayed(self.store, request, on_event)
+        if done is not None:
+            return done
         from pybuild.engine.builds import build
 
-        require_privilege("build")
         return build(self, request, on_event, cancel)
 
     def lint(self, request: BuildRequest) -> CheckReport:

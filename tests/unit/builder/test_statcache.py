@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.contenthash import stamp_of
-from builder.statcache import StatCache, file_system_of, is_settled, is_trusted
+from builder.looked import stamp_of
+from builder.statcache import StatCache, can_be_trusted, file_system_of, is_settled
 from builder.tree import FileChanged
 
 SECOND = 1_000_000_000
@@ -25,7 +25,7 @@ def test_whole_second_stamps_need_longer() -> None:
 
 @pytest.mark.parametrize("name", ["fuse.sshfs", "9p", "nfs4", ""])
 def test_some_file_systems_are_never_trusted(name: str) -> None:
-    assert not is_trusted(name)
+    assert not can_be_trusted(name)
 
 
 def test_the_file_system_of_a_path_is_known() -> None:

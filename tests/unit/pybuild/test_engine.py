@@ -10,7 +10,8 @@ import pybuild
 from pybuild.engine.core import default_root, require_privilege
 from pybuild.engine.engine import Engine
 from pybuild.engine.images import describe, history, images
-from pybuild.engine.info import host_platform, missing_privileges
+from pybuild.engine.info import host_platform
+from pybuild.engine.privileges import missing_privileges
 from pybuild.errors import NotPrivileged
 from store.errors import InvalidReference
 from store.oci import ContainerConfig, HistoryEntry, ImageConfig
