@@ -128,3 +128,24 @@ def test_a_second_signal_ends_it_at_once(pybuild, busybox_image, context, store_
     while containers_of(store_root):
         pass
     assert pybuild("system", "check").returncode == 0
+
+
+def test_what_nobody_needs_is_not_materialised(pybuild, busybox_image, context, store_root) -> None:
+    """From the cache not a file of any layer is read; a stage beside the way is not looked at."""
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image} AS made\n{SHARED} echo made >> /m/count; echo made > /made\n"
+        f"FROM 127.0.0.1:1/nowhere AS beside\n{SHARED} echo beside >> /m/count\n"
+        f"FROM {busybox_image}\nCOPY --from=made /made /\nWORKDIR /w\n"
+        f"{SHARED} cp /m/count /count\n"
+    )
+    first = pybuild("-q", "-t", "x", context).stdout
+    trees = sorted(store_root.glob("layers/sha256/*/fs"))
+    assert len(trees) >= 4
+    for tree in trees:
+        tree.rename(tree.with_name("away"))
+    again = pybuild("--iidfile", context / "id", context)
+    assert f"{(context / 'id').read_text()}\n" == first
+    assert again.stderr.count("CACHED\n") == 5
+    for tree in trees:
+        tree.with_name("away").rename(tree)
+    assert pybuild("run", "--rm", "x", "cat", "/count").stdout == "made\n"

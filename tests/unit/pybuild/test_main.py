@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.errors import Place, StepFailed, StepsFailed
 from pybuild.cli import main, report
 from pybuild.cli.options import Syntax
 from pybuild.errors import ContainerError, NotSupported, UsageError
@@ -256,3 +257,22 @@ def test_an_output_that_cannot_be_written_is_one_clear_error(
         )
     assert done.returncode == 1
     assert done.stderr == "error: standard output cannot be written: no space left on device\n"
+
+
+def test_every_step_that_failed_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    source = ("FROM x", "RUN one", "RUN two")
+    places = [Place("Dockerfile", line, line, source) for line in (2, 3)]
+    failed = [
+        StepFailed(place, "exit code: 1", exit_code=1, log_path=None, step_name=name, output=output)
+        for place, name, output in zip(
+            places, ("RUN one", "RUN two"), ("\x1b[31mred", ""), strict=True
+        )
+    ]
+    report.report(StepsFailed(failed), debug=False)
+    shown = capsys.readouterr().err
+    assert shown.startswith("------\n > RUN one:\nred\n------\nDockerfile:2\n")
+    assert shown.count("------\n >") == 1
+    errors = [line for line in shown.splitlines() if line.startswith("error: ")]
+    assert errors == [f"error: Dockerfile:{line}: exit code: 1" for line in (2, 3)]
+    assert "   2 | >>> RUN one" in shown
+    assert "   3 | >>> RUN two" in shown
