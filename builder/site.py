@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from builder import events
 from builder.absent import Absent
 from builder.context import LocalContext
-from builder.errors import Canceled
+from builder.errors import Canceled, InstructionError
 from builder.slots import Slots
 from builder.supplies import Supplies
 from builder.vertex import Vertex
@@ -140,7 +140,11 @@ class Step:
         if isinstance(error, Canceled | KeyboardInterrupt):
             self.end(events.StepCanceled(self.number))
         else:
-            self.end(events.StepFailed(self.number, str(error), self.seconds))
+            # The step says where it stands by its name, and the build's own error says it again.
+            message = str(error)
+            if isinstance(error, InstructionError):
+                message = message.removeprefix(f"{error.place}: ")
+            self.end(events.StepFailed(self.number, message, self.seconds))
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ def test_a_failure_stops_the_others(pybuild, busybox_image, context, store_root)
     assert failed.returncode == 1
     ends = [line.partition(" ")[2] for line in failed.stderr.splitlines() if line[0:1] == "#"]
     assert "CANCELED" in ends
-    assert any(end.startswith("ERROR: Dockerfile:4: process") for end in ends)
+    assert any(end.startswith("ERROR: process ") for end in ends)
     assert failed.stderr.count("\nerror: ") == 1
     assert "exit code: 9" in failed.stderr
     assert containers_of(store_root) == []
