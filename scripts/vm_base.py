@@ -33,7 +33,7 @@ PACKAGES_LEFT_OUT = re.compile(
 )
 FOLDERS = ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt", "payload", "disk", "var/lib")
 BASE_SIZE_MB = 900  # sparse
-FORMAT = 1  # raise it when this script lays the disk out differently
+FORMAT = 3  # raise it when this script lays the disk out differently
 
 INIT = """\
 #!/bin/sh
@@ -58,8 +58,8 @@ stty raw -echo -F /dev/ttyS1
 tar -x -f /dev/nvme0n2 -C /payload
 if [ -e /dev/nvme0n3 ]; then mount /dev/nvme0n3 /disk || echo "mount failed" >/dev/ttyS1; fi
 cd /payload
-./run </dev/null >/dev/ttyS1 2>&1
-echo "exit $?" >/dev/ttyS1
+# Through a pipe: programs write otherwise to a terminal.
+{ ./run </dev/null; echo "exit $?"; } 2>&1 | cat >/dev/ttyS1
 sync
 umount /disk 2>/dev/null
 poweroff -f
@@ -217,6 +217,10 @@ def lay_out_python(root: Path) -> None:
             n for n in names if Path(folder) == site and PACKAGES_LEFT_OUT.match(n)
         },
     )
+    # Found by every interpreter, whatever PYTHONPATH a test gives it.
+    packages = root / str(stdlib).lstrip("/") / "site-packages"
+    packages.mkdir()
+    (packages / "site.pth").write_text("/site\n")
     for folder in (stdlib, site):
         for extension in folder.rglob("*.so"):
             copied = root / ("site" if folder == site else str(stdlib).lstrip("/"))

@@ -13,7 +13,7 @@ RUN = """\
 #!/bin/sh
 mount -o remount,commit=300 /disk
 echo 60000 >/proc/sys/vm/dirty_writeback_centisecs
-export PYTHONPATH=/payload/project:/site PYBUILD_ROOT=/disk/store
+export PYTHONPATH=/payload/project PYBUILD_ROOT=/disk/store
 exec python3 power.py
 """
 BUILDS_PER_CUT = 1.5
