@@ -21,6 +21,7 @@ from store.compression import decompressed
 from store.contents import Policy
 from store.errors import BadArchive, disk_errors
 from store.folder import Folder
+from store.linux import next_extent
 from store.tarreader import TarReader, chunks_of
 from store.tarwriter import XATTR
 from store.unpack import Unpacker
@@ -80,10 +81,79 @@ def _add(archive: tarfile.TarFile, path: str, name: str) -> None:
             records[XATTR.decode() + key] = value.decode("utf-8", "surrogateescape")
     entry.pax_headers = records
     if entry.isreg():
-        with open(path, "rb") as file:
-            archive.addfile(entry, file)
+        with open(path, "rb", buffering=0) as file:
+            segments = _segments(file.fileno(), entry.size)
+            if segments == [(0, entry.size)] or not entry.size:
+                file.seek(0)  # looking for holes moved it
+                archive.addfile(entry, file)
+            else:
+                _add_sparse(archive, entry, file, segments)
     else:
         archive.addfile(entry)
+
+
+def _segments(fd: int, size_bytes: int) -> list[tuple[int, int]]:
+    """Return offset and size of each run of data in a file: all of it where it has no holes."""
+    found, offset = [], 0
+    while offset < size_bytes:
+        data, hole = next_extent(fd, offset, size_bytes)
+        if data < hole:
+            found.append((data, hole - data))
+        offset = hole
+    return found
+
+
+def _add_sparse(
+    archive: tarfile.TarFile,
+    entry: tarfile.TarInfo,
+    file: BinaryIO | io.FileIO,
+    segments: Sequence[tuple[int, int]],
+) -> None:
+    """Add a file with holes: its map, then its data. Source: GNU tar manual, "PAX Format, 1.0"."""
+    segments = [*segments, (entry.size, 0)]  # so that GNU's tar sees where it ends
+    numbers = [len(segments), *(number for segment in segments for number in segment)]
+    table = "".join(f"{number}\n" for number in numbers).encode()
+    table += bytes(-len(table) % tarfile.BLOCKSIZE)
+    entry.pax_headers = {
+        **entry.pax_headers,
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": entry.name,
+        "GNU.sparse.realsize": str(entry.size),
+    }
+    folder, name = os.path.split(entry.name)
+    entry.name = f"{folder}/GNUSparseFile.0/{name}"
+    entry.size = len(table) + sum(length for _, length in segments)
+    archive.addfile(entry, _Pieces([io.BytesIO(table), *(_Piece(file, *s) for s in segments)]))
+
+
+class _Piece(io.RawIOBase):
+    """A run of bytes of a file, read once."""
+
+    def __init__(self, file: BinaryIO | io.FileIO, offset: int, size_bytes: int) -> None:
+        self._file, self._offset, self._left = file, offset, size_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        data = os.pread(self._file.fileno(), min(size, self._left), self._offset)
+        self._offset += len(data)
+        self._left -= len(data)
+        return data
+
+
+class _Pieces(io.RawIOBase):
+    """Streams one behind the other."""
+
+    def __init__(self, pieces: Sequence[io.BytesIO | _Piece]) -> None:
+        self._pieces = list(pieces)
+
+    def read(self, size: int = -1) -> bytes:
+        data = b""
+        while self._pieces and len(data) < size:
+            more = self._pieces[0].read(size - len(data))
+            if not more:
+                self._pieces.pop(0)
+            data += more
+        return data
 
 
 def import_mounts(

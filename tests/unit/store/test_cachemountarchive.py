@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -75,6 +76,62 @@ def test_everything_comes_along(here: Store, there: Store) -> None:
         old, new = (root / name).lstat(), (copy / name).lstat()
         assert (new.st_mode, new.st_mtime_ns) == (old.st_mode, old.st_mtime_ns)
     assert (path_of(there.cache_mounts, OTHER) / "text").read_text() == "go's"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_owners_and_attributes_come_along(here: Store, there: Store) -> None:
+    root = fill(here.cache_mounts, KEY, "x")
+    (root / "soft").symlink_to("text")
+    os.setxattr(root / "text", "user.note", b"\xff\x00")
+    for number, name in enumerate((".", "text", "soft")):
+        os.lchown(root / name, 1000 + number, 3_000_000_000)
+    taken_in(there, exported(here))
+    copy = path_of(there.cache_mounts, KEY)
+    owners = [((copy / n).lstat().st_uid, (copy / n).lstat().st_gid) for n in (".", "text", "soft")]
+    assert owners == [(1000 + number, 3_000_000_000) for number in range(3)]
+    assert os.getxattr(copy / "text", "user.note") == b"\xff\x00"
+
+
+MB = 1 << 20
+SPARSE = {
+    "a hole before": [(8 * MB, b"end")],
+    "a hole behind": [(0, b"begin"), (8 * MB, b"")],
+    "holes between": [(4 * MB * n, b"%d" % n * 5000) for n in range(1, 90)],
+    "nothing else": [(8 * MB, b"")],
+}
+
+
+@pytest.mark.parametrize("runs", SPARSE.values(), ids=SPARSE)
+def test_holes_stay_holes(
+    here: Store, there: Store, runs: list[tuple[int, bytes]], tmp_path: Path
+) -> None:
+    root = fill(here.cache_mounts, KEY, "x")
+    name = os.fsdecode(b"sp\xe4rse")
+    with open(root / name, "wb") as file:
+        for offset, data in runs:
+            file.seek(offset)
+            file.write(data)
+            file.truncate(offset + len(data))
+    os.utime(root / name, ns=(1, 1_600_000_000_123_456_789))
+    data = exported(here)
+    assert len(data) < 2 * MB
+    taken_in(there, data)
+    old, new = root / name, path_of(there.cache_mounts, KEY) / name
+    assert (new.lstat().st_size, new.lstat().st_mtime_ns) == (
+        old.lstat().st_size,
+        old.lstat().st_mtime_ns,
+    )
+    assert new.lstat().st_blocks * 512 < 2 * MB
+    for offset, run in runs:
+        with open(new, "rb") as file:
+            file.seek(max(0, offset - 10))
+            assert file.read(min(offset, 10) + len(run)) == bytes(min(offset, 10)) + run
+    (tmp_path / "x.tar").write_bytes(data)
+    listing = subprocess.run(
+        ["tar", "-tvf", tmp_path / "x.tar", "--numeric-owner"], capture_output=True, check=True
+    ).stdout
+    assert str(old.lstat().st_size).encode() in listing, "GNU's tar knows it too"
+    assert listing.count(b"\n") == 5
 
 
 def test_what_is_there_is_replaced_and_what_is_used_stays(here: Store, there: Store) -> None:
