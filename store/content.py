@@ -47,7 +47,10 @@ class ContentStore:
         with disk_errors(f"read blob {digest}", self._root), self.open(digest) as file:
             data = file.read()
         if digest_of(data) != digest:
-            raise Corrupt(f"blob {digest}: the stored bytes have digest {digest_of(data)}")
+            raise Corrupt(
+                f"blob {digest}: the stored bytes have digest {digest_of(data)}",
+                hint="pybuild cache verify drops what is damaged, so that it is got again",
+            )
         return data
 
     def put(self, data: bytes) -> Digest:

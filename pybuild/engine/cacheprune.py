@@ -159,6 +159,7 @@ def prune(store: Store, policies: Sequence[Policy], *, dry_run: bool = False) ->
     """
     if dry_run:
         return _plan_all(store, policies)
+    store.folder.empty_trash()  # first: a full disk lets nothing be written
     with store.exclusive_lease():
         chosen = _plan_all(store, policies)
         if chosen.going:
@@ -186,10 +187,7 @@ def carry_out(store: Store, chosen: Plan) -> None:
     names: dict[str, list[str]] = {}
     for entry in chosen.going:
         names.setdefault(entry.type, []).append(entry.name)
-    release(
-        store.records, [Digest(name) for kind in (REGULAR, GIT) for name in names.get(kind, ())]
-    )
-    forget_memos(store.records, DOWNLOADS, names.get(HTTP, ()))
+    # What needs no room to go is first: letting go of records does, and the disk may be full.
     for path in names.get(LOCAL, ()):
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -197,4 +195,7 @@ def carry_out(store: Store, chosen: Plan) -> None:
     for info in store.cache_mounts.mounts():
         if info.key.name in mounts:
             store.cache_mounts.clear(info.key)
+    keys = [Digest(name) for kind in (REGULAR, GIT) for name in names.get(kind, ())]
+    release(store.records, keys)
+    forget_memos(store.records, DOWNLOADS, names.get(HTTP, ()))
     collect_alone(store)

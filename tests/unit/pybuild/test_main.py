@@ -1,7 +1,9 @@
 """Global options, which word is the verb, and what becomes of errors."""
 
+import ast
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +159,34 @@ def test_what_a_noun_names_can_be_called() -> None:
         for word in main._lines_of(noun):
             words = [*noun.split(), word]
             assert main._asked_noun(words) or main.find_verb(words)
+
+
+ROOMS = ("builder", "grammar", "pybuild", "registry_client", "runtime", "store")
+PROSE = {"that", "or", "and", "for", "of", "can"}  # words after the program's name in a sentence
+
+
+def hints() -> list[str]:
+    """Return the constant parts of every `hint=` in the source."""
+    found = []
+    for room in ROOMS:
+        for path in sorted((Path(__file__).parents[3] / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.keyword) and node.arg == "hint":
+                    found += [
+                        part.value
+                        for part in ast.walk(node.value)
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                    ]
+    return found
+
+
+def test_hints_name_verbs_that_there_are() -> None:
+    after = re.compile(r"pybuild ((?:[a-z]+ ?)+)")
+    found = (match[1].split() for hint in hints() for match in after.finditer(hint))
+    named = [words for words in found if words[0] not in PROSE]
+    assert len(named) > 5
+    for words in named:
+        assert main.find_verb(words)[0].split()[0] == words[0]
 
 
 READING = [
