@@ -205,11 +205,12 @@ class BuildRecords:
     def newest(self, keys: Iterable[str]) -> tuple[tuple[str, int], ...]:
         """Return those of `keys` that have a result, sorted, each with its newest one's number.
 
-        Every result that is recorded has a number of its own.
+        Released ones do not count. Every result that is recorded has a number of its own.
         """
         wanted = sorted(set(keys))
         query = (
-            f"SELECT key, max(id) FROM records WHERE key IN ({_marks(len(wanted))}) GROUP BY key"
+            f"SELECT key, max(id) FROM records WHERE held AND key IN ({_marks(len(wanted))})"
+            " GROUP BY key"
         )
         return tuple(sorted((row[0], row[1]) for row in self.read(query, wanted)))
 
@@ -357,7 +358,8 @@ class BuildRecords:
                 f"INSERT INTO steps ({_STEP}) VALUES ({_marks(13)})", map(_step_values, rows)
             )
             db.executemany(
-                "UPDATE records SET used_ns = ? WHERE key = ?", [(now_ns, row.key) for row in rows]
+                "UPDATE records SET used_ns = ?, uses = uses + 1 WHERE key = ? AND held",
+                [(now_ns, row.key) for row in rows],
             )
 
     def builds(self, limit: int = -1) -> _Builds:

@@ -38,16 +38,22 @@ class Engine(Imaging, Caching, Explaining):
     def build(
         self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel | None = None
     ) -> BuildResult:
-        """Build `request`, reporting every event as it happens, and return what was made."""
+        """Build `request`, reporting every event as it happens, and return what was made.
+
+        Then garbage is collected, where that is due.
+        """
         require_privilege("build")
         from builder.replay import replayed
+        from pybuild.engine.aftermath import Aftermath
 
-        done = replayed(self.store, request, on_event)
-        if done is not None:
-            return done
-        from pybuild.engine.builds import build
+        aftermath = Aftermath(on_event)
+        done = replayed(self.store, request, aftermath)
+        if done is None:
+            from pybuild.engine.builds import build
 
-        return build(self, request, on_event, cancel)
+            done = build(self, request, aftermath, cancel)
+        aftermath.collect(self.store)
+        return done
 
     def lint(self, request: BuildRequest) -> CheckReport:
         """Lint the Dockerfile of `request`; nothing is built or pulled."""

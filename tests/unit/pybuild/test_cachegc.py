@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pybuild import configuration
-from pybuild.engine.builds import may_be_due
+from pybuild.engine.aftermath import may_be_due
 from pybuild.engine.cachegc import collect_if_due, gc_settings
 from pybuild.errors import PybuildError
 from store.root import Store
