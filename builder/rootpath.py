@@ -68,11 +68,12 @@ def is_dir(path: str) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def make_dirs(root: str, path: str, mode: int, owner: tuple[int, int]) -> str:
+def make_dirs(root: str, path: str, mode: int, owner: tuple[int, int] | None) -> str:
     """Make the directory `path` and its missing parents; return where it really is.
 
-    Links are followed inside the root, dangling ones too. New directories get `mode` and
-    `owner`; those that exist are left alone. Raises NotADirectoryError where a file is in the way.
+    Links are followed inside the root, dangling ones too. New directories get `mode` and `owner`,
+    and what a setgid directory gives to those made in it: always its bit, without an owner its
+    group. Those that exist are left alone. Raises NotADirectoryError where a file is in the way.
     """
     real = resolve(root, path)
     at = root
@@ -86,6 +87,7 @@ def make_dirs(root: str, path: str, mode: int, owner: tuple[int, int]) -> str:
                     errno.ENOTDIR, os.strerror(errno.ENOTDIR), "/" + at[len(root) + 1 :]
                 ) from None
             continue
-        os.chown(at, *owner)
-        os.chmod(at, mode)
+        if owner is not None:
+            os.chown(at, *owner)
+        os.chmod(at, mode | os.lstat(at).st_mode & stat.S_ISGID)
     return real

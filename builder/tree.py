@@ -131,6 +131,11 @@ class Tree:
         if hidden or not os.path.lexists(os.path.join(self.root, real)):
             raise PathNotFound(path, self.hiding_rule(path))
 
+    def require_below(self, path: str) -> None:
+        """Raise PathNotFound unless `path` is there, with something in it that is not hidden."""
+        if self.rules is None or not self.rules.may_reinclude_below(resolve(self.root, path)):
+            self.require(path)
+
     def find(self, path: str, wanted: Wanted = EVERYTHING) -> Match:
         """Return the match of one path, in which no character is special. Raises PathNotFound."""
         clean = os.path.normpath("/" + path).strip("/")
@@ -151,9 +156,11 @@ class Tree:
     def expand(self, parts: list[str]) -> Iterator[str]:
         """Yield the paths that a pattern of components matches, in order of name.
 
-        Links are followed up to the first wildcard only, as BuildKit's walk does it.
+        Links are followed up to the first wildcard only, as BuildKit's walk does it. Raises
+        PathNotFound when the directory that the pattern begins with is not there.
         """
         first = next(number for number, part in enumerate(parts) if glob.has_wildcard(part))
+        self.require_below("/".join(parts[:first]))
         paths = [resolve(self.root, "/".join(parts[:first]))]
         for part in parts[first:]:
             following: list[str] = []

@@ -28,7 +28,7 @@ from builds import baseimage, cases, imagetree, sources
 
 START_S = 60
 # A builder that does not know a flag is no judge of what is wrong with it.
-UNKNOWN = re.compile("[Uu]nknown flag|unsupported|is not supported")
+UNKNOWN = re.compile("nknown flag|unexpected key|invalid field|unknown instruction")
 PATH = "/usr/bin:/usr/sbin:/bin:/sbin"  # Debian's docker before a newer client
 # dockerd must neither delete the bridge of another one nor touch its rules; crun's and runc's
 # trouble with cgroup v1 beside v2 is docker's too.
@@ -117,7 +117,7 @@ def build(docker: Docker, case: cases.Case) -> imagetree.Image | str:
 def agrees(case: cases.Case, made: imagetree.Image | str) -> bool:
     """Tell whether what was made is what a case says that cites a source."""
     if isinstance(made, str) or case.refused:
-        return isinstance(made, str) and bool(case.refused)
+        return isinstance(made, str) and bool(case.refused) and not UNKNOWN.search(made)
     found = imagetree.lines_of(made.files, full=False)
     seen = {path: found.get(path) for path in case.files}
     return seen == case.files and not any(path in found for path in case.absent)
@@ -152,7 +152,8 @@ def main() -> int:
                     sys.stdout.write(f"{case.name}: {builder} does what it cites\n")
                 continue
             if isinstance(made, str) and UNKNOWN.search(made):
-                raise SystemExit(f"{case.name}: let it cite a source, {builder} says: {made}")
+                sys.stdout.write(f"{case.name}: let it cite a source, {builder} says: {made}\n")
+                continue
             row = {"refused": made} if isinstance(made, str) else cases.outcome(made, base)
             found[case.name] = row
             if row != known["cases"].get(case.name):

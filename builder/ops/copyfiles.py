@@ -42,11 +42,6 @@ class Target:
     chmod: Callable[[int, bool], int] | None = None
     parent_mode: int = 0o755
 
-    @property
-    def parent_owner(self) -> tuple[int, int]:
-        """Owner of directories that have to be made on the way."""
-        return self.owner.ids if self.owner else (0, 0)
-
     def mode_of(self, entry: Entry) -> int:
         """Return the permission bits that a copied file gets."""
         if self.chmod is None:
@@ -56,7 +51,8 @@ class Target:
     def make_parents(self, path: str) -> str:
         """Make a directory of the destination with its parents; return where it really is."""
         try:
-            return make_dirs(self.root, path, self.parent_mode, self.parent_owner)
+            owner = self.owner.ids if self.owner else None
+            return make_dirs(self.root, path, self.parent_mode, owner)
         except NotADirectoryError as error:
             raise CopyRefused(f"cannot copy to non-directory: {error.filename}") from error
 

@@ -30,14 +30,14 @@ def perform_workdir(
     """Make the directory."""
     with site.store.snapshots.prepare(inputs[0].chain) as active:
         with Tree(open_overlay(active.mount)) as tree:
-            owner = find_owner(op.user, tree.root) if op.user else Owner(0, 0)
-            if owner.unknown is not None and not inputs[0].chain:
+            owner = find_owner(op.user, tree.root) if op.user else None
+            if owner and owner.unknown is not None and not inputs[0].chain:
                 raise InstructionError(
                     vertex.place,
                     f'user "{owner.unknown}" cannot be looked up: there is no passwd file yet',
                     hint="give numbers, or copy a passwd file first",
                 )
-            make_dirs(tree.root, op.path, 0o755, owner.ids)
+            make_dirs(tree.root, op.path, 0o755, owner.ids if owner else None)
         info = active.commit()
     return Made(info.diff_id, info.size_bytes)
 

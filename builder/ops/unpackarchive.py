@@ -18,7 +18,7 @@ from store.contents import PLAIN_ARCHIVE
 from store.errors import BadArchive
 from store.tarreader import Member, TarReader, chunks_of
 from store.unpack import Unpacker
-from values.classes import dataclass
+from values.classes import dataclass, replace
 
 
 class OwnedReader(TarReader):
@@ -70,7 +70,8 @@ def unpack_archive(archive: Archive, destination: str, target: Target, place: Pl
     Raises InstructionError for an archive that is broken or leads out of the destination,
     FileChanged where it is not what its digest says any more.
     """
-    base = os.path.join(target.root, target.make_parents(destination))
+    place_of = replace(target, parent_mode=0o755)  # --chmod is not for this directory either
+    base = os.path.join(target.root, place_of.make_parents(destination))
     root_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with open(archive.path, "rb") as file:
