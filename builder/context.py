@@ -13,7 +13,7 @@ from builder.looked import Looked
 from builder.statcache import StatCache
 from builder.tree import Tree
 from grammar import ignorefile
-from grammar.errors import GrammarError
+from grammar.errors import PatternError
 from grammar.ignorefile import IgnoreRules
 from values.classes import dataclass, field
 
@@ -79,8 +79,8 @@ def read_rules(path: str) -> IgnoreRules:
     """Return the rules of an ignore file. Raises BuildError."""
     try:
         return ignorefile.parse(read_small_file(path, "ignore file"))
-    except GrammarError as error:
-        raise BuildError(f"{path}: {error}", hint=error.hint) from error
+    except PatternError as error:
+        raise BuildError(f"{path}:{error.line}: {error}", hint=error.hint) from error
 
 
 def open_context(

@@ -105,7 +105,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 # Other spellings of a key.
-_ALIASES = {
+ALIASES = {
     "src": "source",
     "dst": "target",
     "destination": "target",
@@ -131,7 +131,7 @@ class _Options:
         self.stage = stage
         self.values: dict[str, str | None] = {}
         for key, raw in flag.options:
-            name = _ALIASES.get(key, key)
+            name = ALIASES.get(key, key)
             if name == "from":
                 value = raw
                 if re.search(r"\$.", raw or ""):

@@ -108,11 +108,11 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
 
 @contextmanager
 def placed(vertex: Vertex) -> Iterator[None]:
-    """Turn an OSError about the files of COPY, ADD and WORKDIR into an InstructionError."""
+    """Turn an OSError about the files of COPY, ADD, WORKDIR and mounts into an InstructionError."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NOT_OF_THE_STEP or not isinstance(vertex.op, CopyOp | MakeDirOp):
+        if error.errno in _NOT_OF_THE_STEP or not isinstance(vertex.op, CopyOp | MakeDirOp | RunOp):
             raise
         cause = (error.strerror or str(error)).lower()
         named = os.fsdecode(error.filename) if error.filename else ""

@@ -3,6 +3,7 @@
 import contextlib
 import email.utils
 import errno
+import http.client
 import socket
 import ssl
 from collections.abc import Iterator
@@ -83,7 +84,9 @@ def translated(what: str) -> Iterator[None]:
     except requests.exceptions.SSLError as error:
         raise _tls_error(what, error) from None
     except requests.exceptions.ChunkedEncodingError as error:
-        raise TryAgain(Truncated(f"{what}: {_cause(error)}")) from None
+        lost = isinstance(_innermost(error), OSError)
+        cause = _cause(error) if lost else "the connection ended before all bytes came"
+        raise TryAgain(Truncated(f"{what}: {cause}")) from None
     except (requests.ConnectionError, requests.Timeout) as error:
         unreachable = Unreachable(f"{what}: {_cause(error)}")
         inner = _innermost(error)
@@ -122,6 +125,8 @@ def _cause(error: Exception) -> str:
         return f"certificate not trusted: {inner.verify_message}"
     if isinstance(inner, ssl.SSLError) and inner.reason:
         return f"TLS: {inner.reason.lower().replace('_', ' ')}"
+    if isinstance(inner, http.client.BadStatusLine):
+        return "what answers there speaks no HTTP"
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror[:1].lower() + inner.strerror[1:]
     text = str(inner).partition("\n")[0] or type(inner).__name__

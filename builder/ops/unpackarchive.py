@@ -20,11 +20,16 @@ from store.tarreader import Member, TarReader, chunks_of
 from store.unpack import Unpacker
 from values.classes import dataclass, replace
 
+_END_OF_TIME_NS = 1 << 63
 
-class OwnedReader(TarReader):
-    """A tar's members, all of them owned by `owner`."""
 
-    def __init__(self, chunks: Iterator[bytes], owner: Owner) -> None:
+class AddedReader(TarReader):
+    """A tar's members as ADD takes them: owned by `owner`, if any; impossible times are 1970.
+
+    Source: BuildKit, rootHeaderTimes.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], owner: Owner | None) -> None:
         super().__init__(chunks)
         self._owner = owner
 
@@ -33,6 +38,10 @@ class OwnedReader(TarReader):
         member = super().next()
         if member is None:
             return None
+        if not 0 <= member.mtime_ns < _END_OF_TIME_NS:
+            member = member._replace(mtime_ns=0)
+        if self._owner is None:
+            return member
         return member._replace(uid=self._owner.uid, gid=self._owner.gid)
 
 
@@ -77,7 +86,7 @@ def unpack_archive(archive: Archive, destination: str, target: Target, place: Pl
         with open(archive.path, "rb") as file:
             whole = archive.chunks(file)
             chunks = decompressed(whole, name=archive.name)
-            reader = OwnedReader(chunks, target.owner) if target.owner else TarReader(chunks)
+            reader = AddedReader(chunks, target.owner)
             Unpacker(root_fd, PLAIN_ARCHIVE).run(reader)
             # What follows the compressed data counts too: all that was digested is read.
             for _ in whole:

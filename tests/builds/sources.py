@@ -3,8 +3,9 @@
 A row is [path, what, content]. What: `file 4755 5:6`, `dir 750`, `link` (content: the target),
 `hard` (content: the other name), `fifo 640`, `char 622 1,3`, `socket`, `capable` (a file with
 cap_net_raw), `sparse` (content: a size), or an archive, `tar`, `tar.gz`, `tar.bz2`, `tar.xz`,
-`tar.zst`, whose content are rows of its own. Owners default to 0:0 in archives, to whoever runs
-this on disk. All files are from 2001.
+`tar.zst`, whose content are rows of its own; `cut tar.xz` is one without its end.
+Owners default to 0:0 in archives, to whoever runs this on disk. All files are from 2001, in
+archives unless a word says `@SECONDS`.
 """
 
 import bz2
@@ -62,9 +63,11 @@ def parsed(row: Row) -> tuple[str, list[str], Any]:
 def make_file(path: str, kind: str, words: list[str], what: Any) -> None:
     """Make one file on disk."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    mode = int(words[0], 8) if words else MODES.get(kind, 0o644)
+    mode = MODES.get(kind, 0o644) if not words or kind == "cut" else int(words[0], 8)
     if kind in ("file", "capable"):
         Path(path).write_bytes(what.encode())
+    elif kind == "cut":
+        Path(path).write_bytes(packed(words.pop(), what)[:-6])
     elif kind in PACKERS:
         Path(path).write_bytes(packed(kind, what))
     else:
@@ -121,6 +124,8 @@ def add_row(archive: tarfile.TarFile, row: Row) -> None:
     for word in words[1:]:
         if ":" in word:
             member.uid, member.gid = map(int, word.split(":"))
+        elif word.startswith("@"):
+            member.mtime = int(word[1:])
         elif "," in word:
             member.devmajor, member.devminor = map(int, word.split(","))
     if kind in ("link", "hard"):

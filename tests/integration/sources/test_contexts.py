@@ -406,3 +406,63 @@ def test_a_fifo_as_ignore_file_or_dockerfile_does_not_hang(context, more, pybuil
     os.mkfifo(context / "Dockerfile")
     result = pybuild("build", context, check=False, timeout=20)
     assert result.returncode == 1
+
+
+# -- directories and their ignore files
+
+
+def test_directories_that_cannot_be(context, pybuild, tmp_path) -> None:
+    (tmp_path / "file").write_text("FROM scratch\n")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, cause in (
+        ("nowhere", "no such directory"),
+        ("file", "not a directory"),
+        ("loop", "no such directory"),
+        ("", "no such directory"),
+    ):
+        result = pybuild("build", name, cwd=tmp_path, check=False)
+        assert result.returncode == 1
+        assert f"build context {name}: {cause}" in result.stderr
+    (tmp_path / "link").symlink_to(context)
+    write_dockerfile(context, "FROM scratch\nCOPY . /d/\n")
+    pybuild("build", "link", cwd=tmp_path)
+    pybuild("build", f"{tmp_path}/link/../context/", cwd=tmp_path)
+
+
+def test_an_ignore_file_of_a_dockerfile(context, tmp_path, files_of, pybuild) -> None:
+    """`NAME.dockerignore` beside the Dockerfile replaces the context's, wherever that lies."""
+    for name in ("a", "b", "c"):
+        (context / name).write_text(name)
+    (context / ".dockerignore").write_text("a\n.dockerignore\n")
+    write_dockerfile(context, "FROM scratch\nCOPY . /d/\n")
+    assert {"/d/b", "/d/c"} == set(files_of(context)) - {"/d", "/d/Dockerfile"}
+    (context / "Dockerfile.dockerignore").write_text("b\nDocker*\n.docker*\n")
+    assert set(files_of(context)) == {"/d", "/d/a", "/d/c"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "Other").write_text("FROM scratch\nCOPY . /d/\n")
+    (elsewhere / "Other.dockerignore").write_text("**\n!c\n")
+    assert set(files_of("-f", elsewhere / "Other", context)) == {"/d", "/d/c"}
+    (elsewhere / "Other.dockerignore").write_text("[\n")
+    result = pybuild("build", "-f", elsewhere / "Other", context, check=False)
+    assert result.returncode == 1
+    assert 'Other.dockerignore:1: bad pattern "["' in result.stderr
+    (elsewhere / "Other.dockerignore").write_text("x\n\n# y\n!\n")
+    result = pybuild("build", "-f", elsewhere / "Other", context, check=False)
+    assert "Other.dockerignore:4: illegal exclusion pattern: !" in result.stderr
+
+
+def test_addresses_that_cannot_be(site, context, files_of, pybuild) -> None:
+    write_dockerfile(context, "FROM scratch\nCOPY --from=x /context /\n")
+    for address, cause in (
+        (f"{site.address}/none", "404"),
+        ("http://127.0.0.1:1/f", "connection refused"),
+        ("http://[/f", "invalid"),
+    ):
+        result = pybuild("build", "--build-context", f"x={address}", context, check=False)
+        assert result.returncode == 1
+        assert cause in result.stderr.lower()
+        assert "Traceback" not in result.stderr
+    # An archive stays one: only the main context is unpacked.
+    found = files_of("--build-context", f"x={site.address}/a.gz", context)
+    assert found["/context"].startswith("file 600 0:0 ")

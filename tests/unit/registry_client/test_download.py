@@ -418,9 +418,20 @@ def test_a_shorter_second_body_leaves_nothing_of_the_first(site: Site) -> None:
 )
 def test_short_bodies_are_errors(broken: Route, site: Site) -> None:
     site.routes["/x"] = broken
-    with pytest.raises(Truncated, match=f"download {site.address}/x: "):
+    with pytest.raises(Truncated) as caught:
         get(f"{site.address}/x")
+    cause = "the connection ended before all bytes came"
+    assert str(caught.value) == f"download {site.address}/x: {cause}"
     assert len(site.seen) == 3
+
+
+def test_what_is_no_http(site: Site) -> None:
+    def talk(page: Handler) -> None:
+        page.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    site.routes["/x"] = talk
+    with pytest.raises(Unreachable, match="what answers there speaks no HTTP"):
+        get(f"{site.address}/x")
 
 
 def hang_up(page: Handler) -> None:
