@@ -101,6 +101,9 @@ class Leaf:
             mounted = hierarchies(file.read())
         v1 = [name for name in mounted if name != "unified"]
         self._only_v2 = not v1
+        if self._plan["parent"] == PARENT:
+            for root in mounted.values():
+                sweep(root + PARENT)
         try:
             if "unified" in mounted:
                 self._make_v2(mounted["unified"], bool(v1))
@@ -129,8 +132,6 @@ class Leaf:
     def _make_v2(self, root: str, hybrid: bool) -> None:
         parent = root + absolute(self._plan["parent"], "unified")
         path = f"{parent}/{self._plan['name']}"
-        if self._plan["parent"] == PARENT:
-            sweep(parent)
         self.fd = _make_held(parent, path)
         self._v2 = path
         if hybrid:
@@ -356,24 +357,26 @@ def remove_leaf(parent: str, name: str) -> None:
 
 
 def sweep(parent: str) -> None:
-    """Remove leaves that no launcher holds."""
+    """Remove the leaves in a tree that no launcher holds."""
     try:
-        names = os.listdir(parent)
-    except OSError:
+        os.rmdir(parent)
+    except FileNotFoundError:
         return
-    for name in names:
-        path = f"{parent}/{name}"
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            continue  # a file, or removed meanwhile
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if "populated 1" in _read(path, "cgroup.events"):
-                _write(path, "cgroup.kill", "1")
-            else:
-                os.rmdir(path)
-        except OSError:
-            pass  # held by a living launcher
-        finally:
-            os.close(fd)
+    except OSError:  # EBUSY: there are leaves in it
+        with tolerate(OSError), os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _sweep_leaf(entry.path)
+
+
+def _sweep_leaf(path: str) -> None:
+    fd = -1
+    with tolerate(OSError):  # held by a living launcher, or removed meanwhile
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if "populated 1" in _read(path, "cgroup.events"):
+            _write(path, "cgroup.kill", "1")
+        else:
+            os.rmdir(path)
+    if fd >= 0:
+        os.close(fd)

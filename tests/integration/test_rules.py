@@ -175,3 +175,32 @@ def test_a_newer_store_is_one_clear_error(pybuild, busybox_image) -> None:
     assert result.stderr.startswith(f"error: open store {pybuild.root}: its format 99 is newer")
     assert "hint:" in result.stderr
     assert result.stdout == ""
+
+
+def test_no_cache_takes_no_run_that_began_before(pybuild, busybox_image, context) -> None:
+    """Two builds with --no-cache, one begun while the other's step runs: both run it."""
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image}\nRUN --mount=type=cache,id=fixed,target=/c,sharing=shared "
+        f"{UUID} > /uuid; echo running; sleep 0.5\n"
+    )
+    first = pybuild.start("--progress=plain", "--no-cache", "-t", "x:1", context)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.rstrip().endswith(b" running"):
+            break
+    pybuild("--no-cache", "-t", "x:2", context)
+    first.communicate(timeout=60)
+    uuids = {pybuild("run", "--rm", f"x:{n}", "cat", "/uuid").stdout for n in (1, 2)}
+    assert len(uuids) == 2
+
+
+def test_what_a_step_left_running_writes_nothing(build, pybuild) -> None:
+    build(
+        "FROM {base}\n"
+        "RUN (trap '' HUP TERM; while :; do date >> /log; done) & sleep 0.2; date >> /log\n"
+        "RUN wc -l < /log > /count\n"
+    )
+    assert (
+        output(pybuild, "wc", "-l", "/log").split()[0] == output(pybuild, "cat", "/count").strip()
+    )
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
