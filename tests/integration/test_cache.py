@@ -128,8 +128,9 @@ def test_equal_steps_are_one_only_if_both_have_to_run(pybuild, busybox_image, co
     text += "FROM scratch\nCOPY --from=a /u /a\nCOPY --from=b /u /b\n"
     write(context, {"Dockerfile": text})
     assert len([s for s in ran(pybuild("-t", "x", context)) if s.startswith("RUN")]) == 1
-    again = ran(pybuild("-t", "x", "--no-cache-filter=a", context))
-    assert len([s for s in again if s.startswith("RUN")]) == 1
+    for one in ("a", "b"):
+        again = ran(pybuild("-t", "x", f"--no-cache-filter={one}", context))
+        assert len([s for s in again if s.startswith("RUN")]) == 1
     both = ran(pybuild("-t", "x", "--no-cache", context))
     assert len([s for s in both if s.startswith("RUN")]) == 1
 
@@ -165,23 +166,6 @@ def test_no_cache_takes_no_run_that_began_before(pybuild, busybox_image, context
 # -- exactly once
 
 
-def test_twenty_builds_at_once(pybuild, busybox_image, context) -> None:
-    text = f"FROM {busybox_image}\nWORKDIR /w\nCOPY f .\nRUN {UUID} > u\nARG N\nRUN echo $N > n\n"
-    write(context, {"Dockerfile": text, "f": "1"})
-    builds = [
-        pybuild.start("-t", f"x:{n}", "--build-arg", f"N={n % 4}", context) for n in range(20)
-    ]
-    ends = [build.communicate(timeout=120)[1] for build in builds]
-    assert [build.returncode for build in builds] == [0] * 20, ends
-    seen = {output(pybuild, f"x:{n}", "cat", "u") for n in (0, 7, 19)}
-    assert len(seen) == 1
-    # Each of the steps ran once: the shared ones, and four of the last.
-    journal = pybuild("cache", "ls", "-a", "--format", "{{.Description}}").stdout.splitlines()
-    assert sum("RUN" in line for line in journal) == 1 + 4
-    assert len({image_id(pybuild, f"x:{n}") for n in range(20)}) == 4
-    assert pybuild("cache", "verify").stdout == "all is well\n"
-
-
 def test_who_waits_outlives_the_failure_of_the_other(
     pybuild, busybox_image, context, tmp_path
 ) -> None:
@@ -197,19 +181,6 @@ def test_who_waits_outlives_the_failure_of_the_other(
     ends = [process.communicate(timeout=60)[1].decode() for process in (first, second)]
     assert (first.returncode, second.returncode) == (1, 0), ends
     assert "did not complete successfully" in ends[0] or "exit code" in ends[0]
-
-
-def test_who_waits_outlives_the_end_of_the_other(pybuild, busybox_image, context) -> None:
-    text = f"FROM {busybox_image}\nRUN echo begun; sleep 1; {UUID} > /u\n"
-    write(context, {"Dockerfile": text})
-    first = pybuild.start("-t", "first", context)
-    started(first, b"begun")
-    second = pybuild.start("-t", "second", context)
-    first.kill()
-    first.communicate()
-    end = second.communicate(timeout=60)[1]
-    assert second.returncode == 0, end
-    assert output(pybuild, "second", "cat", "/u")
 
 
 # -- what is kept
