@@ -1,18 +1,20 @@
 """Base images: those of the store, and from their registry what is missing or asked for anew."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from builder.absent import Absent
 from builder.errors import BaseImageNotFound, ContextError, Place
 from builder.namedcontexts import NamedContext
 from builder.request import BuildRequest
-from builder.site import Progress
+from builder.site import Progress, Step
 from store.errors import NotFound, StoreError
 from store.images import Image
 from store.oci import Platform
 from store.reference import Reference
 from store.root import Store
-from values.classes import dataclass, field
+from values.classes import dataclass, field, replace
 
 
 class BaseSource(Protocol):
@@ -51,13 +53,15 @@ class StoredBases:
 class Bases:
     """The base images of one build, each asked for once.
 
-    platform: os/arch[/variant] of images that are pulled. asked: what was given so far.
+    platform: os/arch[/variant] of images that are pulled. absent: with it, what is not here is
+    looked at only; its layers are pulled when something needs them. asked: what was given so far.
     """
 
     store: Store
     request: BuildRequest
     platform: str
     progress: Progress
+    absent: Absent | None = None
     asked: dict[Reference, Image] = field(default_factory=dict)
     _pulled: dict[Reference, Image] = field(default_factory=dict)
 
@@ -75,7 +79,10 @@ class Bases:
                 # One that lost a layer to damage is fetched again.
                 if all(map(self.store.layers.has, image.config.diff_ids)):
                     return image
-        self._pulled[reference] = self._pull(reference, place)
+        if self.absent is not None:
+            self._pulled[reference] = self._look_at(reference, place, self.absent)
+        else:
+            self._pulled[reference] = self._pull(reference, place)
         return self._pulled[reference]
 
     def layout(self, context: NamedContext) -> Image:
@@ -85,14 +92,34 @@ class Bases:
 
         return layout_image(self.store, context, _platform(self.platform))
 
+    def _look_at(self, reference: Reference, place: Place, absent: Absent) -> Image:
+        """Return an image whose layers stay where they are. Raises BaseImageNotFound."""
+        # requests takes 100 ms to import.
+        from builder.lazyimages import look_at
+
+        def pull() -> None:
+            pulled = self._pull(pinned, place)
+            self.store.images.tag(pulled.id, reference)
+
+        step = self.progress.begin(f"[internal] load metadata for {reference}")
+        with self._missing(step, reference, place):
+            seen = look_at(self.store, reference, _platform(self.platform), self.request)
+        pinned = replace(reference, tag=None, digest=seen.digest)
+        step.message(f"digest: {seen.digest}")
+        step.done()
+        if not all(map(self.store.layers.has, seen.image.config.diff_ids)):
+            absent.offer_whole(seen.image.config.diff_ids, pull)
+            for diff_id, origin in seen.layers:
+                absent.offer(diff_id, origin)
+        return seen.image
+
     def _pull(self, reference: Reference, place: Place) -> Image:
         # requests takes 100 ms to import.
         from builder.transfers import Narrator, access_of
-        from registry_client.errors import RegistryError
         from registry_client.pull import pull
 
         step = self.progress.begin(f"[internal] pull {reference}")
-        try:
+        with self._missing(step, reference, place):
             pulled = pull(
                 self.store,
                 reference,
@@ -100,6 +127,17 @@ class Bases:
                 access=access_of(self.request),
                 on_event=Narrator(step),
             )
+        step.message(f"digest: {pulled.target.digest}")
+        step.done()
+        return pulled.image
+
+    @contextmanager
+    def _missing(self, step: Step, reference: Reference, place: Place) -> Iterator[None]:
+        """Turn a registry's errors into those of the instruction that names the image."""
+        from registry_client.errors import RegistryError
+
+        try:
+            yield
         except BaseException as error:
             step.failed(error)
             if not isinstance(error, RegistryError | StoreError):
@@ -108,9 +146,6 @@ class Bases:
             missing = "" if self.request.pull else "image not found in the store, and it "
             message = f"{reference.familiar()}: {missing}cannot be pulled: {cause}"
             raise BaseImageNotFound(place, message, hint=error.hint) from error
-        step.message(f"digest: {pulled.target.digest}")
-        step.done()
-        return pulled.image
 
 
 def _platform(text: str) -> Platform:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from builder.absent import Absent
 from builder.bases import Bases
@@ -24,6 +25,8 @@ from builder.imageconfig import image_config
 from builder.lint.engine import Linter, options_of
 from builder.memorize import Memorizer
 from builder.planning import BuildPlan, plan_build
+from builder.remotecache.ledger import Ledger
+from builder.remotecache.places import check_places
 from builder.request import BuildRequest, BuildResult
 from builder.schedule import default_jobs, run_graph
 from builder.site import Progress, Result, Site, WarnFunction
@@ -47,6 +50,9 @@ from store.digest import DiffID, Digest
 from store.root import Store
 from values.classes import replace
 
+if TYPE_CHECKING:
+    from builder.remotecache.imports import Imports
+
 
 def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
     """Build what `request` says into `store`.
@@ -58,6 +64,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     """
     platform = check_platform(request)
     outputs = check_outputs(request)
+    check_places(request)
     names = (
         *request.tags,
         *(name for _, name in request.stage_tags),
@@ -80,7 +87,10 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
             warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
             with tables.kept_in(trees):
                 warn.check_file(request, platform)
-                bases = Bases(store, request, platform, progress)
+                # With a remote cache a base's layers may not be needed at all.
+                absent = Absent(store)
+                lazy = absent if request.cache_from else None
+                bases = Bases(store, request, platform, progress, lazy)
                 plan = plan_build(store, request, stages, platform, warn, bases)
                 warn.check_plan(plan.vertices.values(), rules)
             warn.raise_if_asked()
@@ -99,16 +109,46 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 supplies,
                 stack.enter_context(Launchers(refill=True)),
                 named=named_folders(plan, cache_folder, stack),
-                absent=Absent(store),
+                absent=absent,
+                imports=imports_of(request, platform, absent, progress, stack),
             )
             exporter = Exporter(site, request, outputs)
             delivered = solved_and_exported(plan, site, exporter, row)
+            export_cache(plan, site, request)
             done = finish(store, row, delivered.image_id)
             memorizer.keep(plan, bases, site, done, delivered.metadata)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
     return BuildResult(
         row.build_id, delivered.image_id, references, used_stdout, delivered.metadata
     )
+
+
+def imports_of(
+    request: BuildRequest, platform: str, absent: Absent, progress: Progress, stack: ExitStack
+) -> "Imports | None":
+    """Open the remote caches that are looked up in until `stack` ends; None where none is named."""
+    if not request.cache_from:
+        return None
+    from builder.remotecache.exports import warn
+    from builder.remotecache.opening import opened_imports
+
+    wanted = platforms.parse(platform)
+    return stack.enter_context(
+        opened_imports(request, wanted, absent, lambda text: warn(progress, text))
+    )
+
+
+def export_cache(plan: BuildPlan, site: Site, request: BuildRequest) -> None:
+    """Add the build's records to the remote caches that are named. Raises BuildError."""
+    if not any(place.type != "inline" for place in request.cache_to):
+        return
+    from builder.remotecache.exports import Solved, export_all
+    from builder.remotecache.opening import ERRORS, opened_exports
+
+    stages = (plan.target, *(stage for stage, _ in plan.named))
+    solved = Solved(plan.vertices, [stage.root for stage in stages], site.ledger)
+    with opened_exports(request, platforms.parse(plan.platform), site.absent) as exports:
+        export_all(exports, solved, site.progress, ERRORS)
 
 
 def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[str, LocalContext]:
@@ -213,9 +253,10 @@ def solved_and_exported(
     while True:
         try:
             results = run_plan(plan, site, row.dockerfile)
-            return exporter.run(products_of(plan, results, exporter.request))
+            return exporter.run(products_of(plan, results, exporter.request, site.ledger))
         except LayersLost as lost:
             site.absent.give_up(map(DiffID, lost.diff_ids))
+            site.ledger.clear()
             step = site.progress.begin("[internal] build what a cache promised")
             step.message(str(lost))
             step.done()
@@ -241,7 +282,7 @@ def run_plan(plan: BuildPlan, site: Site, journal_name: str) -> dict[VertexID, R
 
 
 def products_of(
-    plan: BuildPlan, results: Mapping[VertexID, Result], request: BuildRequest
+    plan: BuildPlan, results: Mapping[VertexID, Result], request: BuildRequest, ledger: Ledger
 ) -> list[Product]:
     """Return what the targets give, the build's own first."""
     created = {name: result.created for name, result in results.items()}
@@ -249,6 +290,11 @@ def products_of(
     def variant(stage: Stage) -> Variant:
         chain = results[stage.root].chain
         config = image_config(stage, plan.platform, chain, created, request.labels)
+        if any(place.type == "inline" for place in request.cache_to):
+            from builder.remotecache.exports import Solved
+            from builder.remotecache.inline import written
+
+            config = written(config, Solved(plan.vertices, (), ledger).all())
         return Variant(config, len(stage.base.config.diff_ids) if stage.base is not None else 0)
 
     main = Product((variant(plan.target),), tuple(map(parse_tag, dict.fromkeys(request.tags))))

@@ -16,6 +16,7 @@ from builder import events
 from builder.absent import Absent
 from builder.context import LocalContext
 from builder.errors import Canceled, InstructionError
+from builder.remotecache.ledger import Ledger
 from builder.slots import Slots
 from builder.supplies import Supplies
 from builder.vertex import Vertex
@@ -29,6 +30,7 @@ from values.classes import dataclass, field
 if TYPE_CHECKING:
     from builder.gitcheckout import Commit
     from builder.gitref import GitRef
+    from builder.remotecache.imports import Imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class Step:
 class Site:
     """Everything that a step needs besides its vertex and its inputs' results.
 
-    absent: layers that may not be in the store. commits: what refs of git repositories were when
+    absent: layers that may not be in the store. ledger: what steps came to. imports: remote caches
+    to look up in. commits: what refs of git repositories were when
     this build first asked. named: the named contexts that are directories.
     """
 
@@ -166,8 +169,27 @@ class Site:
     supplies: Supplies
     launchers: Launchers
     absent: Absent
+    ledger: Ledger = field(default_factory=Ledger)
+    imports: "Imports | None" = None
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
     named: Mapping[str, LocalContext] = field(default_factory=dict)
+
+    def recall(self, namespace: str, selector: str) -> str | None:
+        """Return what a memo of the store or of a remote cache says, None where there is none."""
+        records = self.store.records
+        known = records.recall(namespace, selector)
+        if known is None and self.imports is not None:
+            known = self.imports.recall(namespace, selector)
+            if known is not None:
+                records.remember(namespace, selector, known)
+        if known is not None:
+            self.ledger.memos[namespace, selector] = known
+        return known
+
+    def remember(self, namespace: str, selector: str, value: str) -> None:
+        """Keep a memo."""
+        self.store.records.remember(namespace, selector, value)
+        self.ledger.memos[namespace, selector] = value
 
     def context_called(self, name: str) -> LocalContext:
         """Return the named context that is a directory, the main one for ""."""

@@ -92,7 +92,7 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
         with placed(vertex):
             ingredients = describe(vertex.op, vertex, inputs, site)
         key = make_key(_KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
-        record = None if vertex.no_cache else look_up(site.store, key)
+        record = None if vertex.no_cache else found(key, site, step)
         if record is None:
             with site.key_lock(key.digest):
                 # Another process may have run it while this one waited. With --no-cache only
@@ -101,9 +101,25 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
                 record = look_up(site.store, key, since_ns=since_ns)
                 if record is None:
                     return make(vertex, key, inputs, site, step)
+        site.ledger.records[vertex.id] = record
         journal(vertex, key, site, step, "cached")
         step.cached()
     return Result((*inputs[0].chain, *record.diff_ids), record.created)
+
+
+def found(key: Key, site: Site, step: Step) -> BuildRecord | None:
+    """Return a result of a key from the store, else from a remote cache; None is a miss."""
+    record = look_up(site.store, key)
+    if record is not None or site.imports is None:
+        return record
+    answer = site.imports.look_up(key)
+    if answer is None:
+        return None
+    record, source = answer
+    step.message(f"from {source}")
+    # As soon as its layers are here it is a result like any other.
+    site.store.records.insert(record)
+    return record
 
 
 @contextmanager
@@ -148,22 +164,22 @@ def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: S
         created, status = made.adopted.created, "adopted"
         window = made.adopted.started_ns, made.adopted.ended_ns
         step.message("the same files as before: nothing changes for what follows")
-    site.store.records.insert(
-        BuildRecord(
-            key=key.digest,
-            diff_ids=(made.diff_id,),
-            created=created,
-            kind=_KINDS[type(vertex.op)],
-            title=vertex.title,
-            dockerfile=site.dockerfile,
-            stage=vertex.stage,
-            step=vertex.step,
-            ingredients=key.ingredients,
-            started_ns=window[0],
-            ended_ns=window[1],
-            build_id=site.build_id,
-        )
+    record = BuildRecord(
+        key=key.digest,
+        diff_ids=(made.diff_id,),
+        created=created,
+        kind=_KINDS[type(vertex.op)],
+        title=vertex.title,
+        dockerfile=site.dockerfile,
+        stage=vertex.stage,
+        step=vertex.step,
+        ingredients=key.ingredients,
+        started_ns=window[0],
+        ended_ns=window[1],
+        build_id=site.build_id,
     )
+    site.store.records.insert(record)
+    site.ledger.records[vertex.id] = record
     if made.instruction is not None:
         remember(site.store, made.instruction, key.digest)
     journal(vertex, key, site, step, status, made=made)

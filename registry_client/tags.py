@@ -6,12 +6,14 @@ import re
 
 from registry_client.answers import limited_body
 from registry_client.client import Access, Call, Client
-from registry_client.errors import RegistryError
+from registry_client.errors import NotFound, RegistryError
+from registry_client.manifests import Repository
 from registry_client.resolve import pulling
 from registry_client.transport import target_of
 from store.reference import Reference
 
 _PAGE = 1000
+_FEW = 50
 _MOST_PAGES = 1000
 _NEXT = re.compile(r"<([^>]*)>\s*;\s*rel=\"?next\"?")
 
@@ -32,6 +34,26 @@ def tags(reference: Reference, access: Access | None = None) -> list[str]:
             page, path = _page(client, path, name, what)
             found += page
     raise RegistryError(f"{what}: more than {_MOST_PAGES} pages")
+
+
+def tags_after(repository: Repository, tag: str, what: str) -> list[str]:
+    """Return the tags that begin with `tag`, and perhaps others, by one short request.
+
+    Registries list tags in order and begin after `last`; one that knows no `last` lists all.
+    Raises RegistryError, …. Source: distribution-spec, "Listing Tags".
+    """
+    path = f"/v2/{repository.name}/tags/list?n={_FEW}&last={tag}"
+    found: list[str] = []
+    next_path: str | None = path
+    while next_path is not None and (not found or found[-1] <= f"{tag}~"):
+        try:
+            page, next_path = _page(repository.client, next_path, repository.name, what)
+        except NotFound:
+            return []
+        found += page
+        if not page:
+            break
+    return found
 
 
 def _page(client: Client, path: str, name: str, what: str) -> tuple[list[str], str | None]:

@@ -67,15 +67,14 @@ class Place:
 
     def stage_content(self, chain: tuple[DiffID, ...], path: str) -> Digest:
         """Return the content at `path` of a stage, remembered by the stage's layers."""
-        records = self.site.store.records
         selector = canonical_digest([list(chain), path])
-        known = records.recall("mounted", selector)
+        known = self.site.recall("mounted", selector)
         if known is not None:
             return Digest(known)
         self.site.absent.need(chain)
         with Tree(open_overlay(self.site.store.snapshots.view(chain))) as tree:
             digest = tree_digest(self.stage_match(tree, path), with_owner=True)
-        records.remember("mounted", selector, digest)
+        self.site.remember("mounted", selector, digest)
         return digest
 
     def stage_match(self, tree: Tree, path: str) -> Match:

@@ -123,8 +123,7 @@ class Sources:
         selector = canonical_digest(
             [chain, source.path, source.include, list(self.op.exclude), self._counts_owners]
         )
-        records = self.site.store.records
-        known = records.recall("selection", selector)
+        known = self.site.recall("selection", selector)
         if known is not None:
             digest, rows = json.loads(known)
             return digest, [(name, value) for name, value in rows]
@@ -132,7 +131,7 @@ class Sources:
         with self._stage_tree(source) as tree:
             selection = self._select(tree, source)
         digest, files = self._digest(selection), list(selection.files())
-        records.remember("selection", selector, json.dumps([digest, files]))
+        self.site.remember("selection", selector, json.dumps([digest, files]))
         return digest, files
 
     @property

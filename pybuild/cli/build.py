@@ -15,6 +15,7 @@ from pybuild.cli.buildvalues import (
     build_args,
     parse_add_host,
     parse_annotation,
+    parse_cache,
     parse_context,
     parse_jobs,
     parse_label,
@@ -32,7 +33,7 @@ from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, PybuildError
 
 if TYPE_CHECKING:
-    from builder.request import BuildRequest, Output, Sandbox
+    from builder.request import BuildRequest, CachePlace, Output, Sandbox
     from pybuild.cli.progress import Display
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.engine import Engine
@@ -54,6 +55,8 @@ SYNTAX = Syntax(
         value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
         flag("quiet", "print the image ID only", "q"),
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
+        many("cache-from", "TYPE", "where to look up results too, as type=registry,ref=NAME"),
+        many("cache-to", "TYPE", "where to add this build's results, as type=local,dest=DIR"),
         value("platform", "OS/ARCH", "platform of the result"),
         many("label", "K=V", "label for the image; may be given again"),
         many("annotation", "K=V", "annotation of the manifest, or TYPE:K=V of an index, …"),
@@ -81,7 +84,7 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=(
-        "attest builder cache-from cache-to"
+        "attest builder"
         " cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
         " policy provenance resource rm sbom security-opt squash"
@@ -183,10 +186,22 @@ def request_of(parsed: Parsed) -> BuildRequest:
         network=network,
         sandbox=_sandbox(parsed),
         annotations=tuple(map(parse_annotation, parsed.many("annotation"))),
+        cache_from=tuple(parse_cache("--cache-from", t) for t in parsed.many("cache-from")),
+        cache_to=_cache_to(parsed),
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),
     )
+
+
+def _cache_to(parsed: Parsed) -> tuple[CachePlace, ...]:
+    """Return where the cache goes; docker's BUILDKIT_INLINE_CACHE=1 means the image itself too."""
+    from builder.request import CachePlace
+
+    places = tuple(parse_cache("--cache-to", text) for text in parsed.many("cache-to"))
+    if "BUILDKIT_INLINE_CACHE=1" in parsed.many("build-arg"):
+        return (*places, CachePlace("inline"))
+    return places
 
 
 def _sandbox(parsed: Parsed) -> Sandbox:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pybuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.request import Output, SecretSource, SshSource, Ulimit
+    from builder.request import CachePlace, Output, SecretSource, SshSource, Ulimit
 
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
 _SECRET_TYPES = ("file", "env")
@@ -47,6 +47,19 @@ def parse_output(text: str) -> Output:
     if not kinds:
         refuse(f'--output: "{text}" names no type', "as in type=oci,dest=FILE")
     return Output(kinds[-1], tuple(pair for pair in pairs if pair[0] != "type"))
+
+
+def parse_cache(option: str, text: str) -> CachePlace:
+    """Return the place that `text` describes; a word without `=` is an image at a registry."""
+    from builder.request import CachePlace
+
+    if "=" not in text and "," not in text:
+        return CachePlace("registry", (("ref", text),))
+    pairs = list(csv_pairs(option, text))
+    kinds = [value for key, value in pairs if key == "type"]
+    if not kinds:
+        refuse(f'{option}: "{text}" names no type', "as in type=registry,ref=HOST/NAME:TAG")
+    return CachePlace(kinds[-1], tuple(pair for pair in pairs if pair[0] != "type"))
 
 
 def parse_secret(text: str) -> SecretSource:

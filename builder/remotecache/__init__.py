@@ -1,0 +1,1 @@
+"""The build cache outside the store: shared by machines, users and branches."""

@@ -1,0 +1,305 @@
+"""One machine's results serve another: from a registry, a folder, an image."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakeregistry import digest_of, reset_after, sends, status
+
+pytestmark = pytest.mark.kernel
+
+DOCKERFILE = """\
+FROM busybox:test AS tools
+RUN echo ran >> /counter && date +%s%N > /moment
+COPY src /src
+FROM busybox:test
+WORKDIR /app
+COPY --from=tools /src /src
+RUN --mount=from=tools,target=/tools cat /tools/moment /proc/uptime > /app/result
+CMD ["cat", "/app/result"]
+"""
+
+
+@pytest.fixture
+def project(context: Path) -> Path:
+    (context / "src").mkdir()
+    (context / "src/file").write_text("content\n")
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    return context
+
+
+@pytest.fixture(params=["registry", "local", "inline"])
+def places(request, registry, tmp_path: Path) -> tuple[list[str], list[str], str]:
+    """Return flags that export to one kind of cache, flags that import, and the image's name."""
+    if request.param == "registry":
+        ref = f"type=registry,ref={registry.host}/app:cache"
+        return [f"--cache-to={ref},mode=max"], [f"--cache-from={ref}"], "x:1"
+    if request.param == "local":
+        folder = tmp_path / "cache"
+        return (
+            [f"--cache-to=type=local,dest={folder},mode=max"],
+            [f"--cache-from=type=local,src={folder}"],
+            "x:1",
+        )
+    image = f"{registry.host}/app:1"
+    return ["--cache-to=type=inline", "--push"], [f"--cache-from={image}"], image
+
+
+def test_another_machine_takes_everything(machine, project, places, tmp_path) -> None:
+    to, from_, name = places
+    machine("a")("-t", name, *to, project)
+    image_id = machine("a")("inspect", "-f", "{{.Id}}", name).stdout
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(project, elsewhere)
+    flags = [flag for flag in to if flag == "--cache-to=type=inline"]
+    done = machine("b")("-t", name, *from_, *flags, elsewhere)
+    assert done.stderr.count("CACHED") >= 6, done.stderr
+    assert done.stderr.count("from ") >= 5
+    assert machine("b")("inspect", "-f", "{{.Id}}", name).stdout == image_id
+    first = machine("a")("run", "--rm", name).stdout
+    assert machine("b")("run", "--rm", name).stdout == first
+    again = machine("b")("-t", "x:2", elsewhere)
+    assert again.stderr.count("CACHED") >= 3, "what came is a result of this store now"
+    assert machine("b")("system", "check", "--deep").returncode == 0
+
+
+# --- what is fetched
+
+
+@pytest.fixture
+def remote(machine, registry, project: Path) -> str:
+    """Build on machine a from a base at the registry, export everything, return the reference."""
+    base = f"{registry.host}/base:1"
+    machine("a")("tag", "busybox:test", base)
+    machine("a")("push", base)
+    text = (project / "Dockerfile").read_text().replace("busybox:test", base)
+    (project / "Dockerfile").write_text(text)
+    reference = f"{registry.host}/app:cache"
+    words = ["-t", f"{registry.host}/app:1", "--push", "--metadata-file", project.parent / "a"]
+    machine("a")(*words, f"--cache-to=type=registry,ref={reference},mode=max", project)
+    registry.seen.clear()
+    return reference
+
+
+def layers_fetched(registry) -> int:
+    """Return how many blobs that are no documents were read."""
+    found = 0
+    for path in registry.asked("GET", "/blobs/"):
+        name, _, digest = path.removeprefix("/v2/").partition("/blobs/")
+        found += not registry.blobs[name, digest].startswith(b"{")
+    return found
+
+
+@pytest.mark.parametrize("output", ["type=cacheonly", "type=registry,name={}/other/app:2"])
+def test_a_build_that_is_all_cached_reads_no_layer(
+    machine, registry, project, remote, output, tmp_path
+) -> None:
+    b = machine("b", has_base=False)
+    metadata = tmp_path / "b"
+    words = ["-o", output.format(registry.host), "--metadata-file", metadata]
+    done = b(*words, f"--cache-from=type=registry,ref={remote}", project)
+    assert done.stderr.count("CACHED") >= 6
+    assert layers_fetched(registry) == 0, registry.asked("GET", "/blobs/")
+    if "registry" in output:
+        assert not registry.asked("PATCH"), "what the registry has it was asked to take from there"
+        ids = [
+            json.loads(path.read_text())["containerimage.config.digest"]
+            for path in (project.parent / "a", metadata)
+        ]
+        assert ids[0] == ids[1]
+        b("pull", f"{registry.host}/other/app:2")
+        assert b("run", "--rm", f"{registry.host}/other/app:2").returncode == 0
+
+
+def test_only_what_an_image_is_made_of_is_fetched(machine, registry, project, remote) -> None:
+    b = machine("b", has_base=False)
+    b("-t", "x:1", f"--cache-from=type=registry,ref={remote}", project)
+    # The base's layer, WORKDIR's, COPY's and RUN's: nothing of the stage that was copied from.
+    assert layers_fetched(registry) == 4
+    assert b("run", "--rm", "x:1").returncode == 0
+    assert b("system", "check", "--deep").returncode == 0
+
+
+def test_a_changed_step_fetches_what_it_runs_on(machine, registry, project, remote) -> None:
+    (project / "src/file").write_text("changed\n")
+    b = machine("b", has_base=False)
+    done = b("-t", "x:1", f"--cache-from=type=registry,ref={remote}", project)
+    assert "RUN echo ran" in done.stderr
+    assert b("run", "--rm", "x:1", "cat", "/src/file").stdout == "changed\n"
+
+
+def test_look_ups_are_one_request_each(machine, registry, project, remote) -> None:
+    b = machine("b", has_base=False)
+    b("-o", "type=cacheonly", f"--cache-from=type=registry,ref={remote}", project)
+    keys = [path.rpartition("/")[2] for path in registry.asked("GET", "/app/manifests/cache-")]
+    assert len(keys) == len(set(keys)) == 7, "five steps and what two of them read of a stage"
+    assert not registry.asked("GET", "/tags/list")
+
+
+def test_sources_are_asked_in_order(machine, registry, project, remote, tmp_path) -> None:
+    empty = f"--cache-from=type=registry,ref={registry.host}/nothing:1"
+    none = f"--cache-from=type=local,src={tmp_path}/none"
+    done = machine("b")("-t", "x:1", none, empty, f"--cache-from={remote}", project)
+    assert done.stderr.count("from registry") == 5
+    assert "WARNING" not in done.stderr
+
+
+# --- what goes wrong
+
+
+def test_a_blob_that_is_gone_is_made_again(machine, registry, project, remote) -> None:
+    for name, digest in list(registry.blobs):
+        if name == "app" and not registry.blobs[name, digest].startswith(b"{"):
+            del registry.blobs[name, digest]
+    b = machine("b", has_base=False)
+    done = b("-t", "x:1", f"--cache-from=type=registry,ref={remote}", project)
+    assert "build what a cache promised" in done.stderr
+    assert b("run", "--rm", "x:1", "cat", "/src/file").stdout == "content\n"
+    assert b("system", "check", "--deep").returncode == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", gzip.compress(b"no tar")])
+def test_a_damaged_blob_is_made_again(machine, registry, project, remote, damage) -> None:
+    for name, digest in list(registry.blobs):
+        if name == "app" and not registry.blobs[name, digest].startswith(b"{"):
+            registry.blobs[name, digest] = damage
+    b = machine("b", has_base=False)
+    b("-t", "x:1", f"--cache-from=type=registry,ref={remote}", project)
+    assert b("run", "--rm", "x:1", "cat", "/src/file").stdout == "content\n"
+    assert b("system", "check", "--deep").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(sends(b"{}"), id="empty"),
+        pytest.param(sends(b"<html>"), id="html"),
+        pytest.param(status(403), id="forbidden"),
+        pytest.param(status(404), id="absent"),
+        pytest.param(reset_after(b"x" * 100, 10), id="reset"),
+    ],
+)
+def test_a_source_that_answers_nonsense(machine, registry, project, remote, answer) -> None:
+    for name, tag in list(registry.tags):
+        if name == "app" and tag.startswith("cache-"):
+            registry.break_(f"/v2/app/manifests/{tag}", *[answer] * 9)
+    done = machine("b")("-t", "x:1", f"--cache-from=type=registry,ref={remote}", project)
+    assert done.returncode == 0
+    assert machine("b")("run", "--rm", "x:1", "cat", "/src/file").stdout == "content\n"
+
+
+def test_a_record_of_another_key_is_no_result(machine, registry, project, remote) -> None:
+    tags = {tag: digest for (name, tag), digest in registry.tags.items() if tag.count("-") == 1}
+    one = next(iter(tags.values()))
+    for tag in tags:
+        if tag.startswith("cache-"):
+            registry.tags["app", tag] = one
+    b = machine("b", has_base=False)
+    b("-t", "x:1", f"--cache-from=type=registry,ref={remote}", project)
+    assert b("run", "--rm", "x:1", "cat", "/src/file").stdout == "content\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_export_that_fails_fails_nothing_else(machine, registry, project, method) -> None:
+    a = machine("a")
+    words = [f"--cache-to=type=registry,ref={registry.host}/app:c,mode=max"]
+    refuse = [status(403)] * 99
+    for number in range(40):
+        registry.break_(f"/v2/app/blobs/uploads/{number}", *refuse, method=method)
+    registry.break_("/v2/app/blobs/uploads/", *refuse, method=method)
+    done = a("-t", "x:1", *words, project)
+    assert "RemoteCache: the cache was not exported to registry" in done.stderr
+    assert a("run", "--rm", "x:1").returncode == 0
+    failed = a("-t", "x:2", f"{words[0]},ignore-error=false", project, check=False)
+    assert (failed.returncode, "error: export cache to registry" in failed.stderr) == (1, True)
+    assert not [tag for name, tag in registry.tags if name == "app"], "no record without its blobs"
+
+
+def test_nobody_is_there(machine, project) -> None:
+    place = "type=registry,ref=127.0.0.1:1/app:cache"
+    done = machine("a")("-t", "x:1", f"--cache-from={place}", f"--cache-to={place}", project)
+    assert done.stderr.count("connection refused") >= 2
+    assert machine("a")("run", "--rm", "x:1").returncode == 0
+
+
+# --- modes, contents
+
+
+def test_mode_min_has_the_bytes_of_images_only(machine, registry, project, tmp_path) -> None:
+    folder = tmp_path / "cache"
+    machine("a")("-t", "x:1", f"--cache-to=type=local,dest={folder}", project)
+    image_id = machine("a")("inspect", "-f", "{{.Id}}", "x:1").stdout
+    b = machine("b")
+    done = b("-t", "x:1", f"--cache-from=type=local,src={folder}", project)
+    assert "echo ran" in done.stderr
+    assert done.stderr.count("CACHED") >= 6, done.stderr
+    assert b("inspect", "-f", "{{.Id}}", "x:1").stdout == image_id
+    # When its files are needed after all it is made again, and what was derived from it too.
+    c = machine("c")
+    text = (project / "Dockerfile").read_text().replace("COPY --from=tools", "COPY --from=tools ./")
+    (project / "Dockerfile").write_text(text.replace("./ /src /src", "/counter /src /all/"))
+    done = c("-t", "x:1", f"--cache-from=type=local,src={folder}", project)
+    assert c("run", "--rm", "x:1", "cat", "/all/counter").stdout == "ran\n"
+    assert c("system", "check", "--deep").returncode == 0
+
+
+def test_records_are_added(machine, registry, project) -> None:
+    reference = f"type=registry,ref={registry.host}/app:cache"
+    machine("a")("-t", "x:1", f"--cache-to={reference},mode=max", project)
+    before = {tag for name, tag in registry.tags if name == "app"}
+    (project / "src/file").write_text("other\n")
+    again = machine("b")(
+        "-t", "x:1", f"--cache-from={reference}", f"--cache-to={reference}", project
+    )
+    assert {tag for name, tag in registry.tags if name == "app"} > before
+    assert "new records" in again.stderr
+    (project / "src/file").write_text("content\n")
+    done = machine("c")("-t", "x:1", f"--cache-from={reference}", project)
+    assert done.stderr.count("CACHED") >= 6, "the first one's results are all there"
+    words = [f"--cache-from={reference}", f"--cache-to={reference},mode=max"]
+    nothing = machine("d")("-o", "type=cacheonly", *words, project)
+    assert " 0 new records" in nothing.stderr
+
+
+def test_secrets_leave_nothing_in_a_cache(
+    machine, registry, busybox_image, context, tmp_path
+) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM busybox:test\nRUN --mount=type=secret,id=token cat /run/secrets/token | wc -c > /n\n"
+    )
+    (tmp_path / "token").write_text("very-secret-value")
+    folder = tmp_path / "cache"
+    words = ["--secret", f"id=token,src={tmp_path}/token", f"--cache-to=type=local,dest={folder}"]
+    machine("a")(*words, context)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert b"very-secret" not in data
+            if data.startswith(b"\x1f\x8b"):
+                assert b"very-secret" not in gzip.decompress(data)
+
+
+def test_a_folder_is_an_oci_layout(machine, project, tmp_path, peers) -> None:
+    folder = tmp_path / "cache"
+    machine("a")(f"--cache-to=type=local,dest={folder},mode=max,compression=zstd", project)
+    index = json.loads((folder / "index.json").read_text())
+    name = index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
+    manifest = json.loads(peers("skopeo")("inspect", "--raw", f"oci:{folder}:{name}"))
+    assert manifest["artifactType"] == "application/vnd.pybuild.cache.record.v1+json"
+    blobs = {path.name for path in (folder / "blobs/sha256").iterdir()}
+    for path in (folder / "blobs/sha256").iterdir():
+        assert f"sha256:{path.name}" == digest_of(path.read_bytes())
+    (project / "src/file").write_text("other\n")
+    machine("a")(f"--cache-to=type=local,dest={folder},mode=max", project)
+    assert blobs < {path.name for path in (folder / "blobs/sha256").iterdir()}
+    machine("a")(f"--cache-to=type=local,dest={folder},mode=max,reset=true", project)
+    kept = len(json.loads((folder / "index.json").read_text())["manifests"])
+    assert kept == len(index["manifests"])
+    assert (
+        machine("b")("-t", "x", f"--cache-from=type=local,src={folder}", project).stderr.count(
+            "CACHED"
+        )
+        >= 6
+    )
