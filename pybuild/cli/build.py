@@ -248,7 +248,7 @@ def progress_kind(parsed: Parsed) -> str:
         return "quiet"
     # What the environment asks for is a wish; what the command line asks for is an order.
     wished = os.environ.get("BUILDKIT_PROGRESS", "auto")
-    return named or (wished if wished in KINDS else "auto")
+    return named or (wished if wished in KINDS and wished != "tty" else "auto")
 
 
 @contextmanager

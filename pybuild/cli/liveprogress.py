@@ -77,17 +77,18 @@ class _Step:
     end: str | None = None
 
     def rows(self, now: float, width: int, colours: Colours) -> list[Row]:
-        """Return the step's own line and one for each layer on its way."""
+        """Return the step's own line and, while it runs, one for each of its layers."""
         seconds = now - self.began if self.end is None else self.seconds
         style = {"ERROR": colours.error, "CANCELED": colours.cancel, None: ""}
         name = f"{self.end} {self.name}" if self.end else self.name
         line = aligned(f" => {name}", f"{seconds:.1f}s", width)
         rows = [Row(line, style.get(self.end, colours.run))]
-        for transfer in self.transfers.values():
+        for transfer in self.transfers.values() if self.end is None else ():
             took = (transfer.ended if transfer.ended is not None else now) - transfer.began
-            text = f"{_INDENT}{plain_text(transfer.event.what)} {transferred(transfer.event)}"
-            style_of = colours.run if transfer.ended is not None else ""
-            rows.append(Row(aligned(text, f"{took:.1f}s", width), style_of))
+            text = f"{_INDENT}{plain_text(transfer.event.what)}"
+            right = f"{transferred(transfer.event)} {took:.1f}s"
+            done = colours.run if transfer.ended is not None else ""
+            rows.append(Row(aligned(text, right, width), done))
         return rows
 
     def output(self, count: int, colours: Colours) -> list[Row]:

@@ -36,8 +36,9 @@ from values.classes import dataclass, field
 _HOLD_S = 2.0
 _HOLD_BYTES = 1 << 18
 _TICK_S = 0.5
-# A transfer is worth a line after so much of it, or so long.
+# A transfer is worth a line after so much of it and so long, or after that long in any case.
 _SHARE = 0.05
+_SHARE_S = 1.0
 _PAUSE_S = 5.0
 
 
@@ -179,7 +180,8 @@ class PlainProgress:
         if event.what in step.transfers:
             moved, at, began = step.transfers[event.what]
         share = (event.done_bytes - moved) / (event.total_bytes or 1)
-        if not event.done and share < _SHARE and now - at < _PAUSE_S:
+        needed_s = _SHARE_S if share >= _SHARE else _PAUSE_S
+        if not event.done and now - at < needed_s:
             return []
         step.transfers[event.what] = event.done_bytes, now, began
         end = f" {now - began:.1f}s done" if event.done else ""

@@ -151,7 +151,7 @@ def test_what_is_refused(words: list[str], error: type[Exception], message: str)
         (["--progress=tty"], "plain", "tty"),
         (["-q", "--progress=auto"], "plain", "quiet"),
         ([], "plain", "plain"),
-        ([], "tty", "tty"),
+        ([], "tty", "auto"),
         ([], "fancy", "auto"),
         (["--progress", "auto"], "quiet", "auto"),
     ],

@@ -156,10 +156,13 @@ def test_a_bar_is_one_line() -> None:
 
 
 def test_a_layer_on_its_way() -> None:
-    build = Build(60, 20, StepStarted(1, "pull"), StepTransfer(1, "sha256:l", 10**6, 3 * 10**6))
-    assert build.rows(1.0)[2].split() == ["=>", "=>", "sha256:l", "1MB", "/", "3MB", "1.0s"]
-    build.say(StepTransfer(1, "sha256:l", 3 * 10**6, 3 * 10**6, done=True))
-    assert build.rows(5.0)[2].split() == ["=>", "=>", "sha256:l", "3MB", "/", "3MB", "1.0s"]
+    layer = "sha256:" + "0" * 64
+    build = Build(50, 20, StepStarted(1, "pull"), StepTransfer(1, layer, 10**6, 3 * 10**6))
+    assert build.rows(1.0)[2] == " => => sha256:000000000000000000000 1MB / 3MB 1.0s"
+    build.say(StepTransfer(1, layer, 3 * 10**6, 3 * 10**6, done=True))
+    assert build.rows(5.0)[2] == " => => sha256:000000000000000000000 3MB / 3MB 1.0s"
+    build.say(StepDone(1, 5.0))
+    assert len(build.rows(6.0)) == 2
 
 
 def test_messages_are_shown_while_the_step_runs() -> None:

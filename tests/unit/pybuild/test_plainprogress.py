@@ -171,13 +171,20 @@ def test_times_have_as_many_digits_as_buildkits() -> None:
 
 
 def test_a_transfer_is_said_now_and_then() -> None:
-    moved = [StepTransfer(1, "sha256:1", done, 100_000_000) for done in range(0, 10**8, 10**6)]
-    done = StepTransfer(1, "sha256:1", 10**8, 10**8, done=True)
-    lines = shown(StepStarted(1, "pull"), *moved, done, StepDone(1, 0.0)).splitlines()
-    assert lines[1] == "#1 sha256:1 0B / 100MB"
-    assert lines[2] == "#1 sha256:1 5MB / 100MB"
-    assert lines[-2] == "#1 sha256:1 100MB / 100MB 0.0s done"
-    assert len(lines) == 1 + 20 + 2
+    out, clock = io.BytesIO(), Clock()
+    progress = PlainProgress(out, clock)
+    progress(StepStarted(1, "pull"))
+    for percent in range(100):
+        progress(StepTransfer(1, "sha256:1", percent * 10**6, 10**8))
+        clock.now += 0.125 if percent < 80 else 1
+    progress(StepTransfer(1, "sha256:1", 10**8, 10**8, done=True))
+    progress.finish()
+    lines = out.getvalue().decode().splitlines()[1:]
+    assert [line.split()[2] for line in lines] == [
+        *[f"{megabytes}MB" if megabytes else "0B" for megabytes in range(0, 81, 8)],
+        *["85MB", "90MB", "95MB", "100MB"],
+    ]
+    assert lines[-1] == "#1 sha256:1 100MB / 100MB 30.0s done"
 
 
 def test_warnings_come_at_the_end() -> None:
