@@ -73,7 +73,7 @@ class _Run:
         self._ready = [(self._rank[v], v) for v, count in self._waiting.items() if count == 0]
         heapq.heapify(self._ready)
         self._running: dict[Future[Result], VertexID] = {}
-        # What has happened: a vertex is done, or (None) a slot was lent.
+        # What has happened: a vertex is done, or (None) a slot is free.
         self._news: SimpleQueue[Future[Result] | None] = SimpleQueue()
         slots.on_free = lambda: self._news.put(None)
 
@@ -87,7 +87,7 @@ class _Run:
                     self.slots.give_back()
                     break
                 self._begin(pool)
-            if not self._running:
+            if not self._running and (self.errors or not self._ready):
                 return
             self._hear(self._news.get(), cancel)
 
@@ -100,10 +100,11 @@ class _Run:
         future.add_done_callback(self._done)
 
     def _done(self, future: "Future[Result]") -> None:
-        """Say that a vertex is done, in its thread. The news come before the slot is free."""
+        """Say that a vertex is done, in its thread: before its slot is free, and that it is."""
         self._news.put(future)
         # Here and not in `work`: after Ctrl-C nobody is there, and others wait for the slot.
         self.slots.give_back()
+        self._news.put(None)
 
     def _take_in_what_is_done(self, cancel: Cancel) -> None:
         with contextlib.suppress(Empty):

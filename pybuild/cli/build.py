@@ -111,7 +111,7 @@ def build(parsed: Parsed, session: Session) -> int:
 
         cancel = Cancel()
         display = display_of(kind)
-        with _stopping(cancel.set, display.abandon) as stopped_by:
+        with _suspending(display), _stopping(cancel.set, display.abandon) as stopped_by:
             try:
                 result = _watched(engine, request, display, cancel)
             except Exception as error:
@@ -273,6 +273,27 @@ def _stopping(stop: Callable[[], object], abandon: Callable[[], object]) -> Iter
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextmanager
+def _suspending(display: Display) -> Iterator[None]:
+    """Leave a usable terminal to the shell at Ctrl-Z, and go on drawing afterwards."""
+
+    def stop() -> None:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # here it rests until SIGCONT
+        signal.signal(signal.SIGTSTP, handler)
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        display.suspend(stop)
+
+    before = signal.getsignal(signal.SIGTSTP)
+    if before is signal.SIG_DFL:  # a shell without job control ignores it
+        signal.signal(signal.SIGTSTP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
 
 
 def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:

@@ -71,6 +71,10 @@ class JSONProgress:
     def abandon(self) -> None:
         """Do nothing: what is not out is in the steps' logs."""
 
+    def suspend(self, stop: Callable[[], None]) -> None:
+        """Stop: the terminal is as it was."""
+        stop()
+
     def _status(self, event: Event) -> _Object:
         match event:
             case Planned(steps):

@@ -145,6 +145,21 @@ class LiveProgress:
         """Show the cursor again, below what is painted; takes no lock."""
         self._painter.abandon()
 
+    def suspend(self, stop: Callable[[], None]) -> None:
+        """Give the terminal away while `stop` lasts (Ctrl-Z), in a signal handler.
+
+        The lock may be held by the very thread that the signal came to: then a picture that is just
+        being painted may be spoilt, no more.
+        """
+        locked = self._lock.acquire(timeout=PAINT_S)
+        try:
+            self._painter.abandon()
+            stop()
+            self._painter.forget()
+        finally:
+            if locked:
+                self._lock.release()
+
     def paint(self) -> None:
         """Draw what there is now."""
         with self._lock:

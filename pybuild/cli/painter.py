@@ -89,6 +89,11 @@ class Painter:
             text = f"{_WRAP}{_down(len(self._rows) - 1)}\r\n{_SHOW}"
             write_if_possible(self._out.fileno(), text.encode())
 
+    def forget(self) -> None:
+        """Paint everything anew the next time, from where the cursor is then."""
+        self._rows = []
+        self._hidden = False
+
     def _difference(self, new: list[str]) -> list[str]:
         """Return what turns the rows on the screen into `new`, from the start of the block."""
         text: list[str] = []

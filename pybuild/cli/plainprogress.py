@@ -98,6 +98,10 @@ class PlainProgress:
     def abandon(self) -> None:
         """Do nothing: what is not out is in the steps' logs."""
 
+    def suspend(self, stop: Callable[[], None]) -> None:
+        """Stop: the terminal is as it was."""
+        stop()
+
     def _take(self, event: Event) -> None:
         match event:
             case StepStarted(number, name):

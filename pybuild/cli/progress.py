@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.errors import PybuildError
@@ -37,6 +37,9 @@ class Display(Protocol):
     def abandon(self) -> None:
         """Make the terminal usable, at once and in a signal handler; nothing follows."""
 
+    def suspend(self, stop: Callable[[], None]) -> None:
+        """Give the terminal away while `stop` lasts, in a signal handler."""
+
 
 class Silence:
     """Shows nothing."""
@@ -51,6 +54,10 @@ class Silence:
 
     def abandon(self) -> None:
         """Have nothing to do."""
+
+    def suspend(self, stop: Callable[[], None]) -> None:
+        """Stop: the terminal is as it was."""
+        stop()
 
 
 def display_of(kind: str, environment: Mapping[str, str] = os.environ) -> Display:

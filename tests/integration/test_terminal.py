@@ -142,6 +142,25 @@ def test_ctrl_c(terminal, script, busybox_image, context) -> None:
     assert window.cursor()[0]
 
 
+def test_ctrl_z(terminal, script, busybox_image, context) -> None:
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image} AS wait\n"
+        "RUN --mount=type=cache,target=/m echo on; until [ -e /m/go ]; do sleep 0.1; done\n"
+        f"FROM {busybox_image} AS go\n"
+        "RUN --mount=type=cache,target=/m touch /m/go\n"
+    )
+    window = terminal(80, 30)
+    window.type(f"{script} --target=wait {context}")
+    window.wait_for("# on")
+    window.press("C-z")
+    window.wait_until(lambda rows: rows[-1] == "$")
+    assert window.cursor()[0]
+    window.type(f"{script} -q --target=go {context}; fg")
+    rows = window.wait_for("FINISHED(.|\n)*ended with 0\n\\$")
+    assert window.cursor()[0]
+    assert any("[wait 2/2] RUN --mount=type=cache,target=/m echo on" in row for row in rows)
+
+
 def test_windows_that_change(terminal, script, busybox_image, context) -> None:
     (context / "Dockerfile").write_text(
         f"FROM {busybox_image}\nRUN for i in $(seq 20); do echo $i; sleep 0.1; done; sleep 1000\n"
