@@ -7,7 +7,13 @@ import os
 import threading
 
 from builder.contenthash import Match, Selection
-from builder.definition import DockerfileText, SourceTree, ignore_file_of, read_small_file
+from builder.definition import (
+    DockerfileText,
+    SourceTree,
+    ignore_file_of,
+    path_inside,
+    read_small_file,
+)
 from builder.errors import BuildError, ContextError
 from builder.looked import Looked
 from builder.statcache import StatCache
@@ -108,7 +114,7 @@ def open_named(path: str, name: str, cache_folder: str) -> LocalContext:
     if not os.path.isdir(path):
         cause = "not a directory" if os.path.exists(path) else "no such directory"
         raise ContextError(f"build context {name}: {path}: {cause}")
-    ignore_file = os.path.join(path, ".dockerignore")
+    ignore_file = path_inside(path, ".dockerignore")
     rules = read_rules(ignore_file) if os.path.exists(ignore_file) else None
     source = SourceTree(path, os.path.abspath(path))
     return open_context(source, ignore_file if rules else None, rules, cache_folder)

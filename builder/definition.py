@@ -8,7 +8,7 @@ import os
 
 from builder.errors import ContextError
 from builder.request import BuildRequest
-from builder.rootpath import resolve
+from builder.rootpath import Follow, resolve
 from values.classes import dataclass
 
 _MAX_DOCKERFILE_BYTES = 64 << 20
@@ -20,13 +20,15 @@ class SourceTree:
 
     path: its directory. shown: what records call it. is_local: it is the caller's own, so that
     ignore files count, all files count as root's, and digests are remembered.
-    dockerfile: the Dockerfile, where it is not a file of this machine.
+    dockerfile: the Dockerfile, where it is not a file of this machine. follow: finds where a
+    path with links leads in the directory.
     """
 
     path: str
     shown: str
     is_local: bool = True
     dockerfile: bytes | None = None
+    follow: Follow = resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +49,27 @@ def read_dockerfile(request: BuildRequest, source: SourceTree) -> DockerfileText
     named = request.dockerfile
     if named is not None and (source.is_local or os.path.isabs(named)):
         inside = os.path.join(source.path, named)
-        path = inside if not os.path.exists(named) and os.path.exists(inside) else named
+        path = place = inside if not os.path.exists(named) and os.path.exists(inside) else named
     else:
-        path = _path_inside(source, named or "Dockerfile")
-        if named is None and not os.path.exists(path):
-            lower = _path_inside(source, "dockerfile")
-            path = lower if os.path.exists(lower) else path
-    name = os.path.basename(named or path)
+        choices = [named] if named else ["Dockerfile", "dockerfile"]
+        places = {name: path_inside(source.path, name, source.follow) for name in choices}
+        name = next((name for name in choices if os.path.exists(places[name])), choices[0])
+        path, place = os.path.join(source.path, name), places[name]
     shown = path if source.is_local else f"{named or 'Dockerfile'} of {source.shown}"
-    return DockerfileText(name, read_small_file(path, "Dockerfile", shown), path)
+    data = read_small_file(place, "Dockerfile", shown)
+    return DockerfileText(os.path.basename(path), data, path)
 
 
-def _path_inside(source: SourceTree, name: str) -> str:
-    """Return where a file of the context is; no link leads out of one that is not the caller's."""
-    if source.is_local:
-        return os.path.join(source.path, name)
-    return os.path.join(source.path, resolve(source.path, name))
+def path_inside(folder: str, name: str, follow: Follow = resolve) -> str:
+    """Return where a file that nobody named is: no link in a context leads out of it.
+
+    Raises ContextError for links without an end.
+    """
+    try:
+        return os.path.join(folder, follow(folder, name))
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise ContextError(f"read {os.path.join(folder, name)}: {cause}") from error
 
 
 def read_small_file(path: str, what: str, shown: str | None = None) -> bytes:
@@ -92,7 +99,8 @@ def ignore_file_of(source: SourceTree, dockerfile: DockerfileText) -> str | None
     """
     if not source.is_local:
         return None
-    candidates = [os.path.join(source.path, ".dockerignore")]
+    candidates = [path_inside(source.path, ".dockerignore", source.follow)]
     if dockerfile.path is not None:
-        candidates.insert(0, f"{dockerfile.path}.dockerignore")
+        folder, name = os.path.split(f"{dockerfile.path}.dockerignore")
+        candidates.insert(0, path_inside(folder, name, source.follow))
     return next((path for path in candidates if os.path.exists(path)), None)

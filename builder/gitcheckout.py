@@ -16,7 +16,7 @@ from typing import IO
 
 from builder.errors import Canceled
 from builder.gitref import GitRef, is_commit, without_credentials, without_password
-from builder.rootpath import is_dir, resolve
+from builder.rootpath import Follow, is_dir, resolve
 from runtime.cancel import Cancel
 from values.classes import dataclass
 
@@ -27,17 +27,17 @@ _LOCAL = re.compile(
     "|GRAFT_FILE|INDEX_FILE|NO_REPLACE_OBJECTS|REPLACE_REF_BASE|PREFIX|SHALLOW_FILE|COMMON_DIR"
     "|NAMESPACE)"
 )
-_SETTINGS = {
-    "advice.detachedHead": "false",
-    "core.autocrlf": "false",
-    "core.fsmonitor": "false",
-    "core.hooksPath": "/dev/null",
-    "filter.lfs.process": "",
-    "filter.lfs.required": "false",
-    "filter.lfs.smudge": "",
-    "init.defaultBranch": "master",
-    "protocol.file.allow": "never",
-}
+_SETTINGS = (
+    ("advice.detachedHead", "false"),
+    ("core.autocrlf", "false"),
+    ("core.fsmonitor", "false"),
+    ("core.hooksPath", "/dev/null"),
+    ("filter.lfs.process", ""),
+    ("filter.lfs.required", "false"),
+    ("filter.lfs.smudge", ""),
+    ("init.defaultBranch", "master"),
+    ("protocol.file.allow", "never"),
+)
 _UMASK = 0o022
 
 
@@ -67,11 +67,18 @@ Secret = Callable[[str], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Calls git. secret: gives GIT_AUTH_TOKEN and GIT_AUTH_HEADER, by name."""
+    """Calls git. secret: gives GIT_AUTH_TOKEN and GIT_AUTH_HEADER, by name.
+
+    settings: given to each call. protocols: what git may fetch by, a submodule too. isolated:
+    nobody's configuration counts where files are made.
+    """
 
     cancel: Cancel
     secret: Secret
     on_output: Callable[[bytes], None] = lambda data: None
+    settings: tuple[tuple[str, str], ...] = _SETTINGS
+    protocols: str = "http:https:ssh:git"
+    isolated: bool = True
 
     def find(self, ref: GitRef) -> Commit:
         """Ask the server what `ref` is. Raises GitFailure.
@@ -162,23 +169,21 @@ class Git:
 
     def ask(self, words: Sequence[str], remote: str) -> bytes:
         """Run a command that needs no repository."""
-        return self._run(words, {**_inherited(), **self._credentials(remote)}, "/", remote)
+        return self._run(words, {**self._inherited(), **self._credentials(remote)}, "/", remote)
 
     def remote(self, words: Sequence[str], ref: GitRef, repository: str, tree: str) -> bytes:
         """Run a command that talks to a server."""
         places = {"GIT_DIR": repository, "GIT_WORK_TREE": tree}
-        environment = {**_inherited(), **places, **self._credentials(ref.remote)}
+        environment = {**self._inherited(), **places, **self._credentials(ref.remote)}
         return self._run(words, environment, tree, ref.remote)
 
     def local(self, words: Sequence[str], repository: str, tree: str) -> bytes:
-        """Run a command that makes files: nobody's configuration counts."""
-        environment = {
-            **{name: value for name, value in _inherited().items() if "CONFIG" not in name},
-            "GIT_DIR": repository,
-            "GIT_WORK_TREE": tree,
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-        }
+        """Run a command that makes files."""
+        environment = {**self._inherited(), "GIT_DIR": repository, "GIT_WORK_TREE": tree}
+        if self.isolated:
+            kept = {name: value for name, value in environment.items() if "CONFIG" not in name}
+            nothing = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+            environment = {**kept, **nothing}
         return self._run(words, environment, tree, "")
 
     def _credentials(self, remote: str) -> dict[str, str]:
@@ -208,10 +213,20 @@ class Git:
                 return f"basic {base64.b64encode(pair).decode()}"
         return None
 
+    def _inherited(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not _LOCAL.fullmatch(name)}
+        kept.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+        return {
+            **kept,
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": self.protocols,
+            "LC_ALL": "C",
+        }
+
     def _run(
         self, words: Sequence[str], environment: Mapping[str, str], cwd: str, remote: str
     ) -> bytes:
-        settings = [part for item in _SETTINGS.items() for part in ("-c", "=".join(item))]
+        settings = [part for item in self.settings for part in ("-c", "=".join(item))]
         try:
             process = subprocess.Popen(
                 ["git", *settings, *words],
@@ -301,17 +316,6 @@ def _rows(text: str) -> Iterator[tuple[str, str]]:
             yield ref, name
 
 
-def _inherited() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not _LOCAL.fullmatch(name)}
-    kept.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-    return {
-        **kept,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ALLOW_PROTOCOL": "http:https:ssh:git",
-        "LC_ALL": "C",
-    }
-
-
 def _cause(tail: bytes, code: int) -> str:
     lines = without_password(tail.decode("utf-8", "replace")).splitlines()
     told = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
@@ -343,9 +347,9 @@ def remove_git_files(tree: str) -> None:
         folders[:] = [name for name in folders if name != ".git"]
 
 
-def move_contents(tree: str, subdir: str, target: str) -> None:
+def move_contents(tree: str, subdir: str, target: str, follow: Follow = resolve) -> None:
     """Move what is in `subdir` of a tree to `target`; no link leads out. Raises GitFailure."""
-    source = os.path.join(tree, resolve(tree, subdir))
+    source = os.path.join(tree, follow(tree, subdir))
     if not is_dir(source):
         raise GitFailure(f"subdir {subdir}: no such directory in the repository")
     for name in os.listdir(source):

@@ -17,7 +17,13 @@ import sys
 from collections.abc import Sequence
 
 from builder.cachekey import KEY_SCHEMA
-from builder.definition import SourceTree, ignore_file_of, read_dockerfile, read_small_file
+from builder.definition import (
+    SourceTree,
+    ignore_file_of,
+    path_inside,
+    read_dockerfile,
+    read_small_file,
+)
 from builder.errors import ContextError
 from builder.looked import Group, state_of
 from builder.request import BuildRequest
@@ -109,7 +115,7 @@ def _folder(where: str) -> tuple[str, bytes]:
     """Return the real path of a named context that is a folder, and its ignore rules."""
     if not os.path.isdir(where):
         return "", b""
-    path = os.path.join(where, ".dockerignore")
+    path = path_inside(where, ".dockerignore")
     rules = read_small_file(path, "ignore file") if os.path.exists(path) else b""
     return _real(where), rules
 

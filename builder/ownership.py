@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Callable
 
-from builder.rootpath import resolve
+from builder.rootpath import Follow, resolve
 from values.classes import dataclass
 
 _MAX_BYTES = 16 << 20
@@ -34,7 +34,7 @@ class Owner:
         return self.uid, self.gid
 
 
-def find_owner(text: str, root: str) -> Owner:
+def find_owner(text: str, root: str, follow: Follow = resolve) -> Owner:
     """Return the owner that `user[:group]` means in the root file system at `root`.
 
     A numeric user alone has the group of the same number; a named user alone its primary group.
@@ -46,14 +46,14 @@ def find_owner(text: str, root: str) -> Owner:
     if user.isascii() and user.isdigit():
         uid = gid = bounded(user)
     else:
-        row = find_row(root, "etc/passwd", user) if user else ["", "", "0", "0"]
+        row = find_row(root, "etc/passwd", user, follow) if user else ["", "", "0", "0"]
         if row is None or len(row) < 4 or not (row[2].isdigit() and row[3].isdigit()):
             unknown, row = user, ["", "", "0", "0"]
         uid, gid = bounded(row[2]), bounded(row[3])
     if group.isascii() and group.isdigit():
         gid = bounded(group)
     elif group:
-        row = find_row(root, "etc/group", group)
+        row = find_row(root, "etc/group", group, follow)
         if row is None or len(row) < 3 or not row[2].isdigit():
             unknown = unknown or group
         else:
@@ -67,12 +67,12 @@ def bounded(digits: str) -> int:
     return number if number <= _MAX_ID else 0
 
 
-def find_row(root: str, path: str, name: str) -> list[str] | None:
+def find_row(root: str, path: str, name: str, follow: Follow = resolve) -> list[str] | None:
     """Return the fields of the line of a passwd or group file that begins with `name`."""
     try:
         # O_NONBLOCK: a fifo in the file's place must not hang us.
         fd = os.open(
-            os.path.join(root, resolve(root, path)),
+            os.path.join(root, follow(root, path)),
             os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC,
         )
     except OSError:

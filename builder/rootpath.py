@@ -7,11 +7,15 @@ the root, `..` stops at it. Nothing else may be writing to the root meanwhile.
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 _MAX_LINKS = 255  # as BuildKit's fs.RootPath
 
+Follow = Callable[[str, str], str]
+"""How a path in a root is followed: `resolve`. Tests give one that leads out instead."""
 
-def resolve(root: str, path: str, *, follow_last: bool = True) -> str:
+
+def resolve(root: str, path: str) -> str:
     """Return `path` with its symlinks followed inside `root`, relative to it, without `..`.
 
     root: a directory's path, e.g. `/proc/self/fd/7`. Components that do not exist are kept as
@@ -29,8 +33,6 @@ def resolve(root: str, path: str, *, follow_last: bool = True) -> str:
         if part in ("", "."):
             continue
         done.append(part)
-        if not todo and not follow_last:
-            break
         target = read_link(os.path.join(root, *done))
         if target is None:
             continue
@@ -68,14 +70,16 @@ def is_dir(path: str) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def make_dirs(root: str, path: str, mode: int, owner: tuple[int, int] | None) -> str:
+def make_dirs(
+    root: str, path: str, mode: int, owner: tuple[int, int] | None, follow: Follow = resolve
+) -> str:
     """Make the directory `path` and its missing parents; return where it really is.
 
     Links are followed inside the root, dangling ones too. New directories get `mode` and `owner`,
     and what a setgid directory gives to those made in it: always its bit, without an owner its
     group. Those that exist are left alone. Raises NotADirectoryError where a file is in the way.
     """
-    real = resolve(root, path)
+    real = follow(root, path)
     at = root
     for part in real.split("/") if real else ():
         at = f"{at}/{part}"

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from builder.contenthash import Entry, Match, Selection, counted_xattrs, kind_of
 from builder.looked import Looked, Stamp, stamp_of
-from builder.rootpath import is_dir, resolve
+from builder.rootpath import Follow, is_dir, resolve
 from grammar import glob
 from grammar.ignorefile import IgnoreRules, PatternList
 from values.classes import dataclass, field
@@ -81,6 +81,7 @@ class Tree:
     path on disk, its path in the tree and its status (a cache may know it).
     owned_by_root: all files count as root's, whoever owns them on disk: a person's own files do.
     looked: notes what is looked at, where someone wants to know.
+    follow: finds where a path with links leads in the tree.
     """
 
     fd: int
@@ -88,6 +89,7 @@ class Tree:
     digester: Digester = field(default=lambda path, _name, _status: digest_file(path)[0])
     owned_by_root: bool = False
     looked: Looked | None = None
+    follow: Follow = resolve
 
     def __enter__(self) -> "Tree":
         return self
@@ -126,14 +128,14 @@ class Tree:
 
     def require(self, path: str) -> None:
         """Raise PathNotFound unless something that is not hidden is at `path`."""
-        real = resolve(self.root, path)
+        real = self.follow(self.root, path)
         hidden = self.rules is not None and bool(real) and self.rules.excludes(real)
         if hidden or not os.path.lexists(os.path.join(self.root, real)):
             raise PathNotFound(path, self.hiding_rule(path))
 
     def require_below(self, path: str) -> None:
         """Raise PathNotFound unless `path` is there, with something in it that is not hidden."""
-        if self.rules is None or not self.rules.may_reinclude_below(resolve(self.root, path)):
+        if self.rules is None or not self.rules.may_reinclude_below(self.follow(self.root, path)):
             self.require(path)
 
     def find(self, path: str, wanted: Wanted = EVERYTHING) -> Match:
@@ -149,7 +151,9 @@ class Tree:
         if self.rules is None or not path:
             return None
         rule = self.rules.deciding_rule(path)
-        if rule is None or not os.path.lexists(os.path.join(self.root, resolve(self.root, path))):
+        if rule is None or not os.path.lexists(
+            os.path.join(self.root, self.follow(self.root, path))
+        ):
             return None
         return f"line {rule[0]}: {rule[1]}"
 
@@ -161,7 +165,7 @@ class Tree:
         """
         first = next(number for number, part in enumerate(parts) if glob.has_wildcard(part))
         self.require_below("/".join(parts[:first]))
-        paths = [resolve(self.root, "/".join(parts[:first]))]
+        paths = [self.follow(self.root, "/".join(parts[:first]))]
         for part in parts[first:]:
             following: list[str] = []
             for path in paths:
@@ -186,7 +190,7 @@ class Tree:
     def match(self, path: str, wanted: Wanted = EVERYTHING) -> Match | None:
         """Return the match of one path, None where nothing is there or all of it is hidden."""
         name = os.path.basename(path)
-        real = resolve(self.root, path)
+        real = self.follow(self.root, path)
         if self.looked is not None:
             self.looked.at(path, real)
         try:

@@ -22,6 +22,8 @@ from store.folder import Folder, write_all
 from store.tarreader import Member, TarReader
 from values.classes import dataclass
 
+OpenBelow = Callable[[int, str, int], int]
+
 _CHUNK_BYTES = 1 << 20
 _LINK_HOPS = 16
 _MOST_FILES = 100_000
@@ -106,16 +108,17 @@ class Archive:
 class _FolderArchive(Archive):
     """The files below a folder, looked up when asked for; symlinks are not followed."""
 
-    def __init__(self, what: str, folder_fd: int) -> None:
+    def __init__(self, what: str, folder_fd: int, open_below: OpenBelow) -> None:
         super().__init__(what)
         self._folder_fd = folder_fd
+        self._open_below = open_below
 
     def find(self, name: str) -> File | None:
         """Return the file called `name`, or None."""
 
         def opened() -> int:
             # A fifo of that name must not hang us: see open(2), O_NONBLOCK.
-            return linux.open_beneath(self._folder_fd, name, os.O_RDONLY | os.O_NONBLOCK)
+            return self._open_below(self._folder_fd, name, os.O_RDONLY | os.O_NONBLOCK)
 
         try:
             if b"\0" in name.encode():
@@ -136,11 +139,16 @@ class _FolderArchive(Archive):
 
 
 @contextmanager
-def opened(source: BinaryIO | str | os.PathLike[str], folder: Folder) -> Iterator[Archive]:
+def opened(
+    source: BinaryIO | str | os.PathLike[str],
+    folder: Folder,
+    open_below: OpenBelow = linux.open_beneath,
+) -> Iterator[Archive]:
     """Give the files of an archive.
 
     source: a stream with a tar, compressed or not, or the path of such a file or of a folder.
     A stream that cannot be read twice is copied to the store's scratch space; `folder` has that.
+    open_below: opens a folder's files without following a symlink out of it.
     Raises BadArchive, StoreError.
     """
     if not isinstance(source, str | os.PathLike):
@@ -152,7 +160,7 @@ def opened(source: BinaryIO | str | os.PathLike[str], folder: Folder) -> Iterato
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         try:
-            yield _FolderArchive(path, fd)
+            yield _FolderArchive(path, fd, open_below)
         finally:
             os.close(fd)
         return

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from builder.contenthash import Entry, Match
 from builder.looked import stamp_of
 from builder.ownership import Owner
-from builder.rootpath import is_dir, lstat, make_dirs, resolve
+from builder.rootpath import Follow, is_dir, lstat, make_dirs, resolve
 from builder.statcache import is_settled
 from builder.tree import FileChanged, digest_file
 from store.linux import copy_file
@@ -34,13 +34,14 @@ class Target:
 
     root: path of the open root. owner: what --chown says, for all files and for what an archive
     brings, or None to keep the sources'. chmod: as `ownership.parse_chmod` gives it, or None.
-    parent_mode: for missing parents.
+    parent_mode: for missing parents. follow: finds where a path with links leads in the root.
     """
 
     root: str
     owner: Owner | None = None
     chmod: Callable[[int, bool], int] | None = None
     parent_mode: int = 0o755
+    follow: Follow = resolve
 
     def mode_of(self, entry: Entry) -> int:
         """Return the permission bits that a copied file gets."""
@@ -52,7 +53,7 @@ class Target:
         """Make a directory of the destination with its parents; return where it really is."""
         try:
             owner = self.owner.ids if self.owner else None
-            return make_dirs(self.root, path, self.parent_mode, owner)
+            return make_dirs(self.root, path, self.parent_mode, owner, self.follow)
         except NotADirectoryError as error:
             raise CopyRefused(f"cannot copy to non-directory: {error.filename}") from error
 
@@ -69,7 +70,7 @@ def copy_match(source_root: str, match: Match, destination: str, target: Target)
         path = os.path.join(target.make_parents(destination), match.name)
     else:
         # Onto a symlink that is the destination itself it is written through.
-        path = resolve(target.root, destination)
+        path = target.follow(target.root, destination)
         if is_dir(os.path.join(target.root, path)):
             path = os.path.join(path, match.name)
         else:
@@ -95,7 +96,7 @@ def copy_contents(source_root: str, match: Match, destination: str, target: Targ
 
     The destination keeps its own attributes, its time too; a new one has the source's time.
     """
-    before = lstat(os.path.join(target.root, resolve(target.root, destination)))
+    before = lstat(os.path.join(target.root, target.follow(target.root, destination)))
     base = target.make_parents(destination)
     copy_entries(source_root, match, base, target)
     top = match.entries[0]

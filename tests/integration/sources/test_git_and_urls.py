@@ -2,10 +2,15 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from builder import gitref
+from builder.gitcheckout import Git, GitFailure
+from runtime.cancel import Cancel
 
 pytestmark = pytest.mark.kernel
 
@@ -225,6 +230,63 @@ def test_hostile_repositories_stay_inside(tmp_path, git, commit, serve, context,
     (context / "Dockerfile").write_text(f"FROM scratch\nADD {server.address}/repo.git /r\n")
     pybuild("build", context, env=settings)
     assert not mark.exists()
+
+
+@pytest.fixture
+def check_out(tmp_path: Path, serve) -> Callable[..., Path]:
+    """Return a function that checks out `served/repo.git` with a Git of such guards."""
+
+    def made(**guards: object) -> Path:
+        server = serve(tmp_path / "served", backend=True)
+        ref = gitref.parse(f"{server.address}/repo.git#main")
+        assert ref is not None
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        for name in ("scratch", "tree"):
+            (folder / name).mkdir()
+        git = Git(Cancel(), lambda name: None, **guards)
+        git.check_out(ref, git.find(ref), str(folder / "scratch"), str(folder / "tree"))
+        return folder / "tree"
+
+    return made
+
+
+def test_a_submodule_is_no_folder_of_this_machine(tmp_path, git, commit, check_out) -> None:
+    secret = tmp_path / "secret"
+    work = tmp_path / "work"
+    for folder in (secret, work):
+        folder.mkdir()
+        git(folder, "init", "-q")
+    commit(secret, {"key": "secretword"})
+    git(work, "submodule", "add", str(secret), "sub")
+    commit(work, {"f": "f"})
+    (tmp_path / "served").mkdir()
+    git(tmp_path, "clone", "-q", "--bare", "work", "served/repo.git")
+    with pytest.raises(GitFailure, match="transport 'file' not allowed"):
+        check_out()
+    assert (check_out(settings=(), protocols="http:file") / "sub/key").read_text() == "secretword"
+
+
+def test_no_filter_and_no_hook_runs(tmp_path, git, commit, check_out, monkeypatch) -> None:
+    """A repository may name a filter that the machine has; hooks are the machine's own."""
+    mark = tmp_path / "mark"
+    work = tmp_path / "work"
+    work.mkdir()
+    git(work, "init", "-q")
+    commit(work, {".gitattributes": "f filter=known\n", "f": "f"})
+    (tmp_path / "served").mkdir()
+    git(tmp_path, "clone", "-q", "--bare", "work", "served/repo.git")
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks/post-checkout").write_text(f"#!/bin/sh\necho hook >> {mark}\n")
+    (tmp_path / "hooks/post-checkout").chmod(0o755)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "2")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "filter.known.smudge")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"echo filter >> {mark}; cat")
+    monkeypatch.setenv("GIT_CONFIG_KEY_1", "core.hooksPath")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_1", str(tmp_path / "hooks"))
+    check_out()
+    assert not mark.exists()
+    check_out(settings=(), isolated=False)
+    assert mark.read_text() == "filter\nhook\n"
 
 
 # -- URLs
