@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from builder import derived
 from builder.cachekey import KEY_SCHEMA
 from builder.definition import (
     SourceTree,
@@ -153,11 +154,10 @@ def recall(store: Store, identity: Digest) -> Memo | None:
 
     The caller holds a lease, so that what was there stays there.
     """
-    try:
-        with open(path_of(store, identity), "rb") as file:
-            memo = Memo(*marshal.load(file))
-    except (OSError, ValueError, EOFError, TypeError):
+    data = derived.read(path_of(store, identity))
+    if data is None:
         return None
+    memo = Memo(*marshal.loads(data))
     held = all(os.path.exists(store.folder.path(name)) for name in memo.there)
     held = held and all(holds(store, name, data) for name, data in memo.same)
     held = held and manifest_of(store, memo.image_id) == memo.manifest

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 
-from builder import events
+from builder import derived, events
 from builder.bases import Bases
 from builder.context import LocalContext
 from builder.events import OnEvent
@@ -171,13 +171,11 @@ def _is_local(plan: BuildPlan) -> bool:
 
 def save(path: str, memo: Memo) -> None:
     """Write a memo; losing it is no error. The oldest go when there are many."""
-    folder, temporary = os.path.dirname(path), f"{path}.{os.getpid()}.tmp"
+    data = marshal.dumps(tuple(getattr(memo, each.name) for each in fields(memo)))
+    if not derived.write(path, data):
+        return
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(marshal.dumps(tuple(getattr(memo, each.name) for each in fields(memo))))
-        os.replace(temporary, path)
-        with os.scandir(folder) as entries:
+        with os.scandir(os.path.dirname(path)) as entries:
             found = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
         for _, old in found[:-_KEPT]:
             os.unlink(old)

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+from builder import derived
 from builder.looked import Stamp, stamp_of
 from builder.tree import FileChanged, digest_file
 from store.digest import digest_of
@@ -35,12 +36,14 @@ class StatCache:
         self._changed = False
 
     def _load(self) -> dict[str, tuple[Stamp, str]]:
-        try:
-            with open(self._path, "rb") as file:
-                version, known = marshal.load(file)
-        except (OSError, ValueError, EOFError, TypeError):
+        data = derived.read(self._path)
+        if data is None:
             return {}
-        return known if version == VERSION and isinstance(known, dict) else {}
+        try:
+            version, known = marshal.loads(data)
+        except (ValueError, EOFError, TypeError):
+            return {}  # another Python's
+        return known if version == VERSION else {}
 
     def digest(self, path: str, name: str, status: os.stat_result) -> str:
         """Return the digest of a file's bytes.
@@ -66,14 +69,7 @@ class StatCache:
         """Write what is remembered; losing it is no error."""
         if not (self.is_trusted and self._changed):
             return
-        temporary = f"{self._path}.{os.getpid()}.tmp"
-        try:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            with open(temporary, "wb") as file:
-                marshal.dump((VERSION, {**self._known, **self._fresh}), file)
-            os.replace(temporary, self._path)
-        except OSError:
-            return
+        derived.write(self._path, marshal.dumps((VERSION, {**self._known, **self._fresh})))
 
 
 def is_settled(stamp: Stamp, now_ns: int) -> bool:

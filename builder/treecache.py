@@ -4,11 +4,13 @@ A derived cache: it may be lost or dropped at any time, and one of another versi
 Python is not read. It lies in the store, whose owner alone may write there.
 """
 
+import contextlib
 import os
 import pickle
 import sys
 from collections.abc import Callable
 
+from builder import derived
 from grammar import ast
 from store.digest import digest_of, hex_of
 
@@ -49,11 +51,8 @@ def fingerprint() -> bytes:
 
 def load(path: str) -> ast.Dockerfile | None:
     """Return a remembered tree, None where there is none that can be read."""
-    try:
-        with open(path, "rb") as file:
-            tree = pickle.load(file)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError, AttributeError, ImportError):
-        return None
+    data = derived.read(path)
+    tree = pickle.loads(data) if data is not None else None
     return tree if isinstance(tree, ast.Dockerfile) else None
 
 
@@ -62,15 +61,9 @@ def save(path: str, tree: ast.Dockerfile) -> None:
     data = pickle.dumps(tree, protocol=pickle.HIGHEST_PROTOCOL)
     if len(data) > _MAX_BYTES:
         return
-    folder, temporary = os.path.dirname(path), f"{path}.{os.getpid()}.tmp"
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-        drop_oldest(folder)
-    except OSError:
-        return
+    if derived.write(path, data):
+        with contextlib.suppress(OSError):
+            drop_oldest(os.path.dirname(path))
 
 
 def drop_oldest(folder: str) -> None:

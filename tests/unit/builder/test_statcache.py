@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from builder import derived
 from builder.looked import stamp_of
 from builder.statcache import StatCache, can_be_trusted, file_system_of, is_settled
 from builder.tree import FileChanged
@@ -87,7 +88,8 @@ def test_digests_of_another_version_are_not_taken(tmp_path: Path) -> None:
     first = cache.digest(str(path), "f", path.stat())
     cache.save()
     (stored,) = (tmp_path / "cache").iterdir()
-    version, known = marshal.loads(stored.read_bytes())
-    stored.write_bytes(marshal.dumps(((99, *version[1:]), {"f": (known["f"][0], "sha256:other")})))
+    version, known = marshal.loads(derived.read(str(stored)) or b"")
+    other = ((99, *version[1:]), {"f": (known["f"][0], "sha256:other")})
+    derived.write(str(stored), marshal.dumps(other))
     again = StatCache(str(tmp_path / "cache"), str(tree))
     assert again.digest(str(path), "f", path.stat()) == first
