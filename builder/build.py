@@ -16,7 +16,7 @@ from builder.context import LocalContext, open_context, open_named, read_ignore_
 from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.durations import expected_seconds
 from builder.errors import BuildError, Canceled, LayersLost, NotSupportedYet
-from builder.events import OnEvent, Planned
+from builder.events import BuildStarted, OnEvent, Planned
 from builder.export.destinations import check_outputs
 from builder.export.exporting import Delivered, Exporter
 from builder.export.products import Product, Variant
@@ -83,7 +83,8 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         dockerfile = read_dockerfile(request, source)
         stages = parse_dockerfile(dockerfile, trees, progress)
         ignore_file, rules = load_ignore_rules(source, dockerfile, progress)
-        with journaled(store, request, dockerfile, source) as row, ExitStack() as stack:
+        with journaled(store, request, dockerfile, source, rules) as row, ExitStack() as stack:
+            progress.emit(BuildStarted(row.build_id))
             warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
             with tables.kept_in(trees):
                 warn.check_file(request, platform)
@@ -109,6 +110,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 supplies,
                 stack.enter_context(Launchers(refill=True)),
                 named=named_folders(plan, cache_folder, stack),
+                vertices=plan.vertices,
                 absent=absent,
                 imports=imports_of(request, platform, absent, progress, stack),
             )
@@ -215,15 +217,22 @@ def load_ignore_rules(
 
 @contextmanager
 def journaled(
-    store: Store, request: BuildRequest, dockerfile: DockerfileText, source: SourceTree
+    store: Store,
+    request: BuildRequest,
+    dockerfile: DockerfileText,
+    source: SourceTree,
+    rules: IgnoreRules | None,
 ) -> Iterator[BuildRow]:
     """Open the build's row in the journal; an exception closes it as failed or cancelled."""
+    details: dict[str, object] = {"tags": list(request.tags), "target": request.target or ""}
+    if rules is not None:
+        details["ignore"] = list(rules.patterns)
     row = BuildRow(
         build_id=secrets.token_hex(8),
         started_ns=time.time_ns(),
         dockerfile=(dockerfile.path if source.is_local else dockerfile.name) or "-",
         context=source.shown,
-        details={"tags": list(request.tags), "target": request.target or ""},
+        details=details,
     )
     store.records.begin_build(row)
     try:

@@ -13,7 +13,8 @@ from store.digest import DiffID, Digest
 from store.root import Store
 from values.classes import dataclass
 
-NOTED = frozenset({"files", "sources", "remote", "ref"})  # beside the key, for explanations
+# What stands beside the key, for explanations.
+NOTED = frozenset({"files", "sources", "remote", "ref", "arg_names", "base"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,11 +75,9 @@ class Selection:
     matches: tuple[Match, ...]
 
     def files(self) -> Iterator[tuple[str, str]]:
-        """Yield each file's path in its tree with the digest of its bytes, for `explain`."""
+        """Yield each file's path in its tree with its state, for `why`."""
         for match in self.matches:
-            for entry in match.entries:
-                if entry.kind == "file":
-                    yield os.path.join(match.path, entry.path).rstrip("/"), entry.digest
+            yield from states(match)
 
     def digest(self, *, with_owner: bool) -> Digest:
         """Return the content digest: equal for equal files under equal names, times left out.
@@ -94,6 +92,22 @@ class Selection:
             for match in self.matches
         ]
         return digest_of(json.dumps(rows, separators=(",", ":")).encode())
+
+
+def states(match: Match) -> Iterator[tuple[str, str]]:
+    """Yield the path of each file in its tree with what is told of it when it changes.
+
+    `sha256:… 644` for a file, `-> target` for a symlink, an owner other than root after the mode.
+    """
+    for entry in match.entries:
+        if entry.kind == "symlink":
+            state = f"-> {entry.target}"
+        elif entry.kind == "file":
+            owner = f" {entry.uid}:{entry.gid}" if entry.uid or entry.gid else ""
+            state = f"{entry.digest} {entry.mode:04o}{owner}"
+        else:
+            continue
+        yield os.path.join(match.path, entry.path).rstrip("/"), state
 
 
 def tree_digest(match: Match, *, with_owner: bool) -> Digest:

@@ -11,6 +11,13 @@ from values.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class BuildStarted:
+    """A build has its row in the journal."""
+
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep:
     """A vertex of the graph that will be a step. digest: its vertex's; inputs: those of others."""
 
@@ -112,7 +119,8 @@ class BuildWarning:
 
 
 Event = (
-    Planned
+    BuildStarted
+    | Planned
     | StepStarted
     | StepCached
     | StepOutput

@@ -32,7 +32,7 @@ from store.digest import Digest, digest_of, hex_of
 from store.root import Store
 from values.classes import dataclass, fields
 
-VERSION = 1
+VERSION = 2
 # What a request may ask for; whatever else is given, nothing is looked up. tags are always done;
 # jobs, tls_verify and ca_files mean nothing to what is made of files of this machine.
 _COVERED = frozenset({"context", "contexts", "dockerfile", "dockerfile_text", "build_args"})
@@ -45,8 +45,8 @@ Packed = object
 # The root of a tree, the directories on the way to what was named in it, what was selected there,
 # and the digest of its state.
 TreeState = tuple[str, tuple[str, ...], list[Group], str]
-# What the journal has of a step: its number, title, stage, number in the stage, line, cache key.
-StepMemo = tuple[int, str, str, int, object, str]
+# What the journal has of a step: number, title, stage, number in the stage, details, cache key.
+StepMemo = tuple[int, str, str, int, dict[str, object], str]
 # A tag as it was given; registry, repository and tag of the reference; its record and the bytes.
 TagMemo = tuple[str, tuple[str, str, str | None], str, bytes]
 
@@ -55,7 +55,8 @@ TagMemo = tuple[str, tuple[str, str, str | None], str, bytes]
 class Memo:
     """A finished build.
 
-    dockerfile, context: what the journal calls them. there: files of the store that have to be
+    dockerfile, context: what the journal calls them; ignored: the patterns of the ignore file, or
+    None. there: files of the store that have to be
     there. same: files of the store with the bytes they have to hold.
     records: keys of the steps with the numbers of their newest records. said: the build's events
     up to its export, as they are when every step is cached. export_step: the export's number.
@@ -65,6 +66,7 @@ class Memo:
     image_id: str
     dockerfile: str
     context: str
+    ignored: list[str] | None
     there: tuple[str, ...]
     same: tuple[tuple[str, bytes], ...]
     trees: tuple[TreeState, ...]

@@ -28,7 +28,7 @@ from builder.site import Site
 from builder.statcache import is_settled
 from builder.tags import parse_tag
 from builder.vertex import DownloadOp, GitOp
-from store.buildrecords import BuildRow
+from store.buildrecords import BuildRow, StepRow
 from store.digest import Digest
 from store.images import Image
 from store.reference import Reference
@@ -48,8 +48,8 @@ class Recorder:
     heard: list[events.Event] = field(default_factory=list)
 
     def __call__(self, event: events.Event) -> None:
-        """Take one event; what steps print is nobody's to remember."""
-        if not isinstance(event, events.StepOutput):
+        """Take one event; what steps print is nobody's to remember, nor which build it was."""
+        if not isinstance(event, events.StepOutput | events.BuildStarted):
             self.heard.append(event)
         self.on_event(event)
 
@@ -118,12 +118,12 @@ class Memorizer:
             image_id=image_id,
             dockerfile=done.dockerfile,
             context=done.context,
+            ignored=patterns if isinstance(patterns := done.details.get("ignore"), list) else None,
             there=tuple(images.files_of(image_id, images.get(image_id).config.diff_ids)),
             same=tuple(name for name in same if name is not None),
             trees=tuple(tree for tree in trees if tree is not None),
             steps=tuple(
-                (row.number, row.title, row.stage, row.step, row.details.get("line"), row.key)
-                for row in rows
+                (row.number, row.title, row.stage, row.step, where(row), row.key) for row in rows
             ),
             records=self._store.records.newest(row.key for row in rows),
             said=tuple(map(packed, said)),
@@ -167,6 +167,11 @@ def _is_local(plan: BuildPlan) -> bool:
     contexts = plan.target.plan.contexts.by_name.values()
     fetched = (isinstance(vertex.op, DownloadOp | GitOp) for vertex in plan.vertices.values())
     return not any(fetched) and all(item.kind in ("local", "image") for item in contexts)
+
+
+def where(row: StepRow) -> dict[str, object]:
+    """Return what the journal says of a step whether it ran or not."""
+    return {name: row.details[name] for name in ("line", "name") if name in row.details}
 
 
 def save(path: str, memo: Memo) -> None:

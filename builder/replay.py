@@ -36,6 +36,9 @@ def replayed(store: Store, request: BuildRequest, on_event: OnEvent) -> BuildRes
         memo = recall(store, identity)
         if memo is None:
             return None
+        details: dict[str, object] = {"tags": list(request.tags), "target": request.target or ""}
+        if memo.ignored is not None:
+            details["ignore"] = memo.ignored
         row = BuildRow(
             build_id=secrets.token_hex(8),
             started_ns=time.time_ns(),
@@ -43,7 +46,7 @@ def replayed(store: Store, request: BuildRequest, on_event: OnEvent) -> BuildRes
             context=memo.context,
             status="done",
             image_id=memo.image_id,
-            details={"tags": list(request.tags), "target": request.target or ""},
+            details=details,
         )
         there = tags_that_lead(store, memo, request.tags)
         references = tuple(
@@ -51,6 +54,7 @@ def replayed(store: Store, request: BuildRequest, on_event: OnEvent) -> BuildRes
             if there is not None
             else dict.fromkeys(map(parse_tag, request.tags))
         )
+        on_event(events.BuildStarted(row.build_id))
         for event in memo.said:
             on_event(_unpacked(event))
         _export(store, memo, references, is_done=there is not None, on_event=on_event)
@@ -100,10 +104,10 @@ def _journal(store: Store, memo: Memo, row: BuildRow) -> None:
             step=step,
             key=key,
             status="cached",
-            details={"line": line},
+            details=details,
             started_ns=row.started_ns,
             ended_ns=now_ns,
         )
-        for number, title, stage, step, line, key in memo.steps
+        for number, title, stage, step, details, key in memo.steps
     ]
     store.records.add_cached_build(replace(row, ended_ns=now_ns), steps)

@@ -8,7 +8,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from builder.errors import Canceled, InstructionError
 from builder.remotecache.ledger import Ledger
 from builder.slots import Slots
 from builder.supplies import Supplies
-from builder.vertex import Vertex
+from builder.vertex import Vertex, VertexID
 from runtime.cancel import Cancel
 from runtime.launcher import Launchers
 from store.digest import DiffID, Digest
@@ -28,9 +28,12 @@ from store.root import Store
 from values.classes import dataclass, field
 
 if TYPE_CHECKING:
+    from builder.cache import Key
+    from builder.causes import Cause
     from builder.gitcheckout import Commit
     from builder.gitref import GitRef
     from builder.remotecache.imports import Imports
+    from builder.why import Explainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,21 @@ class FetchedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a root file system comes from, for explanations: a step, or a base image.
+
+    label: of the step. image, digest: of a base. causes: why the step ran, none where it was
+    cached. said: what changed anywhere below.
+    """
+
+    label: str
+    image: str = ""
+    digest: str = ""
+    causes: "tuple[Cause, ...]" = ()
+    said: "tuple[Cause, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a vertex made: a root file system as its layers, base first, or a downloaded file.
 
@@ -53,6 +71,14 @@ class Result:
     chain: tuple[DiffID, ...] = ()
     created: str | None = None
     fetched: FetchedFile | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+def origin_of(vertex: Vertex, inputs: Sequence[Result], causes: "tuple[Cause, ...]" = ()) -> Origin:
+    """Return what a vertex's result says to those that stand on it. causes: why it ran."""
+    said = tuple(cause for item in inputs if item.origin for cause in item.origin.said)
+    image, digest = str(vertex.facts.get("image", "")), str(vertex.facts.get("digest", ""))
+    return Origin(vertex.name, image, digest, causes, (*said, *causes))
 
 
 @dataclass(slots=True)
@@ -154,8 +180,8 @@ class Site:
     """Everything that a step needs besides its vertex and its inputs' results.
 
     absent: layers that may not be in the store. ledger: what steps came to. imports: remote caches
-    to look up in. commits: what refs of git repositories were when
-    this build first asked. named: the named contexts that are directories.
+    to look up in. commits: what refs of git repositories were when this build first asked. named:
+    the named contexts that are directories. vertices: the plan's.
     """
 
     store: Store
@@ -173,6 +199,18 @@ class Site:
     imports: "Imports | None" = None
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
     named: Mapping[str, LocalContext] = field(default_factory=dict)
+    vertices: Mapping[VertexID, Vertex] = field(default_factory=dict)
+    _explainer: "Explainer | None" = None
+
+    def causes(self, vertex: Vertex, key: "Key", inputs: Sequence[Result]) -> "tuple[Cause, ...]":
+        """Return why a vertex that has no record has to run."""
+        if self._explainer is None:
+            # A build that finds everything cached explains nothing.
+            from builder.why import Explainer
+
+            titles = frozenset((each.stage, each.title) for each in self.vertices.values())
+            self._explainer = Explainer(self.store, self.build_id, self.context, titles)
+        return self._explainer.causes(vertex, key, inputs)
 
     def recall(self, namespace: str, selector: str) -> str | None:
         """Return what a memo of the store or of a remote cache says, None where there is none."""

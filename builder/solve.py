@@ -4,17 +4,18 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
 from builder.errors import Canceled, ContextChanged, InstructionError
 from builder.events import PlannedStep
 from builder.ops import files, run  # noqa: F401  importing registers them
-from builder.ops.registry import Made, describe, perform
-from builder.site import Result, Site, Step
+from builder.ops.registry import Ingredients, describe, perform
+from builder.site import Result, Site, Step, origin_of
 from builder.tree import FileChanged
 from builder.vertex import (
     BaseOp,
@@ -29,6 +30,10 @@ from builder.vertex import (
 )
 from store.buildrecords import BuildRecord, StepRow
 from store.errors import NotStorable
+from values.classes import dataclass, replace
+
+if TYPE_CHECKING:
+    from builder.causes import Cause
 
 _KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
 _ATTEMPTS = 5
@@ -62,10 +67,11 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
             if chain:
                 with site.step(vertex) as step:
                     step.cached()
-            return Result(chain, created)
+            return Result(chain, created, origin=origin_of(vertex, inputs))
         case LinkOp():
             root, linked = inputs
-            return Result((*root.chain, *linked.chain), linked.created)
+            origin = linked.origin if linked.origin and linked.origin.causes else root.origin
+            return Result((*root.chain, *linked.chain), linked.created, origin=origin)
         case DownloadOp():
             # requests takes 100 ms to import.
             from builder.ops.remote import fetch
@@ -90,7 +96,7 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
     began_ns = time.time_ns()
     with site.step(vertex) as step:
         with placed(vertex):
-            ingredients = describe(vertex.op, vertex, inputs, site)
+            ingredients = explained(describe(vertex.op, vertex, inputs, site), vertex, inputs)
         key = make_key(_KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
         record = None if vertex.no_cache else found(key, site, step)
         if record is None:
@@ -100,11 +106,22 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
                 since_ns = began_ns if vertex.no_cache else 0
                 record = look_up(site.store, key, since_ns=since_ns)
                 if record is None:
-                    return make(vertex, key, inputs, site, step)
+                    causes = site.causes(vertex, key, inputs)
+                    return make(Miss(vertex, key, inputs, causes), site, step)
         site.ledger.records[vertex.id] = record
         journal(vertex, key, site, step, "cached")
         step.cached()
-    return Result((*inputs[0].chain, *record.diff_ids), record.created)
+    chain = *inputs[0].chain, *record.diff_ids
+    return Result(chain, record.created, origin=origin_of(vertex, inputs))
+
+
+def explained(ingredients: Ingredients, vertex: Vertex, inputs: Sequence[Result]) -> Ingredients:
+    """Return ingredients with what only explanations need: variables' kinds, the base's name."""
+    facts = dict(vertex.facts)
+    base = inputs[0].origin
+    if base is not None and base.image:
+        facts["base"] = [base.image, base.digest]
+    return replace(ingredients, noted={**ingredients.noted, **facts}) if facts else ingredients
 
 
 def found(key: Key, site: Site, step: Step) -> BuildRecord | None:
@@ -141,8 +158,24 @@ def placed(vertex: Vertex) -> Iterator[None]:
         raise InstructionError(vertex.place, f"{verb} failed: {where}{cause}") from error
 
 
-def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: Step) -> Result:
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A vertex that nothing is recorded for, and why that is so."""
+
+    vertex: Vertex
+    key: Key
+    inputs: Sequence[Result]
+    causes: "tuple[Cause, ...]"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the journal says of it."""
+        return {"why": [cause.to_fields() for cause in self.causes]}
+
+
+def make(miss: Miss, site: Site, step: Step) -> Result:
     """Do what a vertex says, record the layer under its key, return the result."""
+    vertex, key, inputs = miss.vertex, miss.key, miss.inputs
     for source in inputs:
         site.absent.need(source.chain)
     started_ns = time.time_ns()
@@ -152,7 +185,7 @@ def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: S
     except BaseException as error:
         code = getattr(error, "exit_code", 0)
         status = "cancelled" if isinstance(error, Canceled) else "failed"
-        journal(vertex, key, site, step, status, exit_code=code)
+        journal(vertex, key, site, step, status, facts=miss.facts, exit_code=code)
         if isinstance(error, NotStorable):
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
         raise
@@ -182,9 +215,13 @@ def make(vertex: Vertex, key: Key, inputs: Sequence[Result], site: Site, step: S
     site.ledger.records[vertex.id] = record
     if made.instruction is not None:
         remember(site.store, made.instruction, key.digest)
-    journal(vertex, key, site, step, status, made=made)
+    facts = {**made.facts, **miss.facts}
+    journal(vertex, key, site, step, status, facts=facts, size_bytes=made.size_bytes)
     step.done()
-    return Result((*inputs[0].chain, made.diff_id), created)
+    # What adopted a layer changes nothing: nobody follows it.
+    causes = miss.causes if made.adopted is None else ()
+    origin = origin_of(vertex, inputs, causes)
+    return Result((*inputs[0].chain, made.diff_id), created, origin=origin)
 
 
 def journal(  # noqa: PLR0913  the columns of one row
@@ -194,10 +231,11 @@ def journal(  # noqa: PLR0913  the columns of one row
     step: Step,
     status: str,
     *,
-    made: Made | None = None,
+    facts: Mapping[str, object] | None = None,
+    size_bytes: int = 0,
     exit_code: int = 0,
 ) -> None:
-    """Write a step's row of the journal."""
+    """Write a step's row of the journal. facts: what is told of it beside its line."""
     log = f"logs/{site.build_id}/{step.number}.log" if step.log_path else ""
     site.store.records.add_step(
         StepRow(
@@ -210,9 +248,9 @@ def journal(  # noqa: PLR0913  the columns of one row
             status=status,
             started_ns=step.started_ns,
             ended_ns=time.time_ns(),
-            size_bytes=made.size_bytes if made else 0,
+            size_bytes=size_bytes,
             exit_code=exit_code,
             log_path=log,
-            details={"line": vertex.place.first_line, **(made.facts if made else {})},
+            details={"line": vertex.place.first_line, "name": vertex.name, **(facts or {})},
         )
     )

@@ -172,14 +172,20 @@ class Stage:
         return replace(self.configure(on_build=()), triggers=PersistentList())
 
     def apply(
-        self, node: ast.Instruction, op: Op, created_by: str, inputs: tuple[VertexID, ...] = ()
+        self,
+        node: ast.Instruction,
+        op: Op,
+        created_by: str,
+        inputs: tuple[VertexID, ...] = (),
+        facts: Mapping[str, object] | None = None,
     ) -> "Stage":
         """Return the stage after a vertex that changes its root file system.
 
-        inputs: the op's further inputs; the root file system so far is put before them.
+        inputs: the op's further inputs; the root file system so far is put before them. facts: see
+        Vertex.
         """
         step = self.step + 1
-        vertex = self.add_vertex(node, op, (self.root, *inputs), step)
+        vertex = self.add_vertex(node, op, (self.root, *inputs), step, facts=facts)
         return replace(self, root=vertex, step=step).record(created_by, vertex)
 
     def add_vertex(
@@ -189,6 +195,7 @@ class Stage:
         inputs: tuple[VertexID, ...],
         step: int,
         name: str | None = None,
+        facts: Mapping[str, object] | None = None,
     ) -> VertexID:
         """Put a vertex into the plan, unless an equal one is there, and return its id.
 
@@ -209,6 +216,7 @@ class Stage:
                 step=step,
                 place=self.place(node),
                 no_cache=no_cache,
+                facts=facts or {},
             ),
         )
         return identity

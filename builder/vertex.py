@@ -13,7 +13,7 @@ from builder.errors import Place
 from builder.gitref import GitRef
 from builder.request import USUAL_SANDBOX, Sandbox
 from store.digest import DiffID, Digest, digest_of
-from values.classes import dataclass, fields, is_dataclass
+from values.classes import dataclass, field, fields, is_dataclass
 
 if TYPE_CHECKING:
     from builder.runmounts import RunMount
@@ -150,7 +150,8 @@ class Vertex:
     """One node of the graph. `inputs[0]` is the root file system that it works on, if any.
 
     name: what progress shows. title: the instruction's text. stage: the stage's display name.
-    step: the number of the instruction in its stage, from 1.
+    step: the number of the instruction in its stage, from 1. facts: what is stored beside its key
+    to explain it, of no weight in the key.
     """
 
     id: VertexID
@@ -162,6 +163,7 @@ class Vertex:
     step: int
     place: Place
     no_cache: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict, compare=False, hash=False)
 
 
 def plain(value: object) -> object:

@@ -214,6 +214,11 @@ class BuildRecords:
         )
         return tuple(sorted((row[0], row[1]) for row in self.read(query, wanted)))
 
+    def every(self, key: str) -> _Records:
+        """Return all results on record of `key`, newest first, also those that were released."""
+        rows = self.read(f"SELECT {RECORD} FROM records WHERE key = ? ORDER BY id DESC", (key,))
+        return [record_of(row) for row in rows]
+
     def insert(self, record: BuildRecord) -> None:
         """Add a result. The same result of the same key replaces the earlier record."""
         diff_ids = _json(list(record.diff_ids))
@@ -259,19 +264,6 @@ class BuildRecords:
     def list(self) -> _Records:
         """Return every record, oldest first."""
         return [record_of(row) for row in self.read(f"SELECT {RECORD} FROM records ORDER BY id")]
-
-    def nearest(self, dockerfile: str, stage: str, step: int, title: str) -> BuildRecord | None:
-        """Return the record that a missing step is best compared with, or None.
-
-        Of the same Dockerfile and stage: the same instruction text first, the one whose number is
-        nearest; else the newest at the same number.
-        """
-        rows = self.read(
-            f"SELECT {RECORD} FROM records WHERE dockerfile = ? AND stage = ?"
-            " AND (title = ? OR step = ?) ORDER BY title = ? DESC, abs(step - ?), id DESC LIMIT 1",
-            _values(dockerfile, stage, title, step, title, step),
-        )
-        return record_of(rows[0]) if rows else None
 
     def makers(self, diff_id: DiffID) -> _Records:
         """Return the records of the steps that made a layer, oldest first."""
@@ -366,6 +358,15 @@ class BuildRecords:
         """Return the journal's builds, newest first; a negative limit means all."""
         rows = self.read(
             f"SELECT {_BUILD} FROM builds ORDER BY started_ns DESC, rowid DESC LIMIT ?", (limit,)
+        )
+        return [_build(row) for row in rows]
+
+    def builds_of(self, dockerfile: str, limit: int) -> _Builds:
+        """Return the last builds of a Dockerfile, named as the journal does, newest first."""
+        rows = self.read(
+            f"SELECT {_BUILD} FROM builds WHERE dockerfile = ?"
+            " ORDER BY started_ns DESC, rowid DESC LIMIT ?",
+            _values(dockerfile, limit),
         )
         return [_build(row) for row in rows]
 

@@ -72,8 +72,23 @@ def memos(records: BuildRecords, namespace: str) -> list[Memo]:
 
 def release(records: BuildRecords, keys: Iterable[Digest]) -> None:
     """Let go of the layers of the results of `keys`, which stay on record."""
+    now_ns = time.time_ns()
     with records.writing(durable=True) as db:
-        db.executemany("UPDATE records SET held = 0 WHERE key = ?", [(key,) for key in keys])
+        db.executemany(
+            "UPDATE records SET held = 0, released_ns = ? WHERE key = ? AND held",
+            [(now_ns, key) for key in keys],
+        )
+
+
+def released_ns(records: BuildRecords, key: Digest) -> int | None:
+    """Return when the newest result of `key` was let go of (ns since the epoch).
+
+    None while it is held; 0 where nobody noted the time.
+    """
+    rows = records.read(
+        "SELECT held, released_ns FROM records WHERE key = ? ORDER BY id DESC LIMIT 1", (key,)
+    )
+    return None if not rows or rows[0][0] else int(rows[0][1])
 
 
 def forget_memos(records: BuildRecords, namespace: str, keys: Iterable[str]) -> None:

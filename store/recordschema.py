@@ -5,12 +5,16 @@ import time
 
 from store.errors import NewerFormat
 
-VERSION = 2
+VERSION = 3
 _STEPS = {
     # How often a record was used, and whether the cache still holds its layers.
     1: """
 ALTER TABLE records ADD COLUMN uses INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE records ADD COLUMN held INTEGER NOT NULL DEFAULT 1;
+""",
+    # When the cache let go of a record's layers.
+    2: """
+ALTER TABLE records ADD COLUMN released_ns INTEGER NOT NULL DEFAULT 0;
 """,
 }
 _WAL_ATTEMPTS = 500
@@ -32,7 +36,8 @@ CREATE TABLE records (
   build_id TEXT NOT NULL,
   used_ns INTEGER NOT NULL,
   uses INTEGER NOT NULL DEFAULT 1,
-  held INTEGER NOT NULL DEFAULT 1
+  held INTEGER NOT NULL DEFAULT 1,
+  released_ns INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX records_by_key ON records (key);
 CREATE INDEX records_by_place ON records (dockerfile, stage, step);

@@ -49,7 +49,8 @@ def begin(text: StageText, plan: Plan) -> Stage:
     context = plan.contexts.find(name, plan.platform)
     if context is not None:
         return from_context(context, text, plan)
-    stage = from_image(plan.image(reference_of(name, node, plan), place), text, plan)
+    reference = reference_of(name, node, plan)
+    stage = from_image(plan.image(reference, place), reference.familiar(), text, plan)
     actual = stage.base.config.platform if stage.base else None
     message = actual and semantics.invalid_base_image_platform(name, actual, plan.platform)
     if message:
@@ -109,7 +110,7 @@ def from_context(context: NamedContext, text: StageText, plan: Plan) -> Stage:
     if context.kind == "image" and context.where == "scratch":
         return from_scratch(text, plan)
     if context.kind in ("image", "layout"):
-        return from_image(image_of(context, text.from_, plan), text, plan)
+        return from_image(image_of(context, text.from_, plan), context.where, text, plan)
     root = add_context(context, text.from_, text, plan)
     return replace(from_scratch(text, plan), root=root)
 
@@ -156,8 +157,17 @@ class Placed:
     plan: Plan
     label: str
 
-    def add(self, op: Op, inputs: tuple[VertexID, ...] = (), what: str = "") -> VertexID:
-        """Put a vertex into the plan, unless an equal one is there, and return its id."""
+    def add(
+        self,
+        op: Op,
+        inputs: tuple[VertexID, ...] = (),
+        what: str = "",
+        facts: Mapping[str, object] | None = None,
+    ) -> VertexID:
+        """Put a vertex into the plan, unless an equal one is there, and return its id.
+
+        facts: see Vertex.
+        """
         no_cache = self.plan.is_uncached(self.text, op)
         identity = vertex_id(op, inputs, no_cache=no_cache)
         self.plan.vertices.setdefault(
@@ -172,6 +182,7 @@ class Placed:
                 step=1,
                 place=self.plan.stages.place(self.node),
                 no_cache=no_cache,
+                facts=facts or {},
             ),
         )
         return identity
@@ -184,9 +195,14 @@ def from_scratch(text: StageText, plan: Plan) -> Stage:
     return Stage(plan, text, root, config=config, env=PersistentMap(env_pairs(config.env)))
 
 
-def from_image(image: Image, text: StageText, plan: Plan) -> Stage:
-    """Return a stage that begins as an image, its ONBUILD triggers still in the config."""
-    root = add_base(BaseOp(image.config.diff_ids, image.config.created), text, plan)
+def from_image(image: Image, name: str, text: StageText, plan: Plan) -> Stage:
+    """Return a stage that begins as an image, its ONBUILD triggers still in the config.
+
+    name: what the image was asked for as.
+    """
+    op = BaseOp(image.config.diff_ids, image.config.created)
+    digest = image.manifest.digest if image.manifest else image.id
+    root = add_base(op, text, plan, {"image": name, "digest": digest})
     config = image.config.config
     if not any(item.startswith("PATH=") for item in config.env):
         config = replace(config, env=(*config.env, f"PATH={DEFAULT_PATH}"))
@@ -206,10 +222,12 @@ def continue_from(parent: Stage, text: StageText) -> Stage:
     return replace(parent, text=text, step=1, cmd_set=False)
 
 
-def add_base(op: BaseOp, text: StageText, plan: Plan) -> VertexID:
+def add_base(
+    op: BaseOp, text: StageText, plan: Plan, facts: Mapping[str, object] | None = None
+) -> VertexID:
     """Put the vertex of a base into the plan and return its id."""
     label = step_label(text.display, 1, count_steps(text))
-    return Placed(text.from_, text, plan, label).add(op, (), text.from_.text)
+    return Placed(text.from_, text, plan, label).add(op, (), text.from_.text, facts)
 
 
 def count_steps(text: StageText) -> int:

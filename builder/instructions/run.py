@@ -75,7 +75,8 @@ def run(node: ast.Run, stage: Stage) -> Stage:
         mounts=mounts,
         sandbox=stage.plan.request.sandbox,
     )
-    return stage.apply(node, op, history_text(args, stage), inputs)
+    facts = {"arg_names": list(stage.args)} if stage.args else {}
+    return stage.apply(node, op, history_text(args, stage), inputs, facts)
 
 
 def network_of(node: ast.Run, stage: Stage) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from builder.contenthash import Match, tree_digest
+from builder.contenthash import Match, states, tree_digest
 from builder.errors import BuildError, InstructionError
 from builder.ops.copyfiles import Target, copy_whole
 from builder.ops.sources import missing_source
@@ -110,12 +110,10 @@ def key_of_mounts(mounts: Sequence[RunMount], place: Place) -> list[dict[str, ob
 def files_of_mounts(mounts: Sequence[RunMount], place: Place) -> list[tuple[str, str]]:
     """Return the files of the context that mounts show, with their digests, for explanations."""
     return [
-        (os.path.join(found.path, entry.path).rstrip("/"), entry.digest)
+        row
         for mount in mounts
         if isinstance(mount, BindMount) and mount.input is None
-        for found in [place.context_match(mount.path)]
-        for entry in found.entries
-        if entry.kind == "file"
+        for row in states(place.context_match(mount.path))
     ]
 
 

@@ -26,7 +26,8 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
         "mounts": key_of_mounts(op.mounts, place),
         **key_of_sandbox(op.sandbox),
     }
-    return Ingredients(keyed, {"files": files_of_mounts(op.mounts, place)} if op.mounts else {})
+    noted: dict[str, object] = {"files": files_of_mounts(op.mounts, place)} if op.mounts else {}
+    return Ingredients(keyed, noted)
 
 
 def key_of_sandbox(sandbox: Sandbox) -> dict[str, object]:

@@ -52,6 +52,7 @@ SYNTAX = Syntax(
         many("also", "STAGE", "another stage to build: tests, lint; may be given again"),
         flag("no-cache", "run every step"),
         many("no-cache-filter", "STAGE", "run every step of this stage; several with commas"),
+        flag("explain", "say at the end why each step ran"),
         value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
         flag("quiet", "print the image ID only", "q"),
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
@@ -110,7 +111,11 @@ def build(parsed: Parsed, session: Session) -> int:
         from runtime.cancel import Cancel
 
         cancel = Cancel()
-        display = display_of(kind)
+        display: Display = display_of(kind)
+        if parsed.flag("explain"):
+            from pybuild.cli.why import Explaining
+
+            display = Explaining(display, engine)
         with _suspending(display), _stopping(cancel.set, display.abandon) as stopped_by:
             try:
                 result = _watched(engine, request, display, cancel)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from builder.events import (
+    BuildStarted,
     BuildWarning,
     Event,
     Planned,
@@ -61,9 +62,11 @@ class JSONProgress:
 
     def __call__(self, event: Event) -> None:
         """Write what `event` says."""
-        line = json.dumps(self._status(event), separators=(",", ":"))
-        self._out.write(line.encode() + b"\n")
-        self._out.flush()
+        status = self._status(event)
+        if status:
+            line = json.dumps(status, separators=(",", ":"))
+            self._out.write(line.encode() + b"\n")
+            self._out.flush()
 
     def finish(self) -> None:
         """Do nothing: every line is out."""
@@ -77,6 +80,8 @@ class JSONProgress:
 
     def _status(self, event: Event) -> _Object:
         match event:
+            case BuildStarted():
+                return {}  # BuildKit's lines do not name the build
             case Planned(steps):
                 self._planned.update((step.digest, step) for step in steps)
                 return {"vertexes": [_planned(step) for step in steps]}

@@ -46,6 +46,7 @@ VERBS = {
     "cache show": "pybuild.cli.cacheshow",
     "cache prune": "pybuild.cli.cacheprune",
     "cache verify": "pybuild.cli.cacheprune",
+    "cache why": "pybuild.cli.why",
     "cache mounts ls": "pybuild.cli.cachemounts",
     "cache mounts tree": "pybuild.cli.cachemounts",
     "cache mounts rm": "pybuild.cli.cachemounts",
@@ -142,6 +143,7 @@ Verbs:
   cache show       Show all that a result was made of
   cache prune      Let go of build cache that is not needed
   cache verify     Read every byte, drop what is damaged
+  cache why        Show why the steps of a build ran
   cache mounts ls  List the directories of RUN --mount=type=cache
   cache mounts tree    Show what is in a cache mount
   cache mounts rm      Clear cache mounts

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from pybuild.engine.core import OpenStore
 
 if TYPE_CHECKING:
+    from pybuild.engine.explanations import BuildWhy
     from pybuild.engine.imagefiles import ImageDiff, LayerLine, Written
 
 
 class Explaining(OpenStore):
     """Where things come from and how they differ."""
+
+    def why(self, build_id: str = "last", step: str | None = None) -> BuildWhy:
+        """Return why the steps of a build of the journal ran, or one of them."""
+        from pybuild.engine import explanations
+
+        return explanations.why(self.store, build_id, step)
 
     def image_tree(self, name: str, biggest: int = 3) -> list[LayerLine]:
         """Return the layers of an image, base first, each with its `biggest` biggest files."""

@@ -286,10 +286,14 @@ def test_nobody_can_tell_it_from_a_build_that_was_cached(house: House) -> None:
 
 
 def without_times(found: list[events.Event]) -> list[events.Event]:
-    """Return events without seconds; warnings last, they come from several threads."""
+    """Return events without seconds and the build's name.
+
+    Warnings come last: they are from several threads.
+    """
     plain = [
         replace(event, seconds=0.0) if isinstance(event, events.StepDone) else event
         for event in found
+        if not isinstance(event, events.BuildStarted)
     ]
     return sorted(plain, key=lambda event: isinstance(event, events.BuildWarning))
 

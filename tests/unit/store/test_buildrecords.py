@@ -11,7 +11,7 @@ import pytest
 
 from store.buildrecords import DOWNLOADS, BuildRecord, BuildRecords, BuildRow, StepRow
 from store.cacheusage import forget_memos, forget_old, memos, release, used_records
-from store.digest import DiffID, Digest, digest_of
+from store.digest import DiffID, digest_of
 from store.errors import Corrupt, NewerFormat
 
 
@@ -62,26 +62,6 @@ def test_same_result_replaces(records: BuildRecords) -> None:
     records.insert(replace(RECORD, diff_ids=(layer(1),)))
     records.insert(replace(RECORD, build_id="b2"))
     assert [record.build_id for record in records.lookup(KEY)] == ["b2", "b1"]
-
-
-def test_nearest_prefers_the_same_text_then_the_place(records: BuildRecords) -> None:
-    def put(name: bytes, title: str, step: int, stage: str = "build") -> Digest:
-        key = digest_of(name)
-        records.insert(replace(RECORD, key=key, title=title, step=step, stage=stage))
-        return key
-
-    far, near = put(b"far", "RUN make", 9), put(b"near", "RUN make", 4)
-    place = put(b"place", "RUN other", 3)
-    put(b"elsewhere", "RUN make", 3, stage="final")
-
-    def found(step: int, title: str) -> Digest | None:
-        record = records.nearest("/x/Dockerfile", "build", step, title)
-        return record.key if record else None
-
-    assert found(3, "RUN make") == near
-    assert found(8, "RUN make") == far
-    assert found(3, "RUN new") == place
-    assert found(5, "RUN new") is None
 
 
 def test_memos(records: BuildRecords) -> None:
@@ -217,7 +197,6 @@ def test_text_that_is_no_utf8(records: BuildRecords) -> None:
     records.remember("download", text, "1")
     records.remember("download", other, "2")
     assert records.recall("download", text) == "1"
-    assert records.nearest(text, "build", 9, text) is not None
     assert records.lookup(KEY)[0].ingredients == {"files": {text: 1}}
     assert records.builds()[0].context == "dir\\udcff"
     assert records.steps("b1")[0].details == {"x": text}

@@ -1,0 +1,248 @@
+"""Why the steps of one build run: finds what to compare with, and what stands before them.
+
+A step is compared with the records that the same step (Dockerfile, stage, instruction) had in the
+builds before; of those the one that differs least says what changed. Asked at each miss, before
+the step runs, and told to the journal. Refuses to know how it is printed.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from builder.cache import Key
+from builder.causes import Cause, FileFacts, changed_files, compare, shortened
+from builder.context import LocalContext
+from builder.linecounts import LineCounts
+from builder.site import Origin, Result
+from builder.vertex import Vertex
+from store.buildrecords import BuildRecord, BuildRow, StepRow
+from store.root import Store
+from values.classes import dataclass, field
+
+BUILDS_COMPARED = 10
+_FILES_COUNTED = 5
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+class _Earlier(NamedTuple):
+    """A step of an earlier build, and that build."""
+
+    build: BuildRow
+    row: StepRow
+
+
+@dataclass(slots=True)
+class Explainer:
+    """Explains the misses of one build; asked from several threads.
+
+    context: the main one, with its ignore rules. titles: stage and text of all of its steps.
+    """
+
+    store: Store
+    build_id: str
+    context: LocalContext
+    titles: frozenset[tuple[str, str]]
+    _builds: list[BuildRow] | None = None
+    _steps: dict[str, list[StepRow]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def causes(self, vertex: Vertex, key: Key, inputs: Sequence[Result]) -> tuple[Cause, ...]:
+        """Return why a vertex has to run, the reason of its own first; at least one."""
+        if vertex.no_cache:
+            return (Cause("no-cache", "asked for with --no-cache"),)
+        with self._lock:
+            known = self._known(key)
+            if known is not None:
+                return (known,)
+            failed = self._failed(key)
+            if failed is not None:
+                return (failed,)
+            return self._compared(vertex, key, inputs)
+
+    # -- the same key, and yet no hit
+
+    def _known(self, key: Key) -> Cause | None:
+        from store.cacheusage import released_ns
+
+        records = self.store.records.every(key.digest)
+        if not records:
+            return None
+        when_ns = released_ns(self.store.records, key.digest)
+        if when_ns is not None:
+            return Cause("pruned", f"its record was pruned{_ago(when_ns)}")
+        return Cause("lost", "its layer is no longer in the store")
+
+    def _failed(self, key: Key) -> Cause | None:
+        for build in self._earlier():
+            for row in self._steps_of(build):
+                if row.key == key.digest and row.status in ("failed", "cancelled"):
+                    what = "failed" if row.status == "failed" else "was stopped"
+                    code = f" with exit code {row.exit_code}" if row.exit_code else ""
+                    return Cause("failed", f"it {what}{code} in the build before")
+        return None
+
+    # -- compared with an earlier record
+
+    def _compared(self, vertex: Vertex, key: Key, inputs: Sequence[Result]) -> tuple[Cause, ...]:
+        best: tuple[int, list[Cause], _Earlier] | None = None
+        for earlier, record in self._candidates(vertex):
+            facts = self._facts(earlier, record, vertex, key)
+            own = compare(record.ingredients, key.ingredients, facts)
+            moved = record.ingredients.get("parent") != key.ingredients.get("parent")
+            distance = len(own) + moved
+            if best is None or distance < best[0]:
+                best = distance, own, earlier
+            if distance <= 1:
+                break
+        if best is None:
+            return self._first(inputs)
+        _, own, earlier = best
+        own = _not_followed(own, vertex, inputs)
+        if own:
+            return tuple(own)
+        return (self._of_what_is_below(vertex, inputs, earlier),)
+
+    def _first(self, inputs: Sequence[Result]) -> tuple[Cause, ...]:
+        return (Cause("first", "first build of this step"),)
+
+    def _facts(self, earlier: _Earlier, record: BuildRecord, vertex: Vertex, key: Key) -> FileFacts:
+        patterns = earlier.build.details.get("ignore")
+        before = tuple(map(str, patterns)) if isinstance(patterns, list) else ()
+        changed = changed_files(record.ingredients, key.ingredients)[:_FILES_COUNTED]
+        counts: dict[str, tuple[int, int]] = {}
+        if changed and record.diff_ids:
+            counter = LineCounts(
+                os.path.join(self.store.layers.path(record.diff_ids[0]), "fs"),
+                self.context.tree.root,
+                str(record.ingredients.get("destination") or "/"),
+            )
+            counts = counter.of(changed, _file_digests(record))
+        rules = self.context.tree.rules
+        return FileFacts(before, rules.patterns if rules else (), counts)
+
+    def _candidates(self, vertex: Vertex) -> "list[tuple[_Earlier, BuildRecord]]":
+        """Return the same step in earlier builds with its record, the newest build first."""
+        found, seen = [], set[str]()
+        for build in self._earlier():
+            row = _same_step(vertex, self._steps_of(build), self.titles)
+            if row is None or not row.key or row.key in seen:
+                continue
+            seen.add(row.key)
+            records = self.store.records.every(row.key)
+            if records:
+                found.append((_Earlier(build, row), records[0]))
+        return found
+
+    def _earlier(self) -> list[BuildRow]:
+        if self._builds is None:
+            records = self.store.records
+            this = records.build(self.build_id)
+            found = records.builds_of(this.dockerfile, BUILDS_COMPARED + 1) if this else []
+            self._builds = [build for build in found if build.build_id != self.build_id]
+        return self._builds
+
+    def _steps_of(self, build: BuildRow) -> list[StepRow]:
+        if build.build_id not in self._steps:
+            self._steps[build.build_id] = self.store.records.steps(build.build_id)
+        return self._steps[build.build_id]
+
+    # -- the step itself is as it was
+
+    def _of_what_is_below(
+        self, vertex: Vertex, inputs: Sequence[Result], earlier: _Earlier
+    ) -> Cause:
+        for result in inputs:
+            if result.origin is not None and result.origin.causes:
+                return Cause("follows", f"follows {result.origin.label}", None, result.origin.label)
+        below = inputs[0].origin if inputs else None
+        if below is not None and below.image:
+            return self._base_changed(vertex, below, earlier)
+        return self._sequence_changed(vertex, earlier)
+
+    def _base_changed(self, vertex: Vertex, base: Origin, earlier: _Earlier) -> Cause:
+        records = self.store.records.every(earlier.row.key)
+        was = records[0].ingredients.get("base") if records else None
+        if not isinstance(was, list) or len(was) != 2:
+            return Cause("base", f"the base of {_stage(vertex)} changed to {base.image}")
+        name, digest = map(str, was)
+        if name == base.image:
+            text = f"FROM {name} moved {digest[:19]} → {base.digest[:19]}"
+            return Cause("base", text, digest, base.digest)
+        text = f"base of {_stage(vertex)} changed: {name} → {base.image}"
+        return Cause("base", text, name, base.image)
+
+    def _sequence_changed(self, vertex: Vertex, earlier: _Earlier) -> Cause:
+        """Say which instruction before this one came or went, cached as it is."""
+        before = _titles_before(earlier.row, self._steps_of(earlier.build))
+        now = _titles_before_vertex(vertex, self._steps_of_this_build())
+        for title in now:
+            if title not in before:
+                return Cause("sequence", f"before it, {shortened(title)} is new", None, title)
+        for title in before:
+            if title not in now:
+                return Cause("sequence", f"before it, {shortened(title)} is gone", title, None)
+        return Cause("sequence", f"the base of {_stage(vertex)} changed")
+
+    def _steps_of_this_build(self) -> list[StepRow]:
+        return self.store.records.steps(self.build_id)
+
+
+def _not_followed(own: list[Cause], vertex: Vertex, inputs: Sequence[Result]) -> list[Cause]:
+    """Leave out what is already said of the step that this one follows.
+
+    A variable that changed is told where it first counts; files of a stage that ran again are
+    that stage's doing.
+    """
+    fresh = [result.origin for result in inputs if result.origin and result.origin.causes]
+    told = {(cause.kind, cause.text) for origin in fresh for cause in origin.said}
+    left = [cause for cause in own if (cause.kind, cause.text) not in told]
+    if any(result.origin and result.origin.causes for result in inputs[1:]):
+        left = [cause for cause in left if cause.kind not in ("files", "ignore")]
+    return left
+
+
+def _same_step(
+    vertex: Vertex, rows: list[StepRow], titles: frozenset[tuple[str, str]]
+) -> StepRow | None:
+    """Return the row of the step that a vertex was in another build: by its text, else place.
+
+    titles: of this build: a step that is still there is no other one's past.
+    """
+    near = [row for row in rows if row.stage == vertex.stage and row.title == vertex.title]
+    if near:
+        return min(near, key=lambda row: abs(row.step - vertex.step))
+    word = vertex.title.split(None, 1)[0].upper()
+    placed = [row for row in rows if row.stage == vertex.stage and row.step == vertex.step]
+    placed = [row for row in placed if row.title.split(None, 1)[0].upper() == word]
+    placed = [row for row in placed if (row.stage, row.title) not in titles]
+    elsewhere = [row for row in rows if row.title == vertex.title]
+    return next(iter([*placed, *elsewhere]), None)
+
+
+def _titles_before(row: StepRow, rows: list[StepRow]) -> list[str]:
+    return [item.title for item in rows if item.stage == row.stage and item.step < row.step]
+
+
+def _titles_before_vertex(vertex: Vertex, rows: list[StepRow]) -> list[str]:
+    return [item.title for item in rows if item.stage == vertex.stage and item.step < vertex.step]
+
+
+def _file_digests(record: BuildRecord) -> Mapping[str, str]:
+    rows = record.ingredients.get("files")
+    if not isinstance(rows, list):
+        return {}
+    return {str(row[0]): str(row[1]).split(" ", 1)[0] for row in rows}
+
+
+def _stage(vertex: Vertex) -> str:
+    return f'stage "{vertex.stage}"' if vertex.stage else "the stage"
+
+
+def _ago(when_ns: int) -> str:
+    passed = (time.time_ns() - when_ns) / 1e9
+    if not when_ns or passed < 0:
+        return ""
+    unit_s, unit = next((row for row in _UNITS if passed >= row[0]), _UNITS[-1])
+    return f" {int(passed // unit_s)} {unit} ago"

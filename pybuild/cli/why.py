@@ -1,0 +1,124 @@
+"""The verb cache why, and what `build --explain` prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from pybuild.cli.options import Parsed, Syntax, flag, usage_error, value
+from pybuild.cli.table import render, shortened
+from pybuild.cli.verb import Session, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.events import Event
+    from pybuild.cli.progress import Display
+    from pybuild.engine.engine import Engine
+    from pybuild.engine.explanations import BuildWhy, StepWhy
+
+WHY = Syntax(
+    verb="cache why",
+    usage="cache why [OPTIONS] [BUILD [STEP]]",
+    summary="Show why the steps of a build ran, of the last one unless another is named.",
+    options=(
+        flag("all", "show the steps that did not run too", "a"),
+        value("format", "FORM", "table or json"),
+        flag("no-trunc", "show instructions in full"),
+    ),
+    at_most=2,
+)
+
+_STEP_WIDTH = 50
+
+
+def why(parsed: Parsed, session: Session) -> int:
+    """Print the cause of each step that ran; a step that is named is always shown."""
+    form = parsed.text("format") or "table"
+    if form not in ("table", "json"):
+        raise usage_error(WHY, f'--format: "{form}" is neither table nor json')
+    with session.engine() as engine:
+        found = engine.why(*parsed.arguments)
+    everything = parsed.flag("all") or len(parsed.arguments) == 2
+    if form == "json":
+        print(json.dumps(as_json(found, everything=everything), indent=2, ensure_ascii=False))
+    else:
+        print(explained(found, everything=everything, whole=parsed.flag("no-trunc")), end="")
+    return 0
+
+
+VERBS = {"cache why": Verb(WHY, why)}
+
+
+class Explaining:
+    """Another display that also says at the end why each step ran, however the build ended."""
+
+    def __init__(self, display: Display, engine: Engine) -> None:
+        self._display, self._engine = display, engine
+        self.unseen_lines = display.unseen_lines
+        self._build_id = ""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event, and note which build it is."""
+        from builder.events import BuildStarted
+
+        if isinstance(event, BuildStarted):
+            self._build_id = event.build_id
+        self._display(event)
+
+    def abandon(self) -> None:
+        """As the other display does."""
+        self._display.abandon()
+
+    def suspend(self, stop: Callable[[], None]) -> None:
+        """As the other display does."""
+        self._display.suspend(stop)
+
+    def finish(self) -> None:
+        """End the other display, then print the causes to stderr."""
+        self._display.finish()
+        if self._build_id:
+            print(explained(self._engine.why(self._build_id)), end="", file=sys.stderr)
+
+
+def explained(found: BuildWhy, *, everything: bool = False, whole: bool = False) -> str:
+    """Return the causes as text: a line a step, further causes of the same step below it."""
+    ran = [step for step in found.steps if step.causes]
+    build = found.build
+    head = f"build {build.build_id} of {build.dockerfile}: "
+    head += f"{len(ran)} of {len(found.steps)} steps ran\n"
+    rows = []
+    for step in found.steps if everything else ran:
+        name = " ".join(step.name.split())
+        said = [cause.text for cause in step.causes] or [step.status]
+        rows.append((name if whole else shortened(name, _STEP_WIDTH), said[0] + _end(step)))
+        rows += [("", text) for text in said[1:]]
+    return head + (render(("STEP", "WHY IT RAN"), rows) if rows else "")
+
+
+def as_json(found: BuildWhy, *, everything: bool = False) -> dict[str, object]:
+    """Return the causes as JSON values."""
+    return {
+        "build": found.build.build_id,
+        "dockerfile": found.build.dockerfile,
+        "status": found.build.status,
+        "steps": [
+            {
+                "number": step.number,
+                "name": step.name,
+                "stage": step.stage,
+                "line": step.line,
+                "status": step.status,
+                "causes": [cause.to_fields() for cause in step.causes],
+            }
+            for step in found.steps
+            if everything or step.causes
+        ],
+    }
+
+
+def _end(step: StepWhy) -> str:
+    if step.status == "adopted":
+        return " (it made the same as before: nothing follows)"
+    return f" ({step.status})" if step.causes and step.status in ("failed", "cancelled") else ""

@@ -1,0 +1,99 @@
+"""Why the steps of a build ran, as the journal has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybuild.errors import PybuildError
+from values.classes import dataclass
+
+if TYPE_CHECKING:
+    from builder.causes import Cause
+    from store.buildrecords import BuildRow, StepRow
+    from store.root import Store
+
+LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class StepWhy:
+    """A step of a build. name: as progress shows it, with its place in the stage.
+
+    status: cached, done, adopted, failed or cancelled. causes: why it ran; none where it did not.
+    """
+
+    number: int
+    name: str
+    stage: str
+    line: int
+    status: str
+    causes: tuple[Cause, ...]
+
+    @property
+    def follows(self) -> bool:
+        """Whether it ran only because a step before it did."""
+        return bool(self.causes) and all(cause.kind == "follows" for cause in self.causes)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildWhy:
+    """A build of the journal, and its steps in the order of their numbers."""
+
+    build: BuildRow
+    steps: tuple[StepWhy, ...]
+
+
+def why(store: Store, build_id: str = LAST, step: str | None = None) -> BuildWhy:
+    """Return why the steps of a build ran.
+
+    build_id: of the journal, or its beginning, or `last`. step: only this one: its number, its
+    place (`web 3/5`), or a part of its text.
+    Raises PybuildError for a build or step that is not there.
+    """
+    build = find_build(store, build_id)
+    steps = tuple(_step(row) for row in store.records.steps(build.build_id))
+    if step is not None:
+        steps = tuple(item for item in steps if _means(item, step))
+        if not steps:
+            raise PybuildError(
+                f'build {build.build_id}: no step "{step}"',
+                hint=f"`pybuild cache why {build.build_id} --all` shows its steps",
+            )
+    return BuildWhy(build, steps)
+
+
+def find_build(store: Store, build_id: str) -> BuildRow:
+    """Return a build of the journal by its id, the beginning of one, or `last`."""
+    builds = store.records.builds(1 if build_id == LAST else -1)
+    if build_id == LAST:
+        if not builds:
+            raise PybuildError("there is no build in the journal", hint="build something first")
+        return builds[0]
+    found = [build for build in builds if build.build_id.startswith(build_id)]
+    if len(found) == 1:
+        return found[0]
+    hint = "`pybuild builds ls` lists the builds"
+    if not found:
+        raise PybuildError(f"no such build: {build_id}", hint=hint)
+    raise PybuildError(f"build {build_id}: {len(found)} builds begin so", hint=hint)
+
+
+def _step(row: StepRow) -> StepWhy:
+    from builder.causes import Cause
+
+    causes, line = row.details.get("why"), row.details.get("line")
+    return StepWhy(
+        row.number,
+        str(row.details.get("name") or row.title),
+        row.stage,
+        line if isinstance(line, int) else 0,
+        row.status,
+        tuple(map(Cause.from_fields, causes)) if isinstance(causes, list) else (),
+    )
+
+
+def _means(step: StepWhy, wanted: str) -> bool:
+    if wanted.isdecimal():
+        return step.number == int(wanted)
+    label = step.name.partition("]")[0].lstrip("[")
+    return label == wanted.strip("[]") or wanted.lower() in step.name.lower()
