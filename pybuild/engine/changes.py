@@ -41,4 +41,4 @@ def config_of(store: Store, changes: tuple[str, ...], platform: str) -> Containe
     text = "\n".join(("FROM scratch", *changes, "")).encode()
     stages = stages_of(parse(text, "--change"), text)
     plan = plan_build(store, BuildRequest(context="."), stages, platform, lambda *_: None)
-    return plan.target.config
+    return plan.target.container_config()
