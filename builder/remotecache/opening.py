@@ -6,13 +6,13 @@ Imported by builds that have some: the registry's client takes 100 ms to import.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from builder.absent import Absent
 from builder.remotecache.exports import Export
 from builder.remotecache.folder import FolderCache
 from builder.remotecache.imports import Imports
 from builder.remotecache.registry import RegistryCache
-from builder.remotecache.source import CacheFailed
 from builder.request import BuildRequest, CachePlace
 from builder.transfers import access_of
 from registry_client.errors import RegistryError
@@ -21,6 +21,9 @@ from store.oci import Platform
 from store.reference import Reference
 from store.root import Store
 from values.classes import replace
+
+if TYPE_CHECKING:
+    from builder.remotecache.s3 import BucketCache
 
 ERRORS: tuple[type[Exception], ...] = (RegistryError, OSError)
 # A cache is there to save time: one that does not answer is not waited for.
@@ -69,7 +72,7 @@ def _cache(
     platform: Platform,
     *,
     writes: bool = False,
-) -> RegistryCache | FolderCache:
+) -> "RegistryCache | FolderCache | BucketCache":
     if place.type == "local":
         folder = place.option("dest" if writes else "src") or ""
         is_reset = writes and place.is_on("reset")
@@ -80,4 +83,6 @@ def _cache(
         access = access_of(request, insecure=place.is_on("registry.insecure"))
         patient = replace(access, patience=_PATIENCE)
         return RegistryCache(reference, patient, store.content, platform, writes=writes)
-    raise CacheFailed(f"a cache of type {place.type} cannot be opened")
+    from builder.remotecache.s3 import BucketCache
+
+    return BucketCache(place, store.content)

@@ -3,6 +3,7 @@
 Source: BuildKit `cache/remotecache`, docs.docker.com "Cache storage backends".
 """
 
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -67,6 +68,8 @@ def _check(option: str, place: CachePlace) -> None:
     for key in _REQUIRED[place.type].get(option, ()):
         if not place.option(key):
             raise BuildError(f"{what}: {key} is required", hint=f"as in type={place.type},{key}=…")
+    if place.type == "s3" and importlib.util.find_spec("boto3") is None:
+        raise BuildError(f"{what}: boto3 is not installed", hint="pip install 'pybuild[s3]'")
 
 
 def _any(_value: str, _place: CachePlace) -> str | None:

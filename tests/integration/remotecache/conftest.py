@@ -1,15 +1,43 @@
 """Machines that share a cache: stores of their own, one registry that counts what it gives."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from debianregistry import free_port, wait_until_listening
 from fakeregistry import FakeRegistry, serve
 
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     yield from serve()
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[str]:
+    """Return the options of a cache in an empty bucket of a server that speaks S3."""
+    pytest.importorskip("moto")
+    import boto3
+
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with open(tmp_path / "moto.log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_until_listening(f"127.0.0.1:{port}", server, tmp_path / "moto.log")
+        address = f"http://127.0.0.1:{port}"
+        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="cache")
+        yield (
+            f"bucket=cache,region=us-east-1,endpoint_url={address},use_path_style=true,"
+            "access_key_id=a,secret_access_key=b"
+        )
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def project(context: Path) -> Path:
     return context
 
 
-@pytest.fixture(params=["registry", "local", "inline"])
+@pytest.fixture(params=["registry", "local", "inline", "s3"])
 def places(request, registry, tmp_path: Path) -> tuple[list[str], list[str], str]:
     """Return flags that export to one kind of cache, flags that import, and the image's name."""
     if request.param == "registry":
@@ -43,6 +43,9 @@ def places(request, registry, tmp_path: Path) -> tuple[list[str], list[str], str
             [f"--cache-from=type=local,src={folder}"],
             "x:1",
         )
+    if request.param == "s3":
+        where = f"type=s3,prefix=some/,name=app,{request.getfixturevalue('bucket')}"
+        return [f"--cache-to={where},mode=max"], [f"--cache-from={where}"], "x:1"
     image = f"{registry.host}/app:1"
     return ["--cache-to=type=inline", "--push"], [f"--cache-from={image}"], image
 
@@ -303,3 +306,40 @@ def test_a_folder_is_an_oci_layout(machine, project, tmp_path, peers) -> None:
         )
         >= 6
     )
+
+
+# --- buckets
+
+
+def test_a_bucket_that_is_not_there(machine, project, bucket) -> None:
+    place = f"type=s3,{bucket}".replace("bucket=cache", "bucket=none")
+    done = machine("a")("-t", "x:1", f"--cache-from={place}", f"--cache-to={place}", project)
+    assert done.stderr.count("bucket none: ") >= 2
+    assert machine("a")("run", "--rm", "x:1").returncode == 0
+
+
+# --- at the same time
+
+
+@pytest.mark.parametrize("kind", ["registry", "local"])
+def test_builds_that_export_at_once(machine, registry, project, tmp_path, kind) -> None:
+    to, source = f"type=registry,ref={registry.host}/app:cache", f"{registry.host}/app:cache"
+    if kind == "local":
+        to, source = f"type=local,dest={tmp_path}/cache", f"type=local,src={tmp_path}/cache"
+    branches = []
+    for name in ("a", "b"):
+        branch = tmp_path / f"branch-{name}"
+        shutil.copytree(project, branch)
+        (branch / "Dockerfile").write_text(f"{DOCKERFILE}RUN echo {name} > /branch\n")
+        branches.append(branch)
+    machine("a"), machine("b")
+    running = [
+        machine(branch.name[-1]).start("-t", "x:1", f"--cache-to={to},mode=max", branch)
+        for branch in branches
+    ]
+    assert [process.communicate()[1] and process.wait() for process in running] == [0, 0]
+    for branch in branches:
+        machine("c")("-t", f"c:{branch.name}", f"--cache-from={source}", branch)
+    # Whose result of the first step is taken the third machine cannot know; each step has one.
+    assert machine("c")("run", "--rm", "c:branch-a", "cat", "/branch").stdout == "a\n"
+    assert machine("c")("run", "--rm", "c:branch-b", "cat", "/branch").stdout == "b\n"
