@@ -1,5 +1,9 @@
 """Overlay mounts that are attached nowhere, from 1 to hundreds of lower directories.
 
+The kernel stacks 500 of them (OVL_MAX_STACK), and an overlay once on an overlay: the lowest of more
+become one, the floor, that the others stand on. Only the lowest, for nothing below them is left
+that their deletions could still have to hide.
+
 Imported by launchers, which are bare interpreters: nothing here but ctypes and os.
 """
 
@@ -17,6 +21,8 @@ FIXED = (("metacopy", "off"), ("redirect_dir", "off"), ("index", "off"))
 
 # An overlay mount takes one page of options in the old call, 256 bytes a value in the new one.
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# How many lower directories stand on a floor; in the old call they have to fit in the page.
+_ABOVE, _ABOVE_BY_MOUNT = 480, 400
 
 
 def _release() -> "tuple[int, int]":
@@ -51,6 +57,27 @@ def overlay(
     """
     if not _HAS_LOWERDIR_PLUS:
         raise OSError(errno.EINVAL, "fsconfig: no lowerdir+", "overlay")
+    if len(lowers) > _ABOVE:
+        check_height(lowers, 2 * _ABOVE)
+        below = lowers[_ABOVE:]
+        floor = _stack(below, None, None, False) if len(below) > 1 else directory(below[0], True)
+        try:
+            on_floor = [*lowers[:_ABOVE], f"/proc/self/fd/{floor}"]
+            return _stack(on_floor, upper, work, volatile)
+        finally:
+            os.close(floor)
+    return _stack(lowers, upper, work, volatile)
+
+
+def check_height(lowers: "list[str] | tuple[str, ...]", most: int) -> None:
+    """Raise OSError E2BIG when there are more layers than can be stacked."""
+    if len(lowers) > most:
+        raise OSError(errno.E2BIG, f"overlay: {len(lowers)} layers, at most {most} can be stacked")
+
+
+def _stack(
+    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, volatile: bool
+) -> int:
     options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
     if upper is not None:
         options += [("upperdir", upper), ("workdir", work)]
@@ -77,6 +104,29 @@ def overlay_by_mount(
     """
     if len(lowers) == 1 and upper is None:
         return directory(lowers[0], read_only=True)
+    if len(lowers) > _ABOVE_BY_MOUNT:
+        # Its mount point is the lowest layer's own directory, in this namespace, which goes soon.
+        check_height(lowers, 2 * _ABOVE_BY_MOUNT)
+        floor = lowers[-1]
+        if len(lowers) > _ABOVE_BY_MOUNT + 1:
+            _mount_on(floor, lowers[_ABOVE_BY_MOUNT:], None, None, False)
+        lowers = [*lowers[:_ABOVE_BY_MOUNT], floor]
+    _mount_on(".", lowers, upper, work, volatile)
+    # "." still means the covered directory; an absolute look-up finds what covers it.
+    top = os.getcwd()
+    try:
+        return m.open_tree(c.AT_FDCWD, top, c.OPEN_TREE_CLONE)
+    finally:
+        m.umount2(top, c.MNT_DETACH)
+
+
+def _mount_on(
+    place: str,
+    lowers: "list[str] | tuple[str, ...]",
+    upper: str | None,
+    work: str | None,
+    volatile: bool,
+) -> None:
     escaped = [x.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,") for x in lowers]
     data = ",".join(f"{key}={value}" for key, value in FIXED) + ",lowerdir=" + ":".join(escaped)
     if upper is not None:
@@ -85,13 +135,7 @@ def overlay_by_mount(
         data += ",volatile"
     if len(os.fsencode(data)) >= _PAGE:
         raise OSError(errno.E2BIG, f"mount: {len(lowers)} lower directories do not fit", "overlay")
-    m.mount("overlay", ".", "overlay", 0 if upper is not None else c.MS_RDONLY, data)
-    # "." still means the covered directory; an absolute look-up finds what covers it.
-    top = os.getcwd()
-    try:
-        return m.open_tree(c.AT_FDCWD, top, c.OPEN_TREE_CLONE)
-    finally:
-        m.umount2(top, c.MNT_DETACH)
+    m.mount("overlay", place, "overlay", 0 if upper is not None else c.MS_RDONLY, data)
 
 
 def lowerdir_plus_missing(error: OSError) -> bool:

@@ -422,3 +422,14 @@ def test_an_image_of_many_layers(pybuild, busybox_image, context) -> None:
     write(context, {"Dockerfile": f"FROM {busybox_image}\n{runs}"})
     pybuild("-t", "x", context)
     assert output(pybuild, "x", "sh", "-c", "cat /f0 /f125; ls / | grep -c ^f") == "0\n125\n126\n"
+
+
+def test_more_layers_than_overlay_stacks_at_once(pybuild, busybox_image, context, rounds) -> None:
+    """Beyond 480 the lowest become a floor for the others; deletions reach through it."""
+    count = rounds(900, 490)
+    copies = "".join(f"COPY <<f{n} /d/\n{n}\nf{n}\n" for n in range(count))
+    run = f"RUN rm /d/f0 /d/f{count - 1} && ls /d | wc -l > /count\n"
+    write(context, {"Dockerfile": f"FROM {busybox_image}\n{copies}{run}"})
+    pybuild("-t", "x", context)
+    shown = output(pybuild, "x", "sh", "-c", "cat /count /d/f1; ls /d | wc -l")
+    assert shown.split() == [str(count - 2), "1", str(count - 2)]
