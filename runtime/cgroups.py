@@ -186,10 +186,11 @@ def _rule(rule: "DeviceRule") -> devicefilter.Rule:
     )
 
 
-def _v1_rule(rule: devicefilter.Rule) -> str:
-    kind, major, minor, access, _ = rule
+def _v1_rule(rule: devicefilter.Rule) -> "tuple[str, str]":
+    kind, major, minor, access, allow = rule
+    file = "devices.allow" if allow else "devices.deny"
     numbers = ":".join("*" if number < 0 else str(number) for number in (major, minor))
-    return "a *:* rwm" if kind == "a" else f"{kind} {numbers} {access}"
+    return file, "a *:* rwm" if kind == "a" else f"{kind} {numbers} {access}"
 
 
 def cgroup_plan(spec: "Spec", name: str) -> "CgroupPlan":
@@ -210,5 +211,6 @@ def cgroup_plan(spec: "Spec", name: str) -> "CgroupPlan":
         "v1": v1,
         "unified": sorted(resources.get("unified", {}).items()),
         "device_program": devicefilter.compile_rules(rules) if rules else b"",
-        "v1_devices": [_v1_rule(rule) for rule in rules if rule[4]],
+        # Deny all before allowing some.
+        "v1_devices": [("devices.deny", "a"), *map(_v1_rule, rules)] if rules else [],
     }

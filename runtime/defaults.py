@@ -93,10 +93,17 @@ def devices() -> "list[Device]":
     ]
 
 
+DENY_ALL_DEVICES: "DeviceRule" = {"allow": False, "access": "rwm"}
+
+
 def device_rules() -> "list[DeviceRule]":
     """Return docker's device rules: any node may be made, only the harmless ones opened."""
+    return [DENY_ALL_DEVICES, *usual_device_rules()]
+
+
+def usual_device_rules() -> "list[DeviceRule]":
+    """Return the rules that allow what every container has."""
     rules: list[DeviceRule] = [
-        {"allow": False, "access": "rwm"},
         {"allow": True, "type": "c", "access": "m"},
         {"allow": True, "type": "b", "access": "m"},
     ]

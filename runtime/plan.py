@@ -83,7 +83,7 @@ class CgroupPlan(TypedDict):
     v1: list[tuple[str, str, str]]
     unified: list[tuple[str, str]]
     device_program: bytes
-    v1_devices: list[str]
+    v1_devices: list[tuple[str, str]]
 
 
 # path, arguments, environment, timeout in seconds (0: none)

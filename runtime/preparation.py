@@ -3,7 +3,7 @@ is touched. Imported by the OCI command line at every start, so it imports littl
 
 import os
 
-from runtime import jsontext
+from runtime import defaults, jsontext
 from runtime.errors import InvalidSpec
 from runtime.linux import constants as c
 from runtime.linux.seccomp_cache import cached_filter
@@ -51,6 +51,13 @@ def container_plan(
     """
     linux = spec.setdefault("linux", {})
     linux["cgroupsPath"] = linux.get("cgroupsPath") or f"{DEFAULT_CGROUP}-{container_id}"
+    resources = linux.setdefault("resources", {})
+    # As runc: nothing is allowed that is not asked for, but what every container has.
+    resources["devices"] = [
+        defaults.DENY_ALL_DEVICES,
+        *resources.get("devices", []),
+        *defaults.usual_device_rules(),
+    ]
     root = spec["root"]
     root_path = os.path.join(bundle, root["path"])
     if not os.path.isdir(root_path):

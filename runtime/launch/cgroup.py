@@ -172,10 +172,8 @@ class Leaf:
                 _copy_cpusets(root, path)
         for controller, name, value in self._plan["v1"]:
             write_all(self._v1[controller], [(name, value)])
-        if "devices" in self._v1 and (self._plan["v1_devices"] or self._plan["device_program"]):
-            _write(self._v1["devices"], "devices.deny", "a")  # deny all before allowing some
-            for rule in self._plan["v1_devices"]:
-                _write(self._v1["devices"], "devices.allow", rule)
+        if "devices" in self._v1 and self._plan["v1_devices"]:
+            write_all(self._v1["devices"], self._plan["v1_devices"])
             self.guards_devices = True
 
     def _wanted_v1(self, mounted: "dict[str, str]") -> "list[str]":

@@ -319,6 +319,8 @@ class Filesystem:
                     os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
             except FileExistsError:
                 pass
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from error
             finally:
                 os.close(parent)
 
