@@ -16,7 +16,6 @@ from runtime.launch.hooks import HookFailed, run_hooks
 from runtime.launch.process import Failed
 from runtime.linux import constants as c
 from runtime.preparation import container_plan, load_config
-from runtime.validate import unknown_capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,10 +57,9 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
 
     Raises RuntimeFailure, when nothing of it is left.
     """
-    spec, data = load_config(wish.bundle)
-    unknown = unknown_capabilities(spec["process"])
-    if unknown:
-        warn(f"process.capabilities: unknown, ignored: {', '.join(unknown)}")
+    spec, data, left_out = load_config(wish.bundle)
+    for text in left_out:
+        warn(text)
     plan = container_plan(spec, wish.bundle, wish.id, wish.cache)
     _apply(wish, plan)
     agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")

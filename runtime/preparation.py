@@ -9,7 +9,7 @@ from runtime.linux import constants as c
 from runtime.linux.seccomp_cache import cached_filter
 from runtime.planning import launch_plan
 from runtime.rootfs import directory_plan
-from runtime.validate import validate
+from runtime.validate import unknown_capabilities, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ _FILTER_FLAGS = {
 DEFAULT_CGROUP = "/pybuild-runtime"
 
 
-def load_config(bundle: str) -> "tuple[dict[str, Any], bytes]":
-    """Return the config.json of a bundle, valid, and its bytes. Raises InvalidSpec."""
+def load_config(bundle: str) -> "tuple[dict[str, Any], bytes, list[str]]":
+    """Return the config.json of a bundle, valid, its bytes, and what of it is left out.
+
+    Raises InvalidSpec.
+    """
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, "rb") as file:
@@ -39,7 +42,9 @@ def load_config(bundle: str) -> "tuple[dict[str, Any], bytes]":
         spec = jsontext.loads(data)
     except (ValueError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{path}: {error}") from error
-    return validate(spec), data
+    unknown = unknown_capabilities(spec)
+    left_out = f"process.capabilities: unknown, ignored: {', '.join(unknown)}"
+    return validate(spec), data, [left_out] if unknown else []
 
 
 def container_plan(

@@ -203,11 +203,13 @@ def check_process(process: "dict[str, Any]", path: str) -> None:
 
 
 def unknown_capabilities(value: "Any") -> "list[str]":
-    """Return the capabilities of a process, unchecked yet, that no kernel of ours knows."""
-    sets = value.get("capabilities") if isinstance(value, dict) else None
+    """Return the capabilities in a config.json, unchecked yet, that no kernel of ours knows."""
+    process = value.get("process") if isinstance(value, dict) else None
+    sets = process.get("capabilities") if isinstance(process, dict) else None
     lists = sets.values() if isinstance(sets, dict) else []
-    names = {name for names in lists if isinstance(names, list) for name in names}
-    return sorted(name for name in names if name not in schema.ALL_CAPABILITIES)
+    found = (name for names in lists if isinstance(names, list) for name in names)
+    names = {name for name in found if isinstance(name, str)}
+    return sorted(str(name) for name in names if name not in schema.ALL_CAPABILITIES)
 
 
 def _check_scheduler(scheduler: "dict[str, Any]", path: str) -> None:

@@ -41,8 +41,10 @@ def find(args: "list[str]", env: "dict[bytes, bytes]") -> None:
             continue
         if os.access(path, os.X_OK) and not os.path.isdir(path):
             return
-        if "/" in args[0]:
-            raise _explain(args[0], path, PermissionError(errno.EACCES, ""))
+        if "/" in args[0] and os.path.isdir(path):
+            # "permission denied" is what docker looks for when it chooses its exit code.
+            text = f'exec: "{args[0]}": is a directory: permission denied'
+            raise CommandFailed("not-executable", text, errno.EACCES)
         denied = True
     raise _nothing_found(args[0], denied)
 

@@ -48,7 +48,9 @@ class Creation:
         plan = self._plan
         try:
             where = os.getcwd()
-            self._root = open_root(plan["root"], plan["root_propagation"])
+            # A slave of the host's mount is made here, a shared one not before the switch of roots:
+            # pivot_root refuses it.
+            self._root = open_root(plan["root"], plan["root_propagation"] & (c.MS_SLAVE | c.MS_REC))
             os.chdir(where)
         except OSError as error:
             subject = f" {error.filename}" if error.filename else ""
