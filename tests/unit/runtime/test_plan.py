@@ -124,8 +124,11 @@ def test_privileged_drops_every_fence():
 
 def test_device_rules():
     plan = cgroup_plan(spec_of(EXECUTION), "name")
-    assert plan["v1_devices"][:3] == ["c *:* m", "b *:* m", "c 1:3 rwm"]
-    assert "c 136:* rwm" in plan["v1_devices"]
+    files = [file for file, _ in plan["v1_devices"]]
+    assert files == ["devices.deny"] * 2 + ["devices.allow"] * (len(files) - 2)
+    rules = [rule for _, rule in plan["v1_devices"]]
+    assert rules[:5] == ["a", "a *:* rwm", "c *:* m", "b *:* m", "c 1:3 rwm"]
+    assert "c 136:* rwm" in rules
     assert plan["device_program"]
     assert not plan["required"]
 
