@@ -53,7 +53,7 @@ class Wish:
 
 
 def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
-    """Make the container that `wish` asks for; its command has not been executed yet.
+    """Make the container that `wish` asks for, up to where the caller says `creation.let_go()`.
 
     Raises RuntimeFailure, when nothing of it is left.
     """
@@ -68,15 +68,11 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
     try:
         plan["tty_socket"] = _terminal_socket(wish, plan["tty"])
         creation.open()
-        cgroups = planned_paths(plan["cgroup"])
-        busy = members(cgroups)
-        if busy:
-            raise InvalidSpec(f"linux.cgroupsPath: the cgroup has processes already: {busy[:8]}")
         container.make()
     except Failed as failure:
         raise raised(failure) from failure
     try:
-        container.record = _record(plan, cgroups)
+        container.record = _record(plan, _free_cgroups(plan))
         _make(container, creation, plan, data, wish)
     except Failed as failure:
         _undo(container, creation)
@@ -137,6 +133,15 @@ def _record(plan: "LaunchPlan", cgroups: "dict[str, str]") -> "dict[str, Any]":
     }
 
 
+def _free_cgroups(plan: "LaunchPlan") -> "dict[str, str]":
+    """Return where the cgroups will be. Raises InvalidSpec where somebody lives there."""
+    cgroups = planned_paths(plan["cgroup"])
+    busy = members(cgroups)
+    if busy:
+        raise InvalidSpec(f"linux.cgroupsPath: the cgroup has processes already: {busy[:8]}")
+    return cgroups
+
+
 def _make(
     container: Container, creation: Creation, plan: "LaunchPlan", config: bytes, wish: Wish
 ) -> None:
@@ -157,7 +162,6 @@ def _make(
     container.record["cgroups"] = creation.leaf.paths()
     container.write()
     write_pid_file(wish.pid_file, creation.pid)
-    creation.let_go()
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -2,6 +2,7 @@
 is touched. Imported by the OCI command line at every start, so it imports little."""
 
 import os
+from binascii import crc32
 
 from runtime import defaults, jsontext
 from runtime.errors import InvalidSpec
@@ -55,7 +56,9 @@ def container_plan(
     bundle: absolute. cache: folder of compiled filters. Raises InvalidSpec.
     """
     linux = spec.setdefault("linux", {})
-    linux["cgroupsPath"] = linux.get("cgroupsPath") or f"{DEFAULT_CGROUP}-{container_id}"
+    # Containers of different roots may bear one ID.
+    default = f"{DEFAULT_CGROUP}-{container_id}-{crc32(os.fsencode(cache)):08x}"
+    linux["cgroupsPath"] = linux.get("cgroupsPath") or default
     resources = linux.setdefault("resources", {})
     # As runc: nothing is allowed that is not asked for, but what every container has.
     resources["devices"] = [

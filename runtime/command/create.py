@@ -23,7 +23,7 @@ OPTIONS: Options = {
 def run(parsed: Parsed, context: Context) -> int:
     """Create the container and leave it waiting."""
     _, creation = create(wish_of(parsed, context), lambda text: context.report("warning", text))
-    del creation
+    creation.let_go()
     return 0
 
 

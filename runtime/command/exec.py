@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runtime.command.foreground import Stay
     from runtime.plan import ProcessPlan
 
 USAGE = "[OPTIONS] ID COMMAND [ARGUMENTS]"
@@ -74,16 +75,12 @@ def _run(parsed: Parsed, context: Context) -> int:
 
 
 def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
-    ours, detach = -1, parsed.flag("detach")
-    console = parsed.text("console-socket")
+    detach, console = parsed.flag("detach"), parsed.text("console-socket")
+    if plan["tty"] and detach and not console:
+        raise UsageError("cannot allocate tty if it detaches without --console-socket")
+    stay = None if detach else _stay(console, plan)
     if plan["tty"] and console:
         plan["tty_socket"] = connect(os.path.abspath(console), "--console-socket")
-    elif plan["tty"]:
-        if detach:
-            raise UsageError("cannot allocate tty if it detaches without --console-socket")
-        from runtime.command.foreground import socket_pair
-
-        ours, plan["tty_socket"] = socket_pair()
     init = pidfd_open(container.pid)
     if not container.is_alive():
         raise WrongState("cannot exec in a stopped container")
@@ -94,17 +91,22 @@ def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
         joining.start(container.pid)
     except Failed as failure:
         raise raised(failure) from failure
-    if plan["tty_socket"] >= 0:
-        os.close(plan["tty_socket"])
     if parsed.text("pid-file"):
         write_pid_file(os.path.abspath(parsed.text("pid-file")), joining.pid)
-    if detach:
+    if stay is None:
         return 0
-    from runtime.command.foreground import received_terminal, wait_for
-
-    wait_for(None, joining.pidfd, received_terminal(ours) if ours >= 0 else -1)
+    with stay.attached(joining.pidfd, tty=plan["tty"]):
+        stay.to_the_end()
     code = os.waitstatus_to_exitcode(os.waitpid(joining.pid, 0)[1])
     return code if code >= 0 else 128 - code
+
+
+def _stay(console: str, plan: "ProcessPlan") -> "Stay":
+    from runtime.command.foreground import Stay
+
+    stay = Stay(tty=plan["tty"] and not console)
+    plan["tty_socket"] = stay.theirs
+    return stay
 
 
 def _cgroups(parsed: Parsed, container: Container) -> "dict[str, str]":

@@ -1,36 +1,21 @@
 """Staying with a process of a container: its terminal on ours, our signals to it, its end."""
 
+import contextlib
 import os
 import select
 
-from runtime.container import Container
-from runtime.errors import WrongState
+from runtime import terminal
+from runtime.launch.channel import receive_descriptors
 from runtime.launch.tolerate import tolerate
 from runtime.linux.process import pidfd_send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from runtime.creating import Wish
-    from runtime.launch.creation import Creation
 
-    Made = tuple[Container, Creation]
-
-
-def with_terminal(
-    wish: "Wish",
-    make: "Callable[[], Made]",
-    started: "Callable[[Container, Creation], None]",
-    end: "Callable[[Container, Creation], int]",
-) -> int:
-    """Run a container on our own stdio; return what `end` says of its end."""
-    ours, wish.own_terminal = socket_pair()
-    container, creation = make()
-    os.close(wish.own_terminal)
-    started(container, creation)
-    wait_for(container, creation.pidfd, received_terminal(ours))
-    return end(container, creation)
+_SIGKILL = 9
 
 
 def socket_pair() -> "tuple[int, int]":
@@ -41,68 +26,81 @@ def socket_pair() -> "tuple[int, int]":
     return ours.detach(), theirs.detach()
 
 
-def received_terminal(sock: int) -> int:
-    """Return the terminal's master that was sent over `sock`, -1 where none was."""
-    from runtime.launch.channel import receive_descriptors
+class Stay:
+    """What a caller does who stays with a process that he started.
 
-    passed = receive_descriptors(sock)
-    os.close(sock)
-    return passed[0] if passed else -1
-
-
-def wait_for(container: "Container | None", pidfd: int, master: int) -> None:
-    """Return when the process `pidfd` is dead; our signals and our terminal are its own until then.
-
-    master: of its terminal, -1 for none.
+    theirs: the socket over which a terminal may be sent to us; -1 where somebody else gets it.
     """
-    from runtime import terminal
 
-    def forward(number: int) -> None:
-        with tolerate(ProcessLookupError, WrongState):
-            pidfd_send_signal(pidfd, number)
+    def __init__(self, wish: "Wish | None" = None, *, tty: bool = True) -> None:
+        """wish: told where to send the terminal."""
+        self._pidfd = self._ours = self.theirs = -1
+        if tty and not (wish and wish.console_socket):
+            self._ours, self.theirs = socket_pair()
+        if wish is not None:
+            wish.own_terminal = self.theirs
+        self._terminal: terminal.Terminal | None = None
+        self._poller = select.poll()
 
-    del container
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    if master < 0:
-        with terminal.forwarded_signals(forward, lambda: forward(9)):
-            poller.poll()
-        return
-    passage = terminal.Terminal(master, poller)
-    poller.register(master, select.POLLIN)
-    poller.register(0, select.POLLIN)
-    passage.resize(*terminal.size(0))
-    with (
-        terminal.raw_mode(0),
-        terminal.forwarded_signals(
-            forward, lambda: forward(9), lambda: passage.resize(*terminal.size(0))
-        ),
-    ):
-        _pass_on(poller, passage, pidfd)
-    passage.close()
+    @contextlib.contextmanager
+    def attached(self, pidfd: int, *, tty: bool) -> "Iterator[None]":
+        """Pass our signals on to the process `pidfd` while inside; with `tty` our terminal too."""
+        self._pidfd = pidfd
+        if tty and self._ours >= 0:
+            passed = receive_descriptors(self._ours)
+            if passed:
+                self._terminal = terminal.Terminal(passed[0], self._poller)
+        for fd in (self._ours, self.theirs):
+            if fd >= 0:
+                os.close(fd)
+        own = 0 if self._terminal else None
+        with (
+            terminal.raw_mode(own),
+            terminal.forwarded_signals(
+                self._forward,
+                lambda: self._forward(_SIGKILL),
+                self._resized if self._terminal else None,
+            ),
+        ):
+            yield
 
+    def _forward(self, number: int) -> None:
+        with tolerate(ProcessLookupError):  # it has just ended
+            pidfd_send_signal(self._pidfd, number)
 
-def _pass_on(poller: "select.poll", passage: "Terminal", pidfd: int) -> None:
-    while True:
-        ready = dict(poller.poll())
+    def _resized(self) -> None:
+        if self._terminal is not None and any(terminal.size(0)):
+            self._terminal.resize(*terminal.size(0))
+
+    def to_the_end(self) -> None:
+        """Return when the process is dead, and what it wrote to its terminal is written."""
+        self._poller.register(self._pidfd, select.POLLIN)
+        if self._terminal is None:
+            self._poller.poll()
+            return
+        self._poller.register(self._terminal.master, select.POLLIN)
+        self._poller.register(0, select.POLLIN)
+        self._resized()
+        while self._pass_on(self._terminal):
+            pass
+        self._terminal.close()
+
+    def _pass_on(self, passage: terminal.Terminal) -> bool:
+        ready = dict(self._poller.poll())
         if 0 in ready and not passage.feed_from(0):
-            poller.unregister(0)
+            self._poller.unregister(0)
         if passage.master in ready:
             passage.flush()
             data = passage.read()
             if data:
                 _write_all(data)
-            elif data is None:
-                poller.unregister(passage.master)
-        elif pidfd in ready:
-            return
+                return True
+            if data is None:
+                self._poller.unregister(passage.master)
+        return self._pidfd not in ready
 
 
 def _write_all(data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(1, left) :]
-
-
-if TYPE_CHECKING:
-    from runtime.terminal import Terminal

@@ -1,5 +1,7 @@
 """run: create and start a container, and by default stay with it to its end."""
 
+import os
+
 from runtime.command import create as create_verb
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed
@@ -9,6 +11,10 @@ from runtime.destroying import destroy
 from runtime.errors import NoSuchContainer
 from runtime.launch.creation import Creation
 from runtime.launch.process import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.creating import Warn
 
 USAGE = "[OPTIONS] ID"
 OPTIONS: Options = {
@@ -27,22 +33,22 @@ def run(parsed: Parsed, context: Context) -> int:
 
     wish = create_verb.wish_of(parsed, context)
     wish.waits = False
-    detach = parsed.flag("detach")
-    if detach or wish.console_socket:
+    if parsed.flag("detach"):
         container, creation = create(wish, warn)
-        _started(container, creation, warn)
-        return 0 if detach else _stay(container, creation, parsed, warn)
-    from runtime.command.foreground import with_terminal
+        _start(container, creation, warn)
+        return 0
+    from runtime.command.foreground import Stay
 
-    return with_terminal(
-        wish,
-        lambda: create(wish, warn),
-        lambda container, creation: _started(container, creation, warn),
-        lambda container, creation: _end(container, creation, parsed, warn),
-    )
+    stay = Stay(wish)
+    container, creation = create(wish, warn)
+    with stay.attached(creation.pidfd, tty=creation.has_terminal):
+        _start(container, creation, warn)
+        stay.to_the_end()
+    return _end(container, creation, keep=parsed.flag("keep"), warn=warn)
 
 
-def _started(container: Container, creation: Creation, warn: "Warn") -> None:
+def _start(container: Container, creation: Creation, warn: "Warn") -> None:
+    creation.let_go()
     try:
         creation.started()
     except Failed as failure:
@@ -52,18 +58,9 @@ def _started(container: Container, creation: Creation, warn: "Warn") -> None:
     container.unlock()
 
 
-def _stay(container: Container, creation: Creation, parsed: Parsed, warn: "Warn") -> int:
-    from runtime.command.foreground import wait_for
-
-    wait_for(container, creation.pidfd, -1)
-    return _end(container, creation, parsed, warn)
-
-
-def _end(container: Container, creation: Creation, parsed: Parsed, warn: "Warn") -> int:
-    import os
-
+def _end(container: Container, creation: Creation, *, keep: bool, warn: "Warn") -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(creation.pid, 0)[1])
-    if not parsed.flag("keep"):
+    if not keep:
         try:
             container.lock()
         except NoSuchContainer:
@@ -71,8 +68,3 @@ def _end(container: Container, creation: Creation, parsed: Parsed, warn: "Warn")
         else:
             destroy(container, warn)
     return code if code >= 0 else 128 - code
-
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from runtime.creating import Warn

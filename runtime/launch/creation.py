@@ -43,6 +43,11 @@ class Creation:
         self.pid, self.pidfd = 0, -1
         self._go = self._said = -1
 
+    @property
+    def has_terminal(self) -> bool:
+        """Whether the command gets a terminal."""
+        return self._plan["tty"]
+
     def open(self) -> None:
         """Open what is to be mounted: the last step that changes nothing. Raises Failed."""
         plan = self._plan
