@@ -162,8 +162,7 @@ def prune(store: Store, policies: Sequence[Policy], *, dry_run: bool = False) ->
     store.folder.empty_trash()  # first: a full disk lets nothing be written
     with store.exclusive_lease():
         chosen = _plan_all(store, policies)
-        if chosen.going:
-            carry_out(store, chosen)
+        carry_out(store, chosen)
         return chosen
 
 
@@ -178,7 +177,10 @@ def _plan_all(store: Store, policies: Sequence[Policy]) -> Plan:
 
 
 def carry_out(store: Store, chosen: Plan) -> None:
-    """Let go of what a plan says. The caller holds the exclusive lease."""
+    """Let go of what a plan says, and of what killed processes left that nothing refers to.
+
+    The caller holds the exclusive lease.
+    """
     from store.buildrecords import DOWNLOADS
     from store.cacheusage import forget_memos, release
     from store.digest import Digest
@@ -196,6 +198,8 @@ def carry_out(store: Store, chosen: Plan) -> None:
         if info.key.name in mounts:
             store.cache_mounts.clear(info.key)
     keys = [Digest(name) for kind in (REGULAR, GIT) for name in names.get(kind, ())]
-    release(store.records, keys)
-    forget_memos(store.records, DOWNLOADS, names.get(HTTP, ()))
+    if keys:
+        release(store.records, keys)
+    if HTTP in names:
+        forget_memos(store.records, DOWNLOADS, names[HTTP])
     collect_alone(store)

@@ -347,6 +347,20 @@ def test_what_an_image_needs_stays_and_the_rest_is_freed(pybuild, project) -> No
     assert len(project()) == 3, "what was let go of is not found again"
 
 
+def test_what_a_killed_pruning_left_goes_with_the_next(pybuild, project) -> None:
+    """Killed between letting go of a layer and removing it: the store is clean, no byte is lost."""
+    import sqlite3
+
+    with sqlite3.connect(pybuild.root / "records.db") as db:
+        db.execute("UPDATE records SET held = 0 WHERE stage = 'build'")
+    db.close()
+    assert pybuild("system", "check", "--deep").stdout == "clean\n"
+    assert list(pybuild.root.glob("layers/sha256/*/fs/big"))
+    pybuild("cache", "prune", "-f", "--filter", "type=source.local")
+    assert not list(pybuild.root.glob("layers/sha256/*/fs/big"))
+    assert len(project()) == 1
+
+
 def test_limits_end_the_pruning(pybuild, project) -> None:
     total = pybuild("cache", "du").stdout.splitlines()
     assert ["Shared:", "200kB"] in [line.split() for line in total]
