@@ -19,6 +19,7 @@ from grammar.ignorefile import IgnoreRules, PatternList
 from values.classes import dataclass, field
 
 _CHUNK = 1 << 18
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PathNotFound(Exception):
@@ -242,10 +243,19 @@ class Tree:
         """Return paths and status of what is in a directory, the last name's bytes first."""
         try:
             self.will_list(join(base, path))
-            with os.scandir(os.path.join(self.root, join(base, path))) as found:
+            # Through a descriptor: by path each name would be looked up from the root.
+            fd = os.open(os.path.join(self.root, join(base, path)), _DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise FileChanged(path) from error
+            raise
+        try:
+            with os.scandir(fd) as found:
                 rows = [(item.name, item.stat(follow_symlinks=False)) for item in found]
         except FileNotFoundError as error:
             raise FileChanged(path) from error
+        finally:
+            os.close(fd)
         rows.sort(key=lambda row: os.fsencode(row[0]), reverse=True)
         return [(join(path, name), status) for name, status in rows]
 
@@ -298,11 +308,17 @@ def digest_file(path: str) -> tuple[str, Stamp]:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise FileChanged(path)
-        digest = hashlib.sha256()
-        while chunk := os.read(fd, _CHUNK):
-            digest.update(chunk)
+        digest = digest_of_open_file(fd)
         if stamp_of(os.fstat(fd)) != stamp_of(before):
             raise FileChanged(path)
-        return "sha256:" + digest.hexdigest(), stamp_of(before)
+        return digest, stamp_of(before)
     finally:
         os.close(fd)
+
+
+def digest_of_open_file(fd: int) -> str:
+    """Return the digest of what is left to be read of a file."""
+    digest = hashlib.sha256()
+    while chunk := os.read(fd, _CHUNK):
+        digest.update(chunk)
+    return "sha256:" + digest.hexdigest()

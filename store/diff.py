@@ -158,8 +158,8 @@ class _Walk:
         if far > 0 and self._levels[far - 1].fd >= 0:
             os.close(self._levels[far - 1].fd)
             self._levels[far - 1].fd = -1
-        xattrs, opaque = _xattrs(fd, os.fsdecode(path), self.summary)
-        self._emit(_header(inner.path, DIRECTORY, status)._replace(xattrs=xattrs))
+        xattrs, opaque = _xattrs(fd, path, self.summary)
+        self._emit(_header(inner.path, DIRECTORY, status, 0, xattrs))
         if opaque and inner.below.exists():
             self._mark(inner.path + OPAQUE_NAME)
         elif opaque:
@@ -184,9 +184,9 @@ class _Walk:
     def _file(self, level: _Level, name: bytes, path: bytes, status: os.stat_result) -> None:
         fd = os.open(name, _OPEN_FILE, dir_fd=level.fd)
         try:
-            xattrs, _ = _xattrs(fd, os.fsdecode(path), self.summary)
+            xattrs, _ = _xattrs(fd, path, self.summary)
             size = status.st_size
-            self._emit(_header(path, REGULAR, status)._replace(size_bytes=size, xattrs=xattrs))
+            self._emit(_header(path, REGULAR, status, size, xattrs))
             if size:
                 self._headers.data(path, 0, size)
                 if self._sink.copy(fd, size) != size:
@@ -238,15 +238,22 @@ def _plain_root(fd: int) -> None:
             os.removexattr(fd, name)
 
 
-def _header(name: bytes, kind: bytes, status: os.stat_result) -> Header:
+def _header(
+    name: bytes,
+    kind: bytes,
+    status: os.stat_result,
+    size_bytes: int = 0,
+    xattrs: tuple[tuple[bytes, bytes], ...] = (),
+) -> Header:
     return Header(
         name,
         kind,
         status.st_mode & 0o7777,
         status.st_uid,
         status.st_gid,
-        0,
+        size_bytes,
         _seconds(status),
+        xattrs=xattrs,
     )
 
 
@@ -258,7 +265,7 @@ def _times(status: os.stat_result) -> tuple[int, int]:
     return status.st_atime_ns, _seconds(status) * _NANO
 
 
-def _xattrs(fd: int, path: str, summary: Summary) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
+def _xattrs(fd: int, raw: bytes, summary: Summary) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
     """Return the xattrs that a layer carries, and whether the directory is opaque.
 
     All others but the kernel's own security labels are taken off the disk: a tar would lose them.
@@ -266,6 +273,7 @@ def _xattrs(fd: int, path: str, summary: Summary) -> tuple[tuple[tuple[bytes, by
     names = os.listxattr(fd)
     if not names:
         return (), False
+    path = os.fsdecode(raw)
     kept: list[tuple[bytes, bytes]] = []
     opaque = False
     for name in sorted(names):

@@ -16,8 +16,9 @@ _QUEUED = 4
 class TarSink:
     """Takes the bytes of one tar in order; `finish` tells its digest.
 
-    Big runs are hashed by a thread (hashlib lets go of the interpreter's lock), small tars stay
-    without one. Use it as a context manager: the thread ends with the block.
+    Big files are hashed by a thread (hashlib lets go of the interpreter's lock), small ones at
+    once: handing them over would take longer, as the thread waits for the interpreter each time.
+    Use it as a context manager: the thread ends with the block.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,17 @@ class TarSink:
         self._batched += len(data)
         self.size_bytes += len(data)
         if self._batched >= _BATCH_BYTES:
-            self._pass_on()
+            if self._thread is None and len(data) < _BATCH_BYTES:
+                self._update()
+            else:
+                self._pass_on()
+
+    def _update(self) -> None:
+        """Hash what there is, here and now; no thread has begun."""
+        for data in self._batch:
+            self._hash.update(data)
+        self._batch.clear()
+        self._batched = 0
 
     def copy(self, fd: int, size_bytes: int) -> int:
         """Append `size_bytes` read from `fd`; return how many there were."""
@@ -67,8 +78,7 @@ class TarSink:
             self._pass_on()
             self._stop()
         else:
-            for data in self._batch:
-                self._hash.update(data)
+            self._update()
         return DiffID("sha256:" + self._hash.hexdigest())
 
     def _pass_on(self) -> None:

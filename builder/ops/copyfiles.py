@@ -6,21 +6,18 @@ it. Source: Dockerfile reference, "COPY"; BuildKit's fsutil copier for what it l
 """
 
 import contextlib
-import errno
+import functools
 import os
 import stat
-import time
 from collections.abc import Callable
 
 from builder.contenthash import Entry, Match
-from builder.looked import stamp_of
+from builder.ops.filecopy import Attributes, OpenFolder, copy_regular
 from builder.ownership import Owner
 from builder.rootpath import Follow, is_dir, lstat, make_dirs, resolve
-from builder.statcache import is_settled
-from builder.tree import FileChanged, digest_file
-from store.linux import copy_file
 from values.classes import dataclass
 
+_SECOND_NS = 1_000_000_000
 _DEVICE_KINDS = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
@@ -35,6 +32,7 @@ class Target:
     root: path of the open root. owner: what --chown says, for all files and for what an archive
     brings, or None to keep the sources'. chmod: as `ownership.parse_chmod` gives it, or None.
     parent_mode: for missing parents. follow: finds where a path with links leads in the root.
+    whole_seconds: the layer's times are set at once.
     """
 
     root: str
@@ -42,12 +40,18 @@ class Target:
     chmod: Callable[[int, bool], int] | None = None
     parent_mode: int = 0o755
     follow: Follow = resolve
+    whole_seconds: bool = False
 
     def mode_of(self, entry: Entry) -> int:
         """Return the permission bits that a copied file gets."""
         if self.chmod is None:
             return entry.mode
         return self.chmod(entry.mode, entry.kind == "dir")
+
+    def times_of(self, entry: Entry) -> tuple[int, int]:
+        """Return when a copied file was accessed and modified (ns)."""
+        rest = entry.mtime_ns % _SECOND_NS if self.whole_seconds else 0
+        return entry.atime_ns, entry.mtime_ns - rest
 
     def make_parents(self, path: str) -> str:
         """Make a directory of the destination with its parents; return where it really is."""
@@ -111,26 +115,32 @@ def copy_entries(source_root: str, match: Match, base: str, target: Target) -> N
     """
     directories: list[tuple[str, Entry]] = []
     links: dict[tuple[int, int], str] = {}
-    for entry in match.entries:
-        if entry.kind == "socket":
-            continue
-        path = os.path.join(target.root, base, entry.path).rstrip("/")
-        if entry.kind == "dir":
-            # The selected directory itself is not copied: its destination keeps its own mode.
-            if entry.path:
-                make_directory(path, entry, target)
-                directories.append((path, entry))
-            continue
-        make_room(path)
-        if entry.link_group is not None:
-            first = links.setdefault(entry.link_group, path)
-            if first != path:
-                os.link(first, path, follow_symlinks=False)
+    source_base = os.path.join(source_root, match.path).rstrip("/")
+    place_base = os.path.join(target.root, base).rstrip("/")
+    with OpenFolder() as sources, OpenFolder() as places:
+        for entry in match.entries:
+            if entry.kind == "socket":
                 continue
-        source = os.path.join(source_root, match.path, entry.path).rstrip("/")
-        write_file(source, path, entry, target)
+            path = f"{place_base}/{entry.path}" if entry.path else place_base
+            if entry.kind == "dir":
+                # The selected directory itself is not copied: its destination keeps its own mode.
+                if entry.path:
+                    make_directory(path, entry, target)
+                    directories.append((path, entry))
+                continue
+            if entry.link_group is not None:
+                first = links.setdefault(entry.link_group, path)
+                if first != path:
+                    make = functools.partial(os.link, first, path, follow_symlinks=False)
+                    in_place(path, make)
+                    continue
+            if entry.kind == "file":
+                source = f"{source_base}/{entry.path}" if entry.path else source_base
+                copy_one(sources.of(source), places.of(path), path, entry, target)
+            else:
+                make_special(path, entry, target)
     for path, entry in reversed(directories):
-        os.utime(path, ns=(entry.atime_ns, entry.mtime_ns))
+        os.utime(path, ns=target.times_of(entry))
 
 
 def make_directory(path: str, entry: Entry, target: Target) -> None:
@@ -158,16 +168,37 @@ def inside(path: str, target: Target) -> str:
     return "/" + path[len(target.root) :].lstrip("/")
 
 
-def write_file(source: str, path: str, entry: Entry, target: Target) -> None:
-    """Make one file that is no directory at `path`, where nothing is."""
-    if entry.kind == "symlink":
-        os.symlink(entry.target, path)
-    elif entry.kind == "file":
-        copy_bytes(source, path, entry)
-    else:
-        os.mknod(path, _DEVICE_KINDS[entry.kind] | 0o600, entry.rdev)
+def in_place(path: str, make: Callable[[], None]) -> None:
+    """Make something at `path`, in the place of the file that may be there. Raises CopyRefused."""
+    try:
+        make()
+    except FileExistsError:
+        make_room(path)
+        make()
+
+
+def copy_one(
+    source: tuple[int, str], folder: tuple[int, str], path: str, entry: Entry, target: Target
+) -> None:
+    """Copy a regular file to `path`, which is in `folder`."""
+    uid, gid = target.owner.ids if target.owner else (entry.uid, entry.gid)
+    times = target.times_of(entry)
+    wanted = Attributes(uid, gid, target.mode_of(entry), times, entry.xattrs)
+    in_place(path, lambda: copy_regular(source, folder, entry, wanted))
+
+
+def make_special(path: str, entry: Entry, target: Target) -> None:
+    """Make a symlink, device or fifo at `path`."""
+
+    def make() -> None:
+        if entry.kind == "symlink":
+            os.symlink(entry.target, path)
+        else:
+            os.mknod(path, _DEVICE_KINDS[entry.kind] | 0o600, entry.rdev)
+
+    in_place(path, make)
     set_attributes(path, entry, target)
-    os.utime(path, ns=(entry.atime_ns, entry.mtime_ns), follow_symlinks=False)
+    os.utime(path, ns=target.times_of(entry), follow_symlinks=False)
 
 
 def set_attributes(path: str, entry: Entry, target: Target) -> None:
@@ -180,30 +211,3 @@ def set_attributes(path: str, entry: Entry, target: Target) -> None:
         # BuildKit ignores what the destination's file system cannot hold, and so do we.
         with contextlib.suppress(OSError):
             os.setxattr(path, name, value, follow_symlinks=False)
-
-
-def copy_bytes(source: str, path: str, entry: Entry) -> None:
-    """Copy a regular file's bytes, holes kept. Raises FileChanged when it is not as digested."""
-    try:
-        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
-            raise FileChanged(entry.path) from error
-        raise
-    try:
-        began_ns = time.time_ns()
-        if stamp_of(os.fstat(reading)) != entry.stamp:
-            raise FileChanged(entry.path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        writing = os.open(path, flags, 0o600)
-        try:
-            copy_file(reading, writing, entry.size_bytes)
-        finally:
-            os.close(writing)
-        if stamp_of(os.fstat(reading)) != entry.stamp:
-            raise FileChanged(entry.path)
-    finally:
-        os.close(reading)
-    # A stamp this young can outlive a write: compare the bytes themselves.
-    if not is_settled(entry.stamp, began_ns) and digest_file(path)[0] != entry.digest:
-        raise FileChanged(entry.path)

@@ -95,7 +95,7 @@ def copy_target(
         chmod = parse_chmod(op.chmod)
         if op.chmod.isdigit():
             parent_mode = chmod(0, True) & 0o777
-    return Target(root, owner, chmod, parent_mode)
+    return Target(root, owner, chmod, parent_mode, whole_seconds=True)
 
 
 def owner_of(text: str, vertex: Vertex, root: str, site: Site, *, is_scratch: bool) -> Owner:
