@@ -83,13 +83,12 @@ def copy_regular(
         raise
     try:
         began_ns = time.time_ns()
-        status = os.fstat(reading)
-        if stamp_of(status) != entry.stamp:
+        if stamp_differs(reading, entry):
             raise FileChanged(entry.path)
         writing = os.open(place[1], _WRITE, 0o600, dir_fd=place[0])
         try:
-            data = _copy_bytes(reading, writing, status)
-            if stamp_of(os.fstat(reading)) != entry.stamp:
+            data = _copy_bytes(reading, writing)
+            if stamp_differs(reading, entry):
                 raise FileChanged(entry.path)
             # A stamp this young can outlive a write: compare the bytes themselves.
             if not is_settled(entry.stamp, began_ns) and _digest(data, writing) != entry.digest:
@@ -101,8 +100,14 @@ def copy_regular(
         os.close(reading)
 
 
-def _copy_bytes(reading: int, writing: int, status: os.stat_result) -> bytes | None:
+def stamp_differs(fd: int, entry: Entry) -> bool:
+    """Tell whether an open file is not, or no longer, in the state that was digested."""
+    return stamp_of(os.fstat(fd)) != entry.stamp
+
+
+def _copy_bytes(reading: int, writing: int) -> bytes | None:
     """Copy all bytes; return them where they went through our hands at once."""
+    status = os.fstat(reading)
     size = status.st_size
     if size > _SMALL_BYTES or status.st_blocks * _BLOCK_BYTES < size:
         copy_file(reading, writing, size)
