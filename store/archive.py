@@ -15,7 +15,13 @@ from store.images import Image
 from store.importer import import_rootfs
 from store.layout import Exported
 from store.load import load
-from store.manifests import GZIP, Compression, manifest_of
+from store.manifests import (
+    GZIP,
+    Compression,
+    kept_manifest,
+    manifest_of,
+    plain_manifest_of,
+)
 from store.oci import Descriptor, Manifest
 from store.reference import Reference
 from store.root import Store
@@ -106,18 +112,32 @@ def export_docker(store: Store, images: Iterable[ImageToExport], dest: BinaryIO)
     Raises NotFound, Corrupt, StoreError.
     """
     with store.lease():
-        exported = [_exported(store, item) for item in images]
+        exported = [_as_it_is(store, item) for item in images]
         files = layout.docker_files(_merged(exported))
-        layoutwriter.write_tar(store.content, files, dest)
+        layoutwriter.write_tar(store.content, files, dest, store.layers)
+
+
+def _as_it_is(store: Store, item: ImageToExport) -> Exported:
+    """Return an image on its way out without a layer being compressed for it."""
+    selection = _selection(item)
+    image = selection.image
+    if kept_manifest(store, image) is not None:
+        return _exported(store, selection)
+    descriptor, manifest, unstored = plain_manifest_of(store, image)
+    references = tuple(selection.references)
+    return Exported(image, descriptor, manifest, references, descriptor, unstored=unstored)
+
+
+def _selection(item: ImageToExport) -> Selection:
+    if isinstance(item, Image):
+        return Selection(item, item.references)
+    return Selection(*item) if isinstance(item, tuple) else item
 
 
 def _exported(store: Store, item: ImageToExport, compression: Compression | str = GZIP) -> Exported:
     if isinstance(compression, str):
         compression = Compression.parse(compression)
-    if isinstance(item, Image):
-        item = Selection(item, item.references)
-    elif isinstance(item, tuple):
-        item = Selection(*item)
+    item = _selection(item)
     descriptor, manifest = manifest_of(store, item.image, compression=compression)
     exported = Exported(item.image, descriptor, manifest, tuple(item.references), descriptor)
     if item.target is None or item.target.media_type not in mediatypes.INDEXES:

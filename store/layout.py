@@ -6,12 +6,12 @@ Source: image-spec image-layout.md; moby `image/tarexport/save.go`.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from store.digest import Digest, hex_of
+from store.digest import DiffID, Digest, hex_of
 from store.document import encode
 from store.images import Image
 from store.oci import Descriptor, Index, Manifest
 from store.reference import Reference
-from values.classes import dataclass, replace
+from values.classes import dataclass, field, replace
 
 CONTAINERD_NAME = "io.containerd.image.name"
 REFERENCE_NAME = "org.opencontainers.image.ref.name"
@@ -25,7 +25,8 @@ class Exported:
     """One image on its way out: its manifest, and the references it is written under.
 
     root: what the references name, an index or the manifest. more: what goes with an index: its
-    documents, and the blobs of its other images.
+    documents, and the blobs of its other images. unstored: documents and layers (None) that are
+    no blobs of the store: they are written as they are made, layers as plain tars.
     """
 
     image: Image
@@ -34,6 +35,15 @@ class Exported:
     references: tuple[Reference, ...]
     root: Descriptor
     more: tuple[Descriptor, ...] = ()
+    unstored: Mapping[Digest, bytes | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTar:
+    """A file whose content is the plain tar of a layer of the store."""
+
+    diff_id: DiffID
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,8 @@ class Blob:
     size_bytes: int
 
 
-Files = Mapping[str, bytes | Blob]
+Body = bytes | Blob | LayerTar
+Files = Mapping[str, Body]
 
 
 def blob_path(digest: Digest) -> str:
@@ -54,15 +65,22 @@ def blob_path(digest: Digest) -> str:
 
 def oci_files(images: Sequence[Exported]) -> Files:
     """Return the files of an OCI layout that holds `images`."""
-    files: dict[str, bytes | Blob] = {
+    files: dict[str, Body] = {
         LAYOUT_FILE: encode({"imageLayoutVersion": "1.0.0"}),
         INDEX_FILE: Index(tuple(_index_entries(images))).to_json(),
     }
     for exported in images:
         manifest = exported.manifest
         blobs = (exported.descriptor, manifest.config, *manifest.layers, *exported.more)
-        files.update((blob_path(b.digest), Blob(b.digest, b.size_bytes)) for b in blobs)
+        files.update((blob_path(blob.digest), _body(exported, blob)) for blob in blobs)
     return files
+
+
+def _body(exported: Exported, blob: Descriptor) -> Body:
+    if blob.digest not in exported.unstored:
+        return Blob(blob.digest, blob.size_bytes)
+    document = exported.unstored[blob.digest]
+    return LayerTar(DiffID(blob.digest), blob.size_bytes) if document is None else document
 
 
 def docker_files(images: Sequence[Exported]) -> Files:

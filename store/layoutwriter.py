@@ -13,23 +13,27 @@ from store import tarwriter
 from store.content import ContentStore
 from store.digest import Digest
 from store.errors import Corrupt, StoreError, disk_errors
-from store.layout import Blob, Files
+from store.layers import LayerStore
+from store.layout import Body, Files, LayerTar
 
 _CHUNK_BYTES = 1 << 20
 
 
-def write_tar(content: ContentStore, files: Files, dest: BinaryIO) -> None:
+def write_tar(
+    content: ContentStore, files: Files, dest: BinaryIO, layers: LayerStore | None = None
+) -> None:
     """Write `files` to `dest` as a tar, front to back; `dest` may be a pipe.
 
+    layers: needed where files are plain layers.
     Raises Corrupt when a blob is not what its name says, StoreError when writing fails.
     """
     with _writing(dest):
         for folder in sorted({parent for name in files for parent in _parents(name)}):
             _write(dest, _header(f"{folder}/", tarwriter.DIRECTORY, 0o755, 0))
         for name, body in sorted(files.items()):
-            size = body.size_bytes if isinstance(body, Blob) else len(body)
+            size = len(body) if isinstance(body, bytes) else body.size_bytes
             _write(dest, _header(name, tarwriter.REGULAR, 0o644, size))
-            for chunk in _chunks(content, body):
+            for chunk in _chunks(content, body, layers):
                 _write(dest, chunk)
             _write(dest, tarwriter.padding(size))
         _write(dest, tarwriter.END)
@@ -45,7 +49,7 @@ def write_folder(content: ContentStore, files: Files, folder: str) -> None:
         # The index comes last: until it names them, the blobs are nobody's.
         for name, body in sorted(files.items(), key=lambda item: (item[0] == "index.json", item)):
             path = os.path.join(folder, name)
-            if isinstance(body, Blob) and os.path.exists(path):
+            if not isinstance(body, bytes) and os.path.exists(path):
                 continue
             os.makedirs(os.path.dirname(path), exist_ok=True)
             temporary = f"{path}.{os.getpid()}.part"
@@ -74,9 +78,13 @@ def _header(name: str, kind: bytes, mode: int, size_bytes: int) -> bytes:
     return tarwriter.encode(tarwriter.Header(name.encode(), kind, mode, size_bytes=size_bytes))
 
 
-def _chunks(content: ContentStore, body: bytes | Blob) -> Iterator[bytes]:
+def _chunks(content: ContentStore, body: Body, layers: LayerStore | None = None) -> Iterator[bytes]:
     if isinstance(body, bytes):
         yield body
+        return
+    if isinstance(body, LayerTar):
+        assert layers is not None, "plain layers are written by whoever has the layers"
+        yield from layers.stream_tar(body.diff_id)
         return
     digest, size = hashlib.sha256(), 0
     with content.open(body.digest) as file:

@@ -8,7 +8,7 @@ from typing import get_args
 
 from store import mediatypes
 from store.compression import Algorithm, compressed, prefetched
-from store.digest import DiffID
+from store.digest import DiffID, Digest, digest_of
 from store.errors import StoreError
 from store.images import Image
 from store.layers import BlobRef
@@ -59,10 +59,8 @@ def manifest_of(
     Raises NotFound when a layer is absent, Corrupt when one is damaged. The caller holds a lease.
     """
     force = compression.force
-    if image.manifest is not None and not force and store.content.has(image.manifest.digest):
-        manifest = Manifest.from_json(store.content.get(image.manifest.digest))
-        if all(store.content.has(layer.digest) for layer in manifest.layers):
-            return image.manifest, manifest
+    if not force and (kept := kept_manifest(store, image)) is not None:
+        return kept
     blobs = {
         diff_id: layer_blob(store, diff_id, compression)
         for diff_id in dict.fromkeys(image.config.diff_ids)
@@ -75,6 +73,44 @@ def manifest_of(
     if not force:
         store.images.record_manifest(image.id, descriptor, replacing=image.manifest)
     return descriptor, manifest
+
+
+def kept_manifest(store: Store, image: Image) -> tuple[Descriptor, Manifest] | None:
+    """Return the recorded manifest of `image`, None unless every blob of it is here."""
+    if image.manifest is None or not store.content.has(image.manifest.digest):
+        return None
+    manifest = Manifest.from_json(store.content.get(image.manifest.digest))
+    if all(store.content.has(layer.digest) for layer in manifest.layers):
+        return image.manifest, manifest
+    return None
+
+
+def plain_manifest_of(
+    store: Store, image: Image
+) -> tuple[Descriptor, Manifest, dict[Digest, bytes | None]]:
+    """Return a manifest of `image` as its layers are, and what of it is no blob of the store.
+
+    That is the manifest itself with its bytes, and plain layers (None). Nothing is recorded.
+
+    A layer that came with a blob is that blob; one that was made here is its plain tar, as in
+    what docker saves. Raises NotFound, Corrupt.
+    """
+    layers = []
+    unstored: dict[Digest, bytes | None] = {}
+    for diff_id in image.config.diff_ids:
+        info = store.layers.info(diff_id)
+        if info.blob is not None and store.content.has(info.blob.digest):
+            layers.append(_descriptor(info.blob))
+        else:
+            digest = Digest(diff_id)
+            layers.append(Descriptor(mediatypes.OCI_LAYER, digest, info.size_bytes))
+            unstored[digest] = None
+    config = Descriptor(mediatypes.OCI_CONFIG, image.id, store.content.size(image.id))
+    manifest = Manifest(config, tuple(layers))
+    data = manifest.to_json()
+    descriptor = Descriptor(mediatypes.OCI_MANIFEST, digest_of(data), len(data))
+    unstored[descriptor.digest] = data
+    return descriptor, manifest, unstored
 
 
 def layer_blob(store: Store, diff_id: DiffID, compression: Compression = GZIP) -> BlobRef:

@@ -66,6 +66,13 @@ def oci(store: Store, image: Image, *names: str, compression: Compression | str 
     return buffer.getvalue()
 
 
+def layers_of(files: Mapping[str, bytes]) -> list[str]:
+    """Return where an archive's first image has its layers."""
+    index = json.loads(files["index.json"])
+    manifest = json.loads(files[f"blobs/sha256/{index['manifests'][0]['digest'][7:]}"])
+    return [f"blobs/sha256/{layer['digest'][7:]}" for layer in manifest["layers"]]
+
+
 def state(store: Store) -> list[str]:
     """Return every file of the store that lasts."""
     return sorted(
@@ -101,9 +108,7 @@ def test_docker_archive_has_every_form(store: Store, image: Image) -> None:
         "x:1",
     ]
     assert digest_of(files[entry["Config"]]) == image.id
-    assert [digest_of(gzip.decompress(files[name])) for name in entry["Layers"]] == list(
-        image.config.diff_ids
-    )
+    assert [digest_of(files[name]) for name in entry["Layers"]] == list(image.config.diff_ids)
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
     repositories = json.loads(files["repositories"])
     assert repositories == {
@@ -148,10 +153,25 @@ def test_an_image_without_layers(
 
 
 def test_saving_twice_gives_the_same_bytes(store: Store, image: Image) -> None:
-    first = saved(store, image), oci(store, image, "x:1")
+    assert saved(store, image) == saved(store, image)
+    first = oci(store, image, "x:1")
     assert store.images.get(image.id).manifest is not None
     again = store.images.get(image.id)
-    assert (saved(store, again), oci(store, again, "x:1")) == first
+    assert oci(store, again, "x:1") == first
+    assert saved(store, again) == saved(store, again)
+
+
+def test_what_was_made_here_is_saved_as_it_is(store: Store, image: Image) -> None:
+    """As docker does: nothing is compressed, and nothing is kept for it."""
+    before = [name for name in state(store) if name.startswith("blobs/")]
+    files = unpacked(saved(store, image))
+    assert layers_of(files) == [f"blobs/sha256/{d[7:]}" for d in image.config.diff_ids]
+    assert store.images.get(image.id).manifest is None
+    assert [name for name in state(store) if name.startswith("blobs/")] == before
+    # A layer with a blob, because it was pulled or pushed, goes as that.
+    oci(store, image)
+    later = unpacked(saved(store, store.images.get(image.id)))
+    assert all(later[name][:2] == b"\x1f\x8b" for name in layers_of(later))
 
 
 def test_two_stores_give_the_same_bytes(
@@ -229,7 +249,7 @@ def test_a_damaged_layer_is_never_exported(store: Store, image: Image) -> None:
 
 
 def test_a_damaged_blob_is_never_exported_silently(store: Store, image: Image) -> None:
-    saved(store, image)
+    oci(store, image)
     image = store.images.get(image.id)
     blob = store.layers.info(image.config.diff_ids[0]).blob
     assert blob is not None
@@ -242,12 +262,22 @@ def test_a_damaged_blob_is_never_exported_silently(store: Store, image: Image) -
 
 
 def test_a_lost_blob_is_made_again(store: Store, image: Image) -> None:
-    first = saved(store, image)
+    first = oci(store, image)
     image = store.images.get(image.id)
     blob = store.layers.info(image.config.diff_ids[0]).blob
     assert blob is not None
     store.content.remove(blob.digest)
-    assert saved(store, image) == first
+    assert oci(store, image) == first
+
+
+def test_a_damaged_layer_is_never_saved_silently(store: Store, image: Image) -> None:
+    tree = Path(store.layers.path(image.config.diff_ids[0])) / "fs"
+    path = next(path for path in sorted(tree.rglob("*")) if path.is_file() and path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Corrupt, match=image.config.diff_ids[0]):
+        saved(store, image)
 
 
 def test_a_full_disk_is_one_error(store: Store, image: Image) -> None:
@@ -402,7 +432,7 @@ def without(files: Files, *prefixes: str) -> Files:
 
 def damage(form: str, files: Files, image: Image) -> Files:
     """Return an archive's files with one thing wrong."""
-    layer = next(n for n, d in files.items() if n.startswith("blobs/") and d[:2] == b"\x1f\x8b")
+    (layer, *_) = layers_of(files)
     config = f"blobs/sha256/{image.id[7:]}"
     if form == "layer flipped":
         data = bytearray(files[layer])

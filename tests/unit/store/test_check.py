@@ -1,21 +1,20 @@
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from store.archive import export_docker
 from store.buildrecords import BuildRecord
 from store.check import Problem, check
 from store.digest import digest_of
 from store.images import Image
+from store.manifests import manifest_of
 from store.root import Store
 
 
 @pytest.fixture
 def image(store: Store, add_image: Callable[..., Image]) -> Image:
     image = add_image(store, {"d/": b"", "d/a": b"1" * 3000}, {"b": b"2"}, names=("x:1", "y:1"))
-    export_docker(store, [image], io.BytesIO())
+    manifest_of(store, image)
     store.records.insert(BuildRecord(digest_of(b"key"), image.config.diff_ids))
     return store.images.get(image.id)
 

@@ -1,11 +1,9 @@
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from store.archive import export_docker
 from store.buildrecords import DOWNLOADS, BuildRecord
 from store.cacheusage import forget_memos, release
 from store.check import check
@@ -13,6 +11,7 @@ from store.digest import DiffID, digest_of
 from store.errors import Corrupt, InUse, StoreError
 from store.gc import collect, discard
 from store.images import Image
+from store.manifests import manifest_of
 from store.reference import Reference
 from store.root import Store
 
@@ -26,7 +25,7 @@ def layers(store: Store) -> set[DiffID]:
 def test_what_an_image_needs_stays(store: Store, add_image: AddImage) -> None:
     image = add_image(store, {"a": b"1"}, {"b": b"2"}, names=("x",))
     dangling = add_image(store, {"c": b"3"})
-    export_docker(store, [image], io.BytesIO())
+    manifest_of(store, image)
     blobs = set(store.content.iter())
     assert collect(store) == 0
     assert set(store.content.iter()) == blobs
@@ -47,7 +46,7 @@ def test_the_rest_goes(store: Store, tar_of: Callable[..., bytes]) -> None:
 def test_remove_takes_the_layers_that_nobody_shares(store: Store, add_image: AddImage) -> None:
     one = add_image(store, {"a": b"1"}, {"b": b"2"}, names=("one",))
     two = add_image(store, {"a": b"1"}, {"c": b"3"}, names=("two",))
-    export_docker(store, [one], io.BytesIO())
+    manifest_of(store, one)
     assert store.images.remove("one") == [
         "Untagged: one:latest",
         f"Deleted: {one.id}",

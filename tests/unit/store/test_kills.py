@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.archive import export_docker, load
+from store.archive import export_docker, export_oci, load
 from store.check import check
 from store.gc import collect
 from store.images import Image
@@ -23,7 +23,7 @@ def act(store: Store, action: str, archive: str) -> None:
         load(store, archive)
     elif action == "save":
         with open(archive, "wb") as file:
-            export_docker(store, [store.images.find("x:1")], file)
+            export_oci(store, store.images.find("x:1"), file)
     elif action == "move":
         config = ImageConfig("amd64", "linux", author="new")
         store.images.add(config, references=[Reference.parse("x:1"), Reference.parse("y:1")])

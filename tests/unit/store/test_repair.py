@@ -13,6 +13,7 @@ from store.cachemounts import CacheMountKey
 from store.check import check
 from store.digest import digest_of, hex_of
 from store.images import Image
+from store.manifests import manifest_of
 from store.reference import Reference
 from store.repair import NOTHING, drop
 from store.root import Store
@@ -31,7 +32,7 @@ def mend(store: Store) -> dict[str, str]:
 def image(store: Store, add_image: AddImage) -> Image:
     """Return an image with blobs and a manifest: it was saved."""
     image = add_image(store, {"a": b"1"}, {"b": b"2"}, names=("x", "y:2"))
-    export_docker(store, [image], io.BytesIO())
+    manifest_of(store, image)
     return store.images.get(image.id)
 
 
