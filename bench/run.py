@@ -1,6 +1,6 @@
 """Measure pybuild and the tools installed beside it, in turn, and print the ratios.
 
-usage: bench/run.py [--rounds N] [--json FILE] [ROW...]
+usage: bench/run.py [--rounds N] [--peers NAME] [--json FILE] [ROW...]
        rows: a1 b b-tag b-unused c d1 d2 d3 e f1 f3 f4 g g-oci (default: all)
 
 Needs root, and busybox-static; row c needs a Debian base made by scripts/debian_rootfs.py, the rows
@@ -224,6 +224,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="measure pybuild against its peers")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(NAMES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="at least 5")
+    parser.add_argument("--peers", default="", help="only those with this in their names")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
     options.rows = options.rows or [*NAMES]
@@ -251,6 +252,7 @@ def main() -> None:
     with contextlib.ExitStack() as resources:
         resources.callback(clean_up, work)
         for row, entrants, jobs in workloads(work, options.rows, resources):
+            entrants = [e for e in entrants if e.ours or options.peers in e.name]
             samples = run_row(row, entrants, jobs, options.rounds * row.repeats, work)
             if samples:
                 results[row.name] = {who: summarise(taken) for who, taken in samples.items()}
