@@ -1,49 +1,62 @@
-"""The build graph: vertices and who needs whom, in networkx.
+"""The build graph: vertices and who needs whom.
 
 Owns reachability, readiness and the length of the way to the target. Refuses to know what
-vertices do.
+vertices do. A line, each vertex standing on one other, needs no graph library; see `dag`.
 """
 
 from collections.abc import Mapping
-
-import networkx as nx
+from itertools import pairwise
+from typing import Protocol
 
 from builder.vertex import Vertex, VertexID
 from values.classes import dataclass
 
 
-@dataclass(slots=True)
-class BuildGraph:
-    """The vertices that a target needs; an edge leads from an input to its user."""
+class BuildGraph(Protocol):
+    """The vertices that targets need, inputs before their users."""
 
-    dag: "nx.DiGraph[VertexID]"
-    vertices: Mapping[VertexID, Vertex]
+    @property
+    def vertices(self) -> Mapping[VertexID, Vertex]:
+        """The vertices by their ids."""
 
     def waiting(self) -> dict[VertexID, int]:
         """Return how many different inputs each vertex waits for."""
-        return {vertex: self.dag.in_degree(vertex) for vertex in self.dag}
 
     def users(self, vertex: VertexID) -> list[VertexID]:
         """Return the vertices that have `vertex` as an input."""
-        return list(self.dag.successors(vertex))
 
     def has_choice(self) -> bool:
         """Tell whether there is ever more than one vertex that could be next."""
-        begins = sum(1 for _, count in self.dag.in_degree() if count == 0)
-        return begins > 1 or any(count > 1 for _, count in self.dag.out_degree())
 
     def ranks(self, seconds: Mapping[VertexID, float]) -> dict[VertexID, int]:
         """Return the places of the vertices in the order in which they are begun, given a choice.
 
-        seconds: how long each is likely to take. First comes the one with the longest way to the
-        target, itself included; then the one with more vertices on its way; then as written.
+        seconds: how long each is likely to take.
         """
-        ways: dict[VertexID, tuple[float, int]] = {}
-        for vertex in reversed(list(nx.topological_sort(self.dag))):
-            longest = max((ways[user] for user in self.users(vertex)), default=(0.0, 0))
-            ways[vertex] = longest[0] + seconds.get(vertex, 0.0), longest[1] + 1
-        order = sorted(self.vertices, key=lambda vertex: ways[vertex], reverse=True)
-        return {vertex: place for place, vertex in enumerate(order)}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Vertices of which each but the first stands on the one before; `following` says which."""
+
+    vertices: Mapping[VertexID, Vertex]
+    following: Mapping[VertexID, VertexID]
+
+    def waiting(self) -> dict[VertexID, int]:
+        """Return how many different inputs each vertex waits for."""
+        return {name: min(place, 1) for place, name in enumerate(self.vertices)}
+
+    def users(self, vertex: VertexID) -> list[VertexID]:
+        """Return the vertex that has `vertex` as its input, if there is one."""
+        return [self.following[vertex]] if vertex in self.following else []
+
+    def has_choice(self) -> bool:
+        """Tell that there is none."""
+        return False
+
+    def ranks(self, seconds: Mapping[VertexID, float]) -> dict[VertexID, int]:
+        """Return the places of the vertices, however long they take."""
+        return {name: place for place, name in enumerate(self.vertices)}
 
 
 def build_graph(vertices: Mapping[VertexID, Vertex], *targets: VertexID) -> BuildGraph:
@@ -51,11 +64,23 @@ def build_graph(vertices: Mapping[VertexID, Vertex], *targets: VertexID) -> Buil
 
     Equal vertices are one already, they have one id.
     """
-    dag: nx.DiGraph[VertexID] = nx.DiGraph()
-    dag.add_nodes_from(vertices)
-    for vertex in vertices.values():
-        dag.add_edges_from((source, vertex.id) for source in vertex.inputs)
-    needed = set(targets).union(*(nx.ancestors(dag, target) for target in targets))
-    pruned: nx.DiGraph[VertexID] = nx.DiGraph(dag.subgraph(needed))
-    kept = {name: vertex for name, vertex in vertices.items() if name in needed}
-    return BuildGraph(pruned, kept)
+    line = line_to(vertices, targets)
+    if line is not None:
+        return line
+    from builder.dag import build_dag
+
+    return build_dag(vertices, *targets)
+
+
+def line_to(vertices: Mapping[VertexID, Vertex], targets: tuple[VertexID, ...]) -> Line | None:
+    """Return what the targets need if it is a line with the only target at its end."""
+    if len(set(targets)) != 1:
+        return None
+    found = [vertices[targets[0]]]
+    while sources := set(found[-1].inputs):
+        if len(sources) > 1:
+            return None
+        found.append(vertices[sources.pop()])
+    found.reverse()
+    following = {one.id: other.id for one, other in pairwise(found)}
+    return Line({vertex.id: vertex for vertex in found}, following)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from builder.dag import build_dag
 from builder.errors import BuildError, Canceled, Place, StepsFailed
-from builder.graph import BuildGraph, build_graph
+from builder.graph import BuildGraph, Line, build_graph
 from builder.schedule import run_graph
 from builder.site import Result
 from builder.slots import Slots
@@ -46,6 +47,20 @@ def begun(target: BuildGraph, seconds: dict[str, float]) -> list[str]:
     known = {VertexID(name): value for name, value in seconds.items()}
     run_graph(target, solve, Cancel(), Slots(1), known)
     return order
+
+
+def test_a_line_is_what_the_graph_library_makes_of_it() -> None:
+    vertices = (vertex("a"), vertex("b", "a", "a"), vertex("c", "b"), vertex("x", "a"))
+    line = graph("c", *vertices)
+    assert isinstance(line, Line)
+    dag = build_dag({item.id: item for item in vertices}, VertexID("c"))
+    assert list(line.vertices) == list(dag.vertices) == ["a", "b", "c"]
+    assert line.waiting() == dag.waiting() == {"a": 0, "b": 1, "c": 1}
+    assert [line.users(name) for name in line.vertices] == [["b"], ["c"], []]
+    assert [dag.users(name) for name in line.vertices] == [["b"], ["c"], []]
+    assert (line.has_choice(), line.ranks({})) == (dag.has_choice(), dag.ranks({}))
+    assert begun(line, {}) == ["a", "b", "c"]
+    assert not isinstance(graph("d", *DIAMOND), Line)
 
 
 FORK = graph("z", vertex("short"), vertex("l1"), vertex("l2", "l1"), vertex("z", "short", "l2"))
