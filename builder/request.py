@@ -91,12 +91,14 @@ class Sandbox:
 
     extra_hosts: (name, address) pairs; the address may be `host-gateway`. shm_bytes: size of
     /dev/shm, None for the usual one. cgroup_parent: is no part of a cache key, the others are.
+    env: variables for what the image does not set: `repro`'s changed conditions.
     """
 
     extra_hosts: tuple[tuple[str, str], ...] = ()
     shm_bytes: int | None = None
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
+    env: tuple[tuple[str, str], ...] = ()
 
 
 USUAL_SANDBOX = Sandbox()

@@ -103,7 +103,9 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
 
 def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
     """Return the process with its container."""
-    env = (*op.env, *op.proxy_env, *mounts.env)
+    names = {name for name, _ in op.env}
+    given = [pair for pair in op.sandbox.env if pair[0] not in names]
+    env = (*given, *op.env, *op.proxy_env, *mounts.env)
     network: Literal["host", "none"] = "none" if op.network == "none" else "host"
     sandbox = op.sandbox
     return Execution(

@@ -37,6 +37,7 @@ def key_of_sandbox(sandbox: Sandbox) -> dict[str, object]:
         "extra_hosts": [list(pair) for pair in sandbox.extra_hosts],
         "shm_bytes": sandbox.shm_bytes,
         "ulimits": [list(limit) for limit in limits],
+        "sandbox_env": [list(pair) for pair in sandbox.env],
     }
     return {name: value for name, value in found.items() if value not in ([], None)}
 

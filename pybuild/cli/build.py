@@ -116,7 +116,7 @@ def build(parsed: Parsed, session: Session) -> int:
             from pybuild.cli.why import Explaining
 
             display = Explaining(display, engine)
-        with _suspending(display), _stopping(cancel.set, display.abandon) as stopped_by:
+        with interrupted(cancel, display) as stopped_by:
             try:
                 result = _watched(engine, request, display, cancel)
             except Exception as error:
@@ -143,6 +143,13 @@ def _watched(
         raise
     finally:
         display.finish()
+
+
+@contextmanager
+def interrupted(cancel: Cancel, display: Display) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM stop a build, and Ctrl-Z leave its display; yields what came."""
+    with _suspending(display), _stopping(cancel.set, display.abandon) as stopped_by:
+        yield stopped_by
 
 
 def _last_lines(path: str, count: int) -> str:

@@ -20,6 +20,7 @@ from pybuild.errors import NotSupported, PybuildError, UsageError
 
 VERBS = {
     "build": "pybuild.cli.build",
+    "repro": "pybuild.cli.repro",
     "run": "pybuild.cli.run",
     "ps": "pybuild.cli.containers",
     "rm": "pybuild.cli.containers",
@@ -117,6 +118,7 @@ Build Dockerfiles, run the images and keep them, without a daemon.
 
 Verbs:
   build            Build an image from a Dockerfile (without a verb: the same)
+  repro            Build twice and name the first file that differs
   run              Run a command in a new container
   ps               List containers
   rm               Remove containers

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from builder.events import Event
     from builder.lint.check import CheckReport
     from builder.outline import Outline, Target
+    from builder.repro import Verdict
     from builder.request import BuildRequest
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.records import ContainerRecord
@@ -54,6 +55,16 @@ class Engine(Imaging, Caching, Explaining):
             done = build(self, request, aftermath, cancel)
         aftermath.collect(self.store)
         return done
+
+    def reproduce(
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel | None = None
+    ) -> Verdict:
+        """Build `request` twice under changed conditions; say what differs."""
+        require_privilege("repro")
+        from builder.repro import reproduce
+        from runtime.cancel import Cancel
+
+        return reproduce(self.store, request, on_event, cancel or Cancel())
 
     def lint(self, request: BuildRequest) -> CheckReport:
         """Lint the Dockerfile of `request`; nothing is built or pulled."""

@@ -26,6 +26,7 @@ SANDBOXES = {
     "extra_hosts": Sandbox(extra_hosts=(("a", "1.2.3.4"),)),
     "shm_bytes": Sandbox(shm_bytes=1 << 20),
     "ulimits": Sandbox(ulimits=(Ulimit("nofile", 1, 2),)),
+    "env": Sandbox(env=(("TZ", "UTC"),)),
 }
 # The platform is a part of every key; proxies and mounts have tests of their own.
 ELSEWHERE = {"platform", "proxy_env", "mounts", "sandbox"}
