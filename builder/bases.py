@@ -9,6 +9,7 @@ from builder.errors import BaseImageNotFound, ContextError, Place
 from builder.namedcontexts import NamedContext
 from builder.request import BuildRequest
 from builder.site import Progress, Step
+from store import platforms
 from store.errors import NotFound, StoreError
 from store.images import Image
 from store.oci import Platform
@@ -20,10 +21,10 @@ from values.classes import dataclass, field, replace
 class BaseSource(Protocol):
     """Where lowering gets base images from."""
 
-    def image(self, reference: Reference, place: Place) -> Image:
+    def image(self, reference: Reference, place: Place, platform: str) -> Image:
         """Return an image for the instruction at a place. Raises BaseImageNotFound."""
 
-    def layout(self, context: NamedContext) -> Image:
+    def layout(self, context: NamedContext, platform: str) -> Image:
         """Return the image of a named context that is an OCI layout. Raises ContextError."""
 
 
@@ -33,10 +34,10 @@ class StoredBases:
 
     store: Store
 
-    def image(self, reference: Reference, place: Place) -> Image:
+    def image(self, reference: Reference, place: Place, platform: str) -> Image:
         """Return an image of the store. Raises BaseImageNotFound."""
         try:
-            return self.store.images.find(str(reference))
+            return self.store.images.find(str(reference), platform=_foreign(platform))
         except NotFound as error:
             raise BaseImageNotFound(
                 place,
@@ -44,7 +45,7 @@ class StoredBases:
                 hint="`pybuild images` lists what is there; pull, load or import takes images in",
             ) from error
 
-    def layout(self, context: NamedContext) -> Image:
+    def layout(self, context: NamedContext, platform: str) -> Image:
         """Give none. Raises ContextError."""
         raise ContextError(f"build context {context.name}: {context.where} cannot be read here")
 
@@ -53,57 +54,61 @@ class StoredBases:
 class Bases:
     """The base images of one build, each asked for once.
 
-    platform: os/arch[/variant] of images that are pulled. absent: with it, what is not here is
-    looked at only; its layers are pulled when something needs them. asked: what was given so far.
+    absent: with it, what is not here is looked at only; its layers are pulled when something needs
+    them. asked: what was given so far.
     """
 
     store: Store
     request: BuildRequest
-    platform: str
     progress: Progress
     absent: Absent | None = None
     asked: dict[Reference, Image] = field(default_factory=dict)
-    _pulled: dict[Reference, Image] = field(default_factory=dict)
+    _pulled: dict[tuple[Reference, str], Image] = field(default_factory=dict)
 
-    def image(self, reference: Reference, place: Place) -> Image:
+    def image(self, reference: Reference, place: Place, platform: str) -> Image:
         """Return an image, pulled unless it is here. Raises BaseImageNotFound, StoreError."""
-        image = self.asked[reference] = self._image(reference, place)
+        image = self.asked[reference] = self._image(reference, place, platform)
         return image
 
-    def _image(self, reference: Reference, place: Place) -> Image:
-        if reference in self._pulled:
-            return self._pulled[reference]
+    def _image(self, reference: Reference, place: Place, platform: str) -> Image:
+        key = (reference, platform)
+        if key in self._pulled:
+            return self._pulled[key]
         if not self.request.pull:
             with suppress(NotFound):
-                image = self.store.images.find(str(reference))
+                image = self.store.images.find(str(reference), platform=_foreign(platform))
                 # One that lost a layer to damage is fetched again.
                 if all(map(self.store.layers.has, image.config.diff_ids)):
                     return image
+        wanted = platforms.parse(platform)
         if self.absent is not None:
-            self._pulled[reference] = self._look_at(reference, place, self.absent)
+            self._pulled[key] = self._look_at(reference, place, wanted, self.absent)
         else:
-            self._pulled[reference] = self._pull(reference, place)
-        return self._pulled[reference]
+            self._pulled[key] = self._pull(reference, place, wanted)
+        return self._pulled[key]
 
-    def layout(self, context: NamedContext) -> Image:
+    def layout(self, context: NamedContext, platform: str) -> Image:
         """Return the image of a named context that is an OCI layout. Raises ContextError."""
         # Archives take 10 ms to import.
         from builder.layoutimages import layout_image
 
-        return layout_image(self.store, context, _platform(self.platform))
+        return layout_image(self.store, context, platforms.parse(platform))
 
-    def _look_at(self, reference: Reference, place: Place, absent: Absent) -> Image:
+    def _look_at(
+        self, reference: Reference, place: Place, platform: Platform, absent: Absent
+    ) -> Image:
         """Return an image whose layers stay where they are. Raises BaseImageNotFound."""
         # requests takes 100 ms to import.
         from builder.lazyimages import look_at
 
         def pull() -> None:
-            pulled = self._pull(pinned, place)
-            self.store.images.tag(pulled.id, reference)
+            pulled = self._pull(pinned, place, platform)
+            if platform == platforms.host():
+                self.store.images.tag(pulled.id, reference)
 
         step = self.progress.begin(f"[internal] load metadata for {reference}")
         with self._missing(step, reference, place):
-            seen = look_at(self.store, reference, _platform(self.platform), self.request)
+            seen = look_at(self.store, reference, platform, self.request)
         pinned = replace(reference, tag=None, digest=seen.digest)
         step.message(f"digest: {seen.digest}")
         step.done()
@@ -113,20 +118,28 @@ class Bases:
                 absent.offer(diff_id, origin)
         return seen.image
 
-    def _pull(self, reference: Reference, place: Place) -> Image:
+    def _pull(self, reference: Reference, place: Place, platform: Platform) -> Image:
         # requests takes 100 ms to import.
         from builder.transfers import Narrator, access_of
         from registry_client.pull import pull
 
+        images = self.store.images
+        before = images.reference(reference)
         step = self.progress.begin(f"[internal] pull {reference}")
         with self._missing(step, reference, place):
             pulled = pull(
                 self.store,
                 reference,
-                platform=_platform(self.platform),
+                platform=platform,
                 access=access_of(self.request),
                 on_event=Narrator(step),
             )
+        if platform != platforms.host() and reference.digest is None:
+            # Whoever runs the name means this machine's image.
+            if before is None:
+                images.untag(reference)
+            else:
+                images.tag(before.image_id, reference, target=before.target)
         step.message(f"digest: {pulled.target.digest}")
         step.done()
         return pulled.image
@@ -148,6 +161,11 @@ class Bases:
             raise BaseImageNotFound(place, message, hint=error.hint) from error
 
 
-def _platform(text: str) -> Platform:
-    os_name, architecture, variant = (*text.split("/"), "")[:3]
-    return Platform(os_name, architecture, variant)
+def _foreign(platform: str) -> Platform | None:
+    """Return the platform that an image has to be for; None for this machine's.
+
+    As docker does, an image that is called by name is taken on this machine's platform whatever it
+    is for; a warning tells.
+    """
+    wanted = platforms.parse(platform)
+    return None if wanted == platforms.host() else wanted

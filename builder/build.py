@@ -6,7 +6,7 @@ This is the builder's front door: `build` is what the rest of the program calls.
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from builder.bases import Bases
 from builder.context import LocalContext, open_context, open_named, read_ignore_rules
 from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.durations import expected_seconds
-from builder.errors import BuildError, Canceled, LayersLost, NotSupportedYet
+from builder.errors import BuildError, Canceled, LayersLost
 from builder.events import BuildStarted, OnEvent, Planned
 from builder.export.destinations import check_outputs
 from builder.export.exporting import Delivered, Exporter
@@ -38,7 +38,7 @@ from builder.stages import StageList, stages_of
 from builder.supplies import supplies_of
 from builder.tags import parse_tag
 from builder.treecache import Parse, parse_cached
-from builder.vertex import VertexID
+from builder.vertex import Vertex, VertexID
 from grammar import tables
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
@@ -62,7 +62,8 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     Raises GrammarError, BuildError, StoreError, RegistryError, RuntimeFailure; nothing is half-made
     then.
     """
-    platform = check_platform(request)
+    platforms_wanted = platforms_of(request)
+    platform = platforms_wanted[0]
     outputs = check_outputs(request)
     check_places(request)
     names = (
@@ -91,9 +92,13 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 # With a remote cache a base's layers may not be needed at all.
                 absent = Absent(store)
                 lazy = absent if request.cache_from else None
-                bases = Bases(store, request, platform, progress, lazy)
-                plan = plan_build(store, request, stages, platform, warn, bases)
-                warn.check_plan(plan.vertices.values(), rules)
+                bases = Bases(store, request, progress, lazy)
+                vertices: dict[VertexID, Vertex] = {}
+                plans = [
+                    plan_build(store, request, stages, wanted, warn, bases, vertices)
+                    for wanted in platforms_wanted
+                ]
+                warn.check_plan(vertices.values(), rules)
             warn.raise_if_asked()
             cache_folder = os.path.join(store.root, "contexts")
             context = open_context(source, ignore_file, rules, cache_folder)
@@ -109,16 +114,17 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 Slots(request.jobs or default_jobs()),
                 supplies,
                 stack.enter_context(Launchers(refill=True)),
-                named=named_folders(plan, cache_folder, stack),
-                vertices=plan.vertices,
+                named=named_folders(plans[0], cache_folder, stack),
+                vertices=vertices,
                 absent=absent,
                 imports=imports_of(request, platform, absent, progress, stack),
             )
             exporter = Exporter(site, request, outputs)
-            delivered = solved_and_exported(plan, site, exporter, row)
-            export_cache(plan, site, request)
+            delivered = solved_and_exported(plans, site, exporter, row)
+            export_cache(plans, site, request)
             done = finish(store, row, delivered.image_id)
-            memorizer.keep(plan, bases, site, done, delivered.metadata)
+            if len(plans) == 1:
+                memorizer.keep(plans[0], bases, site, done, delivered.metadata)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
     return BuildResult(
         row.build_id, delivered.image_id, references, used_stdout, delivered.metadata
@@ -140,16 +146,17 @@ def imports_of(
     )
 
 
-def export_cache(plan: BuildPlan, site: Site, request: BuildRequest) -> None:
+def export_cache(plans: Sequence[BuildPlan], site: Site, request: BuildRequest) -> None:
     """Add the build's records to the remote caches that are named. Raises BuildError."""
     if not any(place.type != "inline" for place in request.cache_to):
         return
     from builder.remotecache.exports import Solved, export_all
     from builder.remotecache.opening import ERRORS, opened_exports
 
-    stages = (plan.target, *(stage for stage, _ in plan.named))
-    solved = Solved(plan.vertices, [stage.root for stage in stages], site.ledger)
-    with opened_exports(request, platforms.parse(plan.platform), site.absent) as exports:
+    first = plans[0]
+    roots = [stage.root for plan in plans for stage in plan.images]
+    with opened_exports(request, platforms.parse(first.platform), site.absent) as exports:
+        solved = Solved(first.vertices, roots, site.ledger)
         export_all(exports, solved, site.progress, ERRORS)
 
 
@@ -163,20 +170,20 @@ def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[
 
 
 def check_platform(request: BuildRequest) -> str:
-    """Return the platform to build for.
+    """Return the first platform to build for. Raises BuildError for what is none."""
+    return platforms_of(request)[0]
 
-    Raises BuildError for what is no platform, NotSupportedYet for one that is not the host's.
-    """
-    own = platforms.host()
-    if request.platform in (None, "local"):
-        return str(own)
-    try:
-        wanted = platforms.parse(request.platform)
-    except ValueError as error:
-        raise BuildError(f"--platform: {error}") from error
-    if wanted != own:
-        raise NotSupportedYet(f"--platform {request.platform} on {own}")
-    return str(own)
+
+def platforms_of(request: BuildRequest) -> tuple[str, ...]:
+    """Return the platforms to build for, each once. Raises BuildError for what is none."""
+    found = []
+    for text in (request.platform or "local").split(","):
+        try:
+            wanted = platforms.host() if text.strip() == "local" else platforms.parse(text.strip())
+        except ValueError as error:
+            raise BuildError(f"--platform: {error}") from error
+        found.append(str(wanted))
+    return tuple(dict.fromkeys(found))
 
 
 def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress) -> StageList:
@@ -252,7 +259,7 @@ def finish(store: Store, row: BuildRow, image_id: Digest | None) -> BuildRow:
 
 
 def solved_and_exported(
-    plan: BuildPlan, site: Site, exporter: Exporter, row: BuildRow
+    plans: Sequence[BuildPlan], site: Site, exporter: Exporter, row: BuildRow
 ) -> Delivered:
     """Solve the vertices and write the outputs.
 
@@ -261,8 +268,8 @@ def solved_and_exported(
     """
     while True:
         try:
-            results = run_plan(plan, site, row.dockerfile)
-            return exporter.run(products_of(plan, results, exporter.request, site.ledger))
+            results = run_plans(plans, site, row.dockerfile)
+            return exporter.run(products_of(plans, results, exporter.request, site.ledger))
         except LayersLost as lost:
             site.absent.give_up(map(DiffID, lost.diff_ids))
             site.ledger.clear()
@@ -271,19 +278,19 @@ def solved_and_exported(
             step.done()
 
 
-def run_plan(plan: BuildPlan, site: Site, journal_name: str) -> dict[VertexID, Result]:
+def run_plans(plans: Sequence[BuildPlan], site: Site, journal_name: str) -> dict[VertexID, Result]:
     """Solve all vertices that the targets need.
 
     journal_name: the Dockerfile as the journal names it.
     """
-    graph = build_graph(plan.vertices, *plan.roots)
+    graph = build_graph(plans[0].vertices, *(root for plan in plans for root in plan.roots))
     site.progress.emit(Planned(planned_steps(graph.vertices.values())))
     seconds: Mapping[VertexID, float] = {}
     if graph.has_choice():
         seconds = expected_seconds(site.store, journal_name, graph.vertices.values())
     return run_graph(
         graph,
-        lambda vertex, inputs: solve(vertex, inputs, site, plan.platform),
+        lambda vertex, inputs: solve(vertex, inputs, site, vertex.platform),
         site.cancel,
         site.slots,
         seconds,
@@ -291,26 +298,34 @@ def run_plan(plan: BuildPlan, site: Site, journal_name: str) -> dict[VertexID, R
 
 
 def products_of(
-    plan: BuildPlan, results: Mapping[VertexID, Result], request: BuildRequest, ledger: Ledger
+    plans: Sequence[BuildPlan],
+    results: Mapping[VertexID, Result],
+    request: BuildRequest,
+    ledger: Ledger,
 ) -> list[Product]:
-    """Return what the targets give, the build's own first."""
+    """Return what the targets give, the build's own first, each for all platforms.
+
+    plans: one for each platform, of the same stages.
+    """
     created = {name: result.created for name, result in results.items()}
 
     def variant(stage: Stage) -> Variant:
         chain = results[stage.root].chain
-        config = image_config(stage, plan.platform, chain, created, request.labels)
+        config = image_config(stage, stage.plan.platform, chain, created, request.labels)
         if any(place.type == "inline" for place in request.cache_to):
             from builder.remotecache.exports import Solved
             from builder.remotecache.inline import written
 
-            config = written(config, Solved(plan.vertices, (), ledger).all())
+            config = written(config, Solved(plans[0].vertices, (), ledger).all())
         return Variant(config, len(stage.base.config.diff_ids) if stage.base is not None else 0)
 
-    main = Product((variant(plan.target),), tuple(map(parse_tag, dict.fromkeys(request.tags))))
+    tags = (tuple(dict.fromkeys(request.tags)), *(names for _, names in plans[0].named))
+    stages = zip(*(plan.images for plan in plans), strict=True)
     return [
-        main,
-        *(
-            Product((variant(stage),), tuple(map(parse_tag, names)), stage.text.display)
-            for stage, names in plan.named
-        ),
+        Product(
+            tuple(map(variant, same)),
+            tuple(map(parse_tag, names)),
+            same[0].text.display if number else "",
+        )
+        for number, (same, names) in enumerate(zip(stages, tags, strict=True))
     ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from builder.stage import HistoryStep, Stage
 from builder.vertex import VertexID
+from store import platforms
 from store.digest import DiffID
 from store.oci import HistoryEntry, ImageConfig
 from values.classes import replace
@@ -31,7 +32,7 @@ def image_config(
     BuildKit: it was about that image.
     """
     base = stage.base.config if stage.base else None
-    os_name, architecture, variant = (*platform.split("/"), "", "")[:3]
+    wanted = platforms.parse(platform)
     history = reconciled(
         (*base_history(base), *entries(stage.history, created)), layer_times(stage, chain, created)
     )
@@ -41,9 +42,9 @@ def image_config(
     )
     latest = next((entry.created for entry in reversed(history) if entry.created), None)
     return ImageConfig(
-        architecture=(base and base.architecture) or architecture,
-        os=(base and base.os) or os_name,
-        variant=base.variant if base and base.architecture else variant,
+        architecture=(base and base.architecture) or wanted.architecture,
+        os=(base and base.os) or wanted.os,
+        variant=base.variant if base and base.architecture else wanted.variant,
         os_version=base.os_version if base else "",
         os_features=base.os_features if base else (),
         created=latest or (base.created if base else None),

@@ -19,6 +19,7 @@ from builder.stages import StageList, StageText, platform_args
 from builder.vertex import Vertex, VertexID
 from grammar import ast
 from grammar.errors import GrammarError
+from store import platforms
 from store.root import Store
 from values.classes import dataclass, replace
 
@@ -45,10 +46,14 @@ class BuildPlan:
     also: tuple[Stage, ...] = ()
 
     @property
+    def images(self) -> tuple[Stage, ...]:
+        """The stages that give images, the target first."""
+        return (self.target, *(stage for stage, _ in self.named))
+
+    @property
     def roots(self) -> tuple[VertexID, ...]:
         """The vertices that are wanted; everything else is there for them."""
-        stages = (self.target, *(stage for stage, _ in self.named), *self.also)
-        return tuple(dict.fromkeys(stage.root for stage in stages))
+        return tuple(dict.fromkeys(stage.root for stage in (*self.images, *self.also)))
 
     @property
     def history(self) -> tuple[HistoryStep, ...]:
@@ -66,12 +71,13 @@ class Planner:
         stages: StageList,
         platform: str,
         warn: Callable[[str, str, int | None], None],
+        vertices: dict[VertexID, Vertex] | None = None,
     ) -> None:
         given = dict(request.build_args)
         scope = origin.global_env(
             stages.global_args,
             given,
-            platform_args(platform, platform, request.target),
+            platform_args(platform, str(platforms.host()), request.target),
             stages.dockerfile.directives.escape,
         )
         self.plan = Plan(
@@ -85,6 +91,7 @@ class Planner:
             layout=bases.layout,
             contexts=parse_all(request.contexts),
             warn=warn,
+            vertices={} if vertices is None else vertices,
         )
         self.done: dict[int, Stage] = {}
         self.open: list[int] = []
@@ -162,24 +169,26 @@ class Planner:
         return replace(node, span=text.from_.span)
 
 
-def plan_build(
+def plan_build(  # noqa: PLR0913  what a plan is made from, and what it is added to
     store: Store,
     request: BuildRequest,
     stages: StageList,
     platform: str,
     warn: Callable[[str, str, int | None], None],
     bases: BaseSource | None = None,
+    vertices: dict[VertexID, Vertex] | None = None,
 ) -> BuildPlan:
     """Return the plan of a build on `platform` (os/arch[/variant]).
 
-    bases: gives base images; by default those of the store.
+    bases: gives base images; by default those of the store. vertices: those of the build's other
+    platforms, which this one's are added to.
     Raises BuildError (InstructionError with the place, where one instruction is to blame).
     """
     target = stages.target(request.target)
     names: dict[str, list[str]] = {}
     for stage, name in request.stage_tags:
         names.setdefault(stage.lower(), []).append(name)
-    planner = Planner(bases or StoredBases(store), request, stages, platform, warn)
+    planner = Planner(bases or StoredBases(store), request, stages, platform, warn, vertices)
     return BuildPlan(
         planner.stage(target),
         planner.plan.vertices,

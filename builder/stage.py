@@ -39,8 +39,9 @@ class Plan:
     """What the stages of one build share while they are lowered.
 
     stage: gives the finished state of another stage, lowering it first where needed.
-    image: gives the image of a reference for the instruction at a place. layout: gives the image
-    of a named context that is an OCI layout. contexts: the named contexts.
+    platform: os/arch[/variant] of the stage at hand, which its FROM may have named; the target's
+    otherwise. image: gives the image of a reference for the instruction at a place, on a platform.
+    layout: gives the image of a named context that is an OCI layout. contexts: the named contexts.
     """
 
     request: BuildRequest
@@ -49,8 +50,8 @@ class Plan:
     build_args: Mapping[str, str]
     global_env: dict[str, str]
     stage: Callable[[StageText], "Stage"]
-    image: Callable[[Reference, Place], Image]
-    layout: Callable[[NamedContext], Image]
+    image: Callable[[Reference, Place, str], Image]
+    layout: Callable[[NamedContext, str], Image]
     contexts: NamedContexts
     warn: Callable[[str, str, int | None], None]
     vertices: dict[VertexID, Vertex] = field(default_factory=dict)
@@ -65,6 +66,12 @@ class Plan:
         names = {text.name, text.display.lower(), str(text.index)}
         asked = self.request.no_cache_stages
         return self.request.no_cache or any(name.lower() in names for name in asked)
+
+    def shown(self, text: StageText) -> str:
+        """Return what progress calls a stage: with its platform where there are several."""
+        if "," not in (self.request.platform or ""):
+            return text.display
+        return f"{self.platform} {text.display}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +209,8 @@ class Stage:
         name: what progress shows instead of the instruction.
         """
         no_cache = self.plan.is_uncached(self.text, op)
-        identity = vertex_id(op, inputs, no_cache=no_cache)
-        label = step_label(self.text.display, step, self.steps)
+        identity = vertex_id(op, inputs, self.plan.platform, no_cache=no_cache)
+        label = step_label(self.plan.shown(self.text), step, self.steps)
         self.plan.vertices.setdefault(
             identity,
             Vertex(
@@ -215,6 +222,7 @@ class Stage:
                 stage=self.text.display,
                 step=step,
                 place=self.place(node),
+                platform=self.plan.platform,
                 no_cache=no_cache,
                 facts=facts or {},
             ),

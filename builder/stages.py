@@ -7,6 +7,7 @@ import re
 
 from builder.errors import BuildError, Place, UnknownStage
 from grammar import ast
+from store import platforms
 from values.classes import dataclass
 
 
@@ -158,13 +159,13 @@ def platform_args(platform: str, build_platform: str, target: str | None) -> dic
     """Return the platform ARGs of the global scope; platforms are `os/arch[/variant]`."""
     values: dict[str, str] = {}
     for prefix, text in (("BUILD", build_platform), ("TARGET", platform)):
-        os_name, arch, variant = (*text.split("/"), "", "")[:3]
+        parsed = platforms.parse(text)
         values |= {
             f"{prefix}PLATFORM": text,
-            f"{prefix}OS": os_name,
+            f"{prefix}OS": parsed.os,
             f"{prefix}OSVERSION": "",
-            f"{prefix}ARCH": arch,
-            f"{prefix}VARIANT": variant,
+            f"{prefix}ARCH": parsed.architecture,
+            f"{prefix}VARIANT": parsed.variant,
         }
     values["TARGETSTAGE"] = target or "default"
     return values

@@ -150,8 +150,8 @@ class Vertex:
     """One node of the graph. `inputs[0]` is the root file system that it works on, if any.
 
     name: what progress shows. title: the instruction's text. stage: the stage's display name.
-    step: the number of the instruction in its stage, from 1. facts: what is stored beside its key
-    to explain it, of no weight in the key.
+    step: the number of the instruction in its stage, from 1. platform: os/arch[/variant]. facts:
+    what is stored beside its key to explain it, of no weight in the key.
     """
 
     id: VertexID
@@ -163,6 +163,7 @@ class Vertex:
     step: int
     place: Place
     no_cache: bool = False
+    platform: str = ""
     facts: Mapping[str, object] = field(default_factory=dict, compare=False, hash=False)
 
 
@@ -186,9 +187,14 @@ def canonical_digest(value: object) -> Digest:
     return digest_of(text.encode())
 
 
-def vertex_id(op: Op, inputs: tuple[VertexID, ...], *, no_cache: bool = False) -> VertexID:
-    """Return the name of the vertex with this operation and these inputs.
+def vertex_id(
+    op: Op, inputs: tuple[VertexID, ...], platform: str, *, no_cache: bool = False
+) -> VertexID:
+    """Return the name of the vertex with this operation and these inputs, on a platform.
 
-    One that has to run again is not one with an equal one that has not.
+    What is downloaded, and what an image is, is the same on all. One that has to run again is not
+    one with an equal one that has not.
     """
-    return VertexID(canonical_digest([op, list(inputs), *(["no-cache"] if no_cache else [])]))
+    where = "" if isinstance(op, BaseOp | DownloadOp) else platform
+    parts = [op, list(inputs), where, *(["no-cache"] if no_cache else [])]
+    return VertexID(canonical_digest(parts))

@@ -34,6 +34,10 @@ def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
             raise BuildError(
                 "a tag is needed to push to a registry", hint="name it: -t REGISTRY/NAME:TAG"
             )
+        if output.type == "docker" and "," in (request.platform or ""):
+            raise BuildError(
+                "--output type=docker: a docker archive holds one platform", hint="use type=oci"
+            )
         if output.type in IMAGE_TYPES:
             form_of(request, output)
     for key, _ in request.annotations:

@@ -191,7 +191,7 @@ class Exporter:
             root = one.documents.root
             manifest = Manifest.from_json(self.store.content.get(one.documents.manifests[0].digest))
             first = one.documents.manifests[0]
-            more = one.documents.blobs
+            more = (root, *one.documents.blobs)
             images.append(Exported(one.image, first, manifest, tuple(references), root, more))
         write_images(self.store, images, output, step)
         return [image.root for image in images]

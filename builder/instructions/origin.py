@@ -40,7 +40,7 @@ def begin(text: StageText, plan: Plan) -> Stage:
     name = expand_global(node.image, node, plan)
     if not name:
         raise InstructionError(place, f"base name ({node.image}) should not be blank")
-    check_platform_of(node, plan)
+    plan = on_platform_of(node, plan)
     parent = plan.stages.before(name, text.index)
     if parent is not None:
         return continue_from(plan.stage(parent), text)
@@ -50,7 +50,8 @@ def begin(text: StageText, plan: Plan) -> Stage:
     if context is not None:
         return from_context(context, text, plan)
     reference = reference_of(name, node, plan)
-    stage = from_image(plan.image(reference, place), reference.familiar(), text, plan)
+    image = plan.image(reference, place, plan.platform)
+    stage = from_image(image, reference.familiar(), text, plan)
     actual = stage.base.config.platform if stage.base else None
     message = actual and semantics.invalid_base_image_platform(name, actual, plan.platform)
     if message:
@@ -75,10 +76,13 @@ def stages_named_by(text: StageText, plan: Plan) -> list[StageText]:
     return [stage for stage in found if stage is not None]
 
 
-def check_platform_of(node: ast.From, plan: Plan) -> None:
-    """Raise InstructionError unless FROM's --platform is the one that is built for."""
+def on_platform_of(node: ast.From, plan: Plan) -> Plan:
+    """Return the plan for a stage: on the platform that its FROM names, if it names one.
+
+    What the stages share stays shared. Raises InstructionError.
+    """
     if node.platform is None:
-        return
+        return plan
     place = plan.stages.place(node)
     text = expand_global(node.platform, node, plan)
     if not text:
@@ -93,10 +97,7 @@ def check_platform_of(node: ast.From, plan: Plan) -> None:
         wanted = platforms.parse(text)
     except ValueError as error:
         raise InstructionError(place, f"FROM --platform: {error}") from error
-    if wanted != platforms.parse(plan.platform):
-        raise InstructionError(
-            place, f"FROM --platform={text} on {plan.platform}: not supported yet"
-        )
+    return plan if str(wanted) == plan.platform else replace(plan, platform=str(wanted))
 
 
 def replaced_by_context(text: StageText, plan: Plan) -> Stage | None:
@@ -118,8 +119,9 @@ def from_context(context: NamedContext, text: StageText, plan: Plan) -> Stage:
 def image_of(context: NamedContext, node: ast.Instruction, plan: Plan) -> Image:
     """Return the image that a named context is."""
     if context.kind == "layout":
-        return plan.layout(context)
-    return plan.image(reference_of(context.where, node, plan), plan.stages.place(node))
+        return plan.layout(context, plan.platform)
+    reference = reference_of(context.where, node, plan)
+    return plan.image(reference, plan.stages.place(node), plan.platform)
 
 
 def add_context(
@@ -169,7 +171,7 @@ class Placed:
         facts: see Vertex.
         """
         no_cache = self.plan.is_uncached(self.text, op)
-        identity = vertex_id(op, inputs, no_cache=no_cache)
+        identity = vertex_id(op, inputs, self.plan.platform, no_cache=no_cache)
         self.plan.vertices.setdefault(
             identity,
             Vertex(
@@ -181,6 +183,7 @@ class Placed:
                 stage=self.text.display,
                 step=1,
                 place=self.plan.stages.place(self.node),
+                platform=self.plan.platform,
                 no_cache=no_cache,
                 facts=facts or {},
             ),
@@ -226,7 +229,7 @@ def add_base(
     op: BaseOp, text: StageText, plan: Plan, facts: Mapping[str, object] | None = None
 ) -> VertexID:
     """Put the vertex of a base into the plan and return its id."""
-    label = step_label(text.display, 1, count_steps(text))
+    label = step_label(plan.shown(text), 1, count_steps(text))
     return Placed(text.from_, text, plan, label).add(op, (), text.from_.text, facts)
 
 
@@ -323,7 +326,7 @@ def root_of_stage_or_image(
         return add_context(context, node, stage.text, stage.plan)
     reference = reference_of(name, node, stage.plan)
     try:
-        image = stage.plan.image(reference, stage.place(node))
+        image = stage.plan.image(reference, stage.place(node), stage.plan.platform)
     except BuildError as error:
         if re.fullmatch(r"[\w.-]+", name) is None or not stage.plan.stages.names():
             raise

@@ -32,7 +32,7 @@ from store import platforms
 from store.digest import Digest
 from store.errors import NotFound, StoreError
 from store.images import Image
-from store.oci import ImageConfig
+from store.oci import ImageConfig, Platform
 from store.reference import Reference
 from store.root import Store
 from values.classes import dataclass, field
@@ -123,37 +123,42 @@ class BaseConfigs:
     store: Store
     request: BuildRequest
     unknown: list[str] = field(default_factory=list)
-    _known: dict[Reference, Image] = field(default_factory=dict)
+    _known: dict[tuple[Reference, str], Image] = field(default_factory=dict)
 
-    def image(self, reference: Reference, place: Place) -> Image:
+    def image(self, reference: Reference, place: Place, platform: str) -> Image:
         """Return an image of the store, or the registry's with its config alone.
 
         Raises BaseImageNotFound when the registry does not have it.
         """
-        if reference not in self._known:
+        key = (reference, platform)
+        if key not in self._known:
+            wanted = platforms.parse(platform)
+            own = None if wanted == platforms.host() else wanted
             try:
-                self._known[reference] = self.store.images.find(str(reference))
+                self._known[key] = self.store.images.find(str(reference), platform=own)
             except NotFound:
-                self._known[reference] = self._ask(reference, place)
-        return self._known[reference]
+                self._known[key] = self._ask(reference, place, wanted, own)
+        return self._known[key]
 
-    def layout(self, context: NamedContext) -> Image:
+    def layout(self, context: NamedContext, platform: str) -> Image:
         """Return the image of a named context that is an OCI layout, without its layers."""
-        return layout_image(self.store, context, platforms.host(), with_layers=False)
+        wanted = platforms.parse(platform)
+        return layout_image(self.store, context, wanted, with_layers=False)
 
-    def _ask(self, reference: Reference, place: Place) -> Image:
+    def _ask(
+        self, reference: Reference, place: Place, wanted: Platform, own: Platform | None
+    ) -> Image:
         what = f"check {reference.familiar()}"
-        host = platforms.host()
         access = access_of(self.request)
         try:
             with Client(reference.registry, access, reference.repository) as client:
                 repository = Repository(client, reference.repository, pulling(reference.repository))
-                manifest = resolve(repository, reference, None, what).manifest
+                manifest = resolve(repository, reference, own, what).manifest
                 config = blobs.fetch(blobs.Blob(repository, manifest.config, what))
             return Image(manifest.config.digest, ImageConfig.from_json(config))
         except Unreachable:
             self.unknown.append(reference.familiar())
-            return Image(Digest(""), ImageConfig(host.architecture, host.os))
+            return Image(Digest(""), ImageConfig(wanted.architecture, wanted.os))
         except (RegistryError, StoreError) as error:
             cause = str(error).removeprefix(f"{what}: ")
             message = f"{reference.familiar()}: image not found in the store, and not there: "

@@ -11,10 +11,12 @@ from builder.request import Ulimit
 from builder.secrets import Masker
 from builder.site import Step
 from builder.vertex import RunOp, Vertex
+from runtime.emulation import emulator_missing
 from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
 from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
 from runtime.spec import Rlimit
+from store import platforms
 from store.snapshots import Active
 from values.classes import dataclass, field
 
@@ -77,6 +79,7 @@ class Output:
 def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStatus:
     """Run the process to a good end on `active`. Raises StepFailed, InstructionError, Canceled."""
     vertex, site = place.vertex, place.site
+    check_emulator(op, vertex)
     output = Output(step)
     try:
         with provided(op, place) as mounts:
@@ -99,6 +102,18 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     if status.code != 0:
         raise failure(op, vertex, output, status.code, exit_text(status))
     return status
+
+
+def check_emulator(op: RunOp, vertex: Vertex) -> None:
+    """Raise InstructionError where programs of the step's platform cannot run on this machine."""
+    cause = emulator_missing(platforms.parse(op.platform), platforms.host())
+    if cause is not None:
+        raise InstructionError(
+            vertex.place,
+            f"RUN for {op.platform} on {platforms.host()}: {cause}",
+            hint="install qemu-user-static, or cross-compile in a stage FROM "
+            "--platform=$BUILDPLATFORM; stages without RUN need nothing",
+        )
 
 
 def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:

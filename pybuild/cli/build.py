@@ -30,7 +30,7 @@ from pybuild.cli.buildvalues import (
 )
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
-from pybuild.errors import NotSupported, PybuildError
+from pybuild.errors import PybuildError
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, CachePlace, Output, Sandbox
@@ -58,7 +58,7 @@ SYNTAX = Syntax(
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
         many("cache-from", "TYPE", "where to look up results too, as type=registry,ref=NAME"),
         many("cache-to", "TYPE", "where to add this build's results, as type=local,dest=DIR"),
-        value("platform", "OS/ARCH", "platform of the result"),
+        many("platform", "OS/ARCH", "platform of the result; several make an index"),
         many("label", "K=V", "label for the image; may be given again"),
         many("annotation", "K=V", "annotation of the manifest, or TYPE:K=V of an index, …"),
         value("iidfile", "FILE", "write the image ID into FILE"),
@@ -172,9 +172,8 @@ def request_of(parsed: Parsed) -> BuildRequest:
     dockerfile = parsed.text("file")
     context = parsed.arguments[0]
     network = parse_network(parsed.text("network"))
-    platform = parsed.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM") or None
-    if platform is not None and "," in platform:
-        raise NotSupported("--platform: several platforms in one build: not supported yet")
+    named = ",".join(parsed.many("platform"))
+    platform = named or os.environ.get("DOCKER_DEFAULT_PLATFORM") or None
     return BuildRequest(
         context=context,
         context_stream=sys.stdin.buffer if context == "-" else None,

@@ -36,15 +36,14 @@ class RegistryTerms:
 
 def platform_of(text: str | None) -> Platform | None:
     """Return `os/arch[/variant]` as a platform. Raises PybuildError."""
-    from store.oci import Platform
+    from store import platforms
 
     if text is None:
         return None
-    os_name, _, rest = text.partition("/")
-    architecture, slash, variant = rest.partition("/")
-    if not os_name or not architecture or (slash and not variant) or "/" in variant:
-        raise PybuildError(f"platform {text!r} is none", hint="write it as linux/arm64")
-    return Platform(os_name, architecture, variant)
+    try:
+        return platforms.parse(text)
+    except ValueError as error:
+        raise PybuildError(f"--platform: {error}") from error
 
 
 def pull(

@@ -30,22 +30,22 @@ def import_rootfs(
 
     changes: Dockerfile instructions for its config. Raises BadArchive, UsageError, ….
     """
-    from store import archive
-    from store.oci import Platform
+    from store import archive, platforms
     from store.reference import Reference
 
     name = Reference.parse_new(reference) if reference else None
     platform = platform or host_platform()
-    os_name, architecture, variant, *rest = (*platform.split("/"), "", "")
-    if not (os_name and architecture) or len(rest) > 1:
-        raise UsageError(f'platform "{platform}" is not os/architecture[/variant]')
+    try:
+        wanted = platforms.parse(platform)
+    except ValueError as error:
+        raise UsageError(f"--platform: {error}") from error
     return archive.import_rootfs(
         store,
         source,
         reference=name,
         changes=config_of(store, changes, platform),
         message=message,
-        platform=Platform(os_name, architecture, variant),
+        platform=wanted,
     )
 
 

@@ -69,7 +69,7 @@ def examples() -> list[Example]:
     return found
 
 
-def image(reference: Reference, _place: Place) -> Image:
+def image(reference: Reference, _place: Place, _platform: str) -> Image:
     architecture = "arm64" if reference.repository.endswith("-for-arm64") else "amd64"
     return Image(digest_of(str(reference).encode()), ImageConfig(architecture, "linux"))
 

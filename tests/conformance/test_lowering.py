@@ -51,7 +51,8 @@ def planned(case: Path, store: Store) -> dict[str, object]:
     created = dict.fromkeys(plan.vertices, "2020-01-01T00:00:00Z")
     layers = sum(step.vertex is not None for step in plan.history)
     chain = tuple(DiffID(f"sha256:{number:064x}") for number in range(layers))
-    config = image_config(plan.target, plan.platform, chain, created, request.labels)
+    platform = plan.target.plan.platform
+    config = image_config(plan.target, platform, chain, created, request.labels)
     config = replace(config, diff_ids=())
     names = {vertex: f"v{number}" for number, vertex in enumerate(graph.vertices)}
     return {

@@ -10,11 +10,13 @@ from builder.bases import Bases, StoredBases
 from builder.errors import BaseImageNotFound, Place
 from builder.request import BuildRequest
 from builder.site import Progress
+from store import platforms
 from store.oci import ImageConfig
 from store.reference import Reference
 from store.root import Store
 
 PLACE = Place("Dockerfile", 3, 3)
+OWN = str(platforms.host())
 NOBODY = Reference.parse("127.0.0.1:1/base:1")
 
 
@@ -26,14 +28,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def bases(store: Store, seen: list[events.Event], *, pull: bool = False) -> Bases:
     request = BuildRequest(context=".", pull=pull)
-    return Bases(store, request, "linux/amd64", Progress(seen.append))
+    return Bases(store, request, Progress(seen.append))
 
 
 def test_an_image_of_the_store_is_not_asked_for(store: Store) -> None:
     seen: list[events.Event] = []
     image = store.images.add(ImageConfig("amd64", "linux"), references=[NOBODY])
-    assert bases(store, seen).image(NOBODY, PLACE).id == image.id
-    assert StoredBases(store).image(NOBODY, PLACE).id == image.id
+    assert bases(store, seen).image(NOBODY, PLACE, OWN).id == image.id
+    assert StoredBases(store).image(NOBODY, PLACE, OWN).id == image.id
     assert seen == []
 
 
@@ -43,7 +45,7 @@ def test_a_registry_that_is_not_there(is_here: bool, store: Store) -> None:
         store.images.add(ImageConfig("amd64", "linux"), references=[NOBODY])
     seen: list[events.Event] = []
     with pytest.raises(BaseImageNotFound) as caught:
-        bases(store, seen, pull=is_here).image(NOBODY, PLACE)
+        bases(store, seen, pull=is_here).image(NOBODY, PLACE, OWN)
     missing = "" if is_here else "image not found in the store, and it "
     assert str(caught.value) == (
         f"Dockerfile:3: 127.0.0.1:1/base:1: {missing}cannot be pulled: "
@@ -56,4 +58,4 @@ def test_a_registry_that_is_not_there(is_here: bool, store: Store) -> None:
 
 def test_without_a_registry(store: Store) -> None:
     with pytest.raises(BaseImageNotFound, match="image not found in the store"):
-        StoredBases(store).image(NOBODY, PLACE)
+        StoredBases(store).image(NOBODY, PLACE, OWN)

@@ -201,6 +201,7 @@ def test_platform_of() -> None:
     assert platform_of(None) is None
     assert platform_of("linux/arm64") == Platform("linux", "arm64")
     assert platform_of("linux/arm/v7") == Platform("linux", "arm", "v7")
-    for text in ("linux", "", "linux/", "/arm64", "linux/arm/", "linux/arm/v7/x"):
-        with pytest.raises(PybuildError, match="is none"):
+    assert platform_of("linux/x86_64") == platform_of("amd64") == Platform("linux", "amd64")
+    for text in ("", "linux/", "/arm64", "linux/arm/", "linux/arm/v7/x"):
+        with pytest.raises(PybuildError, match="is an invalid platform"):
             platform_of(text)
