@@ -43,6 +43,7 @@ from grammar import tables
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
 from runtime.cancel import Cancel
+from runtime.container import start_time
 from runtime.launcher import Launchers
 from store import platforms
 from store.buildrecords import BuildRow
@@ -241,7 +242,9 @@ def journaled(
         context=source.shown,
         details=details,
     )
-    store.records.begin_build(row)
+    # While it runs its row says who builds, so that a build that was killed is known.
+    process = [os.getpid(), start_time(os.getpid())[0]]
+    store.records.begin_build(replace(row, details={**details, "process": process}))
     try:
         yield row
     except BaseException as error:
@@ -269,7 +272,12 @@ def solved_and_exported(
     while True:
         try:
             results = run_plans(plans, site, row.dockerfile)
-            return exporter.run(products_of(plans, results, exporter.request, site.ledger))
+            products = products_of(plans, results, exporter.request, site.ledger)
+            if exporter.request.budget is not None:
+                from builder.budget import check_budget
+
+                check_budget(exporter.request.budget, site, row, products)
+            return exporter.run(products)
         except LayersLost as lost:
             site.absent.give_up(map(DiffID, lost.diff_ids))
             site.ledger.clear()

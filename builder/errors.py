@@ -9,6 +9,7 @@ BuildError
 ├── BaseImageNotFound
 ├── ContextError           the build context or the Dockerfile cannot be read
 ├── ExportError
+├── BudgetExceeded         the build came to more than --budget allows
 ├── LintViolation          a warning where check=error=true makes errors of them
 ├── LayersLost             layers of cached results that can no longer be had; never seen outside
 ├── Canceled
@@ -132,6 +133,17 @@ class ContextChanged(BuildError):
 
 class ExportError(BuildError):
     """The finished image cannot be written to an output."""
+
+
+class BudgetExceeded(BuildError):
+    """The build came to more than it may; nothing was written. `exceeded` has each limit."""
+
+    def __init__(self, exceeded: Sequence[str]):
+        super().__init__(
+            f"budget exceeded: {'; '.join(exceeded)}",
+            hint="nothing was tagged or exported; the steps are in the cache",
+        )
+        self.exceeded = tuple(exceeded)
 
 
 class LintViolation(BuildError):

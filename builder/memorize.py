@@ -171,7 +171,8 @@ def _is_local(plan: BuildPlan) -> bool:
 
 def where(row: StepRow) -> dict[str, object]:
     """Return what the journal says of a step whether it ran or not."""
-    return {name: row.details[name] for name in ("line", "name") if name in row.details}
+    kept = ("line", "name", "inputs", "bases")
+    return {name: row.details[name] for name in kept if name in row.details}
 
 
 def save(path: str, memo: Memo) -> None:

@@ -104,6 +104,19 @@ class Sandbox:
 USUAL_SANDBOX = Sandbox()
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a build may come to: `--budget`; None is no limit.
+
+    image_bytes: of the files of an image's layers. step_s: of a step that ran. total_s: of the
+    build until its outputs are written.
+    """
+
+    image_bytes: int | None = None
+    step_s: float | None = None
+    total_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """A build.
@@ -120,6 +133,7 @@ class BuildRequest:
     sandbox: what RUN's containers get. annotations: keys, still with their `type[platform]:`, and
     values. stage_tags: stages and the names of their images. also: further stages to be built.
     cache_from, cache_to: where records of the cache are looked up, in order, and put.
+    budget: what the build may come to before its outputs are written.
     pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
     have to prove (see registry_client.trust.Trust).
     """
@@ -151,6 +165,7 @@ class BuildRequest:
     pull: bool = False
     tls_verify: bool = True
     ca_files: tuple[str, ...] = ()
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from builder.errors import Canceled, InstructionError
 from builder.remotecache.ledger import Ledger
 from builder.slots import Slots
 from builder.supplies import Supplies
-from builder.vertex import Vertex, VertexID
+from builder.vertex import BaseOp, Vertex, VertexID
 from runtime.cancel import Cancel
 from runtime.launcher import Launchers
 from store.digest import DiffID, Digest
@@ -181,7 +181,8 @@ class Site:
 
     absent: layers that may not be in the store. ledger: what steps came to. imports: remote caches
     to look up in. commits: what refs of git repositories were when this build first asked. named:
-    the named contexts that are directories. vertices: the plan's.
+    the named contexts that are directories. vertices: the plan's. journaled: the numbers of the
+    steps that have a row in the journal.
     """
 
     store: Store
@@ -200,6 +201,7 @@ class Site:
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
     named: Mapping[str, LocalContext] = field(default_factory=dict)
     vertices: Mapping[VertexID, Vertex] = field(default_factory=dict)
+    journaled: dict[VertexID, int] = field(default_factory=dict)
     _explainer: "Explainer | None" = None
 
     def causes(self, vertex: Vertex, key: "Key", inputs: Sequence[Result]) -> "tuple[Cause, ...]":
@@ -211,6 +213,25 @@ class Site:
             titles = frozenset((each.stage, each.title) for each in self.vertices.values())
             self._explainer = Explainer(self.store, self.build_id, self.context, titles)
         return self._explainer.causes(vertex, key, inputs)
+
+    def stands_on(self, vertex: Vertex) -> dict[str, list[object]]:
+        """Return what the journal says of a vertex's inputs.
+
+        inputs: numbers of steps in the journal. bases: names of what has no row there: images and
+        downloads.
+        """
+        inputs: dict[object, None] = {}
+        bases: dict[object, None] = {}
+        todo = list(reversed(vertex.inputs))
+        while todo:
+            item = self.vertices[todo.pop()]
+            if item.id in self.journaled:
+                inputs[self.journaled[item.id]] = None
+            elif item.inputs:
+                todo += reversed(item.inputs)
+            elif item.facts.get("image") or item.op != BaseOp(()):
+                bases[str(item.facts.get("image") or item.name)] = None
+        return {"inputs": list(inputs), "bases": list(bases)}
 
     def recall(self, namespace: str, selector: str) -> str | None:
         """Return what a memo of the store or of a remote cache says, None where there is none."""

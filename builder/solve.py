@@ -251,6 +251,12 @@ def journal(  # noqa: PLR0913  the columns of one row
             size_bytes=size_bytes,
             exit_code=exit_code,
             log_path=log,
-            details={"line": vertex.place.first_line, "name": vertex.name, **(facts or {})},
+            details={
+                "line": vertex.place.first_line,
+                "name": vertex.name,
+                **site.stands_on(vertex),
+                **(facts or {}),
+            },
         )
     )
+    site.journaled[vertex.id] = step.number

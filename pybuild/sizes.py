@@ -42,3 +42,15 @@ def parse_duration(text: str) -> float:
             return 0.0
         raise ValueError(f'"{text}" is no duration, as 48h, 90m or 60d are')
     return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration with its unit, about three digits: `45ms`, `3.21s`, `2m 5s`, `1h 2m`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 60:
+        return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest}s"
+    return f"{minutes // 60}h {minutes % 60}m"

@@ -447,12 +447,26 @@ def _json(value: object) -> str:
 
 def _build(row: sqlite3.Row) -> BuildRow:
     *values, details = row
-    return replace(BuildRow(*values), details=json.loads(details))
+    return replace(BuildRow(*values), details=_details(details, row[0]))
 
 
 def _step(row: sqlite3.Row) -> StepRow:
     *values, details = row
-    return replace(StepRow(*values), details=json.loads(details))
+    return replace(StepRow(*values), details=_details(details, row[0]))
+
+
+def _details(text: str, build_id: str) -> Mapping[str, object]:
+    """Return the details of a build or a step of it. Raises Corrupt."""
+    try:
+        details = json.loads(text)
+    except (ValueError, TypeError):
+        details = None
+    if not isinstance(details, dict):
+        raise Corrupt(
+            f"build {build_id}: its record in the journal is damaged",
+            hint=f"pybuild builds rm {build_id} removes it",
+        )
+    return details
 
 
 def record_of(row: Iterable[Any]) -> BuildRecord:

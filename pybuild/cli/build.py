@@ -15,6 +15,7 @@ from pybuild.cli.buildvalues import (
     build_args,
     parse_add_host,
     parse_annotation,
+    parse_budget,
     parse_cache,
     parse_context,
     parse_jobs,
@@ -53,6 +54,8 @@ SYNTAX = Syntax(
         flag("no-cache", "run every step"),
         many("no-cache-filter", "STAGE", "run every step of this stage; several with commas"),
         flag("explain", "say at the end why each step ran"),
+        flag("profile", "say at the end what each step took, and what the cache saved"),
+        many("budget", "KEY=LIMIT,…", "fail above image=200MB, step=60s or total=5m"),
         value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
         flag("quiet", "print the image ID only", "q"),
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
@@ -111,11 +114,7 @@ def build(parsed: Parsed, session: Session) -> int:
         from runtime.cancel import Cancel
 
         cancel = Cancel()
-        display: Display = display_of(kind)
-        if parsed.flag("explain"):
-            from pybuild.cli.why import Explaining
-
-            display = Explaining(display, engine)
+        display = _with_afterwards(display_of(kind), parsed, engine)
         with interrupted(cancel, display) as stopped_by:
             try:
                 result = _watched(engine, request, display, cancel)
@@ -126,6 +125,24 @@ def build(parsed: Parsed, session: Session) -> int:
                 raise
     _announce(result, parsed, quiet=kind == "quiet")
     return 0
+
+
+def _with_afterwards(display: Display, parsed: Parsed, engine: Engine) -> Display:
+    """Return a display that also says what the options want to be said at the end."""
+    texts: list[Callable[[str], str]] = []
+    if parsed.flag("explain"):
+        from pybuild.cli.why import explained
+
+        texts.append(lambda build_id: explained(engine.why(build_id)))
+    if parsed.flag("profile"):
+        from pybuild.cli.buildshow import profile
+
+        texts.append(lambda build_id: profile(engine.journal(build_id)))
+    if not texts:
+        return display
+    from pybuild.cli.afterwards import Afterwards
+
+    return Afterwards(display, texts)
 
 
 def _watched(
@@ -202,6 +219,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),
+        budget=parse_budget(parsed.many("budget")),
     )
 
 

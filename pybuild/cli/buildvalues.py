@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pybuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.request import CachePlace, Output, SecretSource, SshSource, Ulimit
+    from builder.request import Budget, CachePlace, Output, SecretSource, SshSource, Ulimit
 
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
 _SECRET_TYPES = ("file", "env")
@@ -225,6 +225,27 @@ def parse_jobs(text: str | None) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         refuse(f'--jobs: "{text}" is no number above 0')
     return int(text)
+
+
+def parse_budget(texts: tuple[str, ...]) -> Budget | None:
+    """Return the limits that `image=200MB,step=60s,total=5m` say; a later one of a key wins."""
+    from builder.request import Budget
+    from pybuild.sizes import parse_duration, parse_size
+
+    hint = "image=SIZE (kB, MB, GB, KiB, MiB, GiB), step=TIME and total=TIME (ms, s, m, h)"
+    limits: dict[str, float] = {}
+    for text in words(texts):
+        key, _, limit = text.partition("=")
+        if key not in ("image", "step", "total"):
+            refuse(f'--budget: "{text}" limits nothing that there is', hint)
+        try:
+            limits[key] = parse_size(limit) if key == "image" else parse_duration(limit)
+        except ValueError as error:
+            refuse(f"--budget {key}: {error}", hint)
+    if not limits:
+        return None
+    image = limits.get("image")
+    return Budget(None if image is None else int(image), limits.get("step"), limits.get("total"))
 
 
 def words(texts: tuple[str, ...]) -> Iterator[str]:

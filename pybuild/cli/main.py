@@ -53,6 +53,11 @@ VERBS = {
     "cache mounts rm": "pybuild.cli.cachemounts",
     "cache mounts export": "pybuild.cli.cachemounts",
     "cache mounts import": "pybuild.cli.cachemounts",
+    "builds ls": "pybuild.cli.builds",
+    "builds show": "pybuild.cli.buildshow",
+    "builds logs": "pybuild.cli.builds",
+    "builds compare": "pybuild.cli.buildshow",
+    "builds rm": "pybuild.cli.builds",
     "info": "pybuild.cli.system",
     "version": "pybuild.cli.system",
     "system check": "pybuild.cli.system",
@@ -88,6 +93,10 @@ _ALIASES = {
     "buildx du": "cache du",
     "buildx prune": "cache prune",
     "buildx build": "build",
+    "buildx history ls": "builds ls",
+    "buildx history logs": "builds logs",
+    "buildx history inspect": "builds show",
+    "buildx history rm": "builds rm",
     "system info": "info",
 }
 
@@ -151,6 +160,11 @@ Verbs:
   cache mounts rm      Clear cache mounts
   cache mounts export  Write cache mounts to an archive
   cache mounts import  Take cache mounts in from an archive
+  builds ls        List the builds of the journal
+  builds show      Show all that is known of a build
+  builds logs      Show the whole log of a build or of one step
+  builds compare   Show two builds side by side
+  builds rm        Remove builds and their logs
   info             Show this installation
   version          Show the version
   system check     Look for damage in the store

@@ -13,7 +13,9 @@ from pybuild.errors import UsageError
 # What each noun is for. `builder` and `buildx` are docker's, for the build cache.
 NOUNS = {
     "builder": "Manage builds",
+    "builds": "Look at the builds of the journal",
     "buildx": "Manage builds",
+    "buildx history": "Look at the builds of the journal",
     "cache": "Manage the build cache",
     "cache mounts": "Manage the directories of RUN --mount=type=cache",
     "container": "Manage containers",

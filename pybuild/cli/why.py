@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from pybuild.cli.options import Parsed, Syntax, flag, usage_error, value
@@ -11,11 +10,6 @@ from pybuild.cli.table import render, shortened
 from pybuild.cli.verb import Session, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from builder.events import Event
-    from pybuild.cli.progress import Display
-    from pybuild.engine.engine import Engine
     from pybuild.engine.explanations import BuildWhy, StepWhy
 
 WHY = Syntax(
@@ -49,37 +43,6 @@ def why(parsed: Parsed, session: Session) -> int:
 
 
 VERBS = {"cache why": Verb(WHY, why)}
-
-
-class Explaining:
-    """Another display that also says at the end why each step ran, however the build ended."""
-
-    def __init__(self, display: Display, engine: Engine) -> None:
-        self._display, self._engine = display, engine
-        self.unseen_lines = display.unseen_lines
-        self._build_id = ""
-
-    def __call__(self, event: Event) -> None:
-        """Show an event, and note which build it is."""
-        from builder.events import BuildStarted
-
-        if isinstance(event, BuildStarted):
-            self._build_id = event.build_id
-        self._display(event)
-
-    def abandon(self) -> None:
-        """As the other display does."""
-        self._display.abandon()
-
-    def suspend(self, stop: Callable[[], None]) -> None:
-        """As the other display does."""
-        self._display.suspend(stop)
-
-    def finish(self) -> None:
-        """End the other display, then print the causes to stderr."""
-        self._display.finish()
-        if self._build_id:
-            print(explained(self._engine.why(self._build_id)), end="", file=sys.stderr)
 
 
 def explained(found: BuildWhy, *, everything: bool = False, whole: bool = False) -> str:

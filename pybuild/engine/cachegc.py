@@ -36,6 +36,7 @@ _KNOWN = (
 _CHEAP = (LOCAL, MOUNT, GIT, HTTP)  # what is got again most easily
 _CHEAP_KEPT_S, _CHEAP_BYTES = 48 * 3600, 512_000_000
 _RECORD_DAYS = 90
+_HISTORY_S, _HISTORY_ENTRIES = 30 * 86400.0, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,25 @@ def collect_if_due(store: Store) -> Plan | None:
         os.utime(stamp, (now_s, now_s - known.interval_s))  # another builds: who is last collects
         return None
     forget_old(store.records, _RECORD_DAYS)
+    forget_old_builds(store)
     return plan
+
+
+def forget_old_builds(store: Store) -> int:
+    """Delete old builds of the journal with their logs; return the bytes that freed.
+
+    Kept is what is young enough or one of the newest, as BuildKit has it, which keeps 48 hours and
+    50 builds. Raises PybuildError for a wrong setting, StoreError.
+    """
+    from store.journal import forget_old
+
+    given = settings("history", ("max-age", "max-entries"))
+    age_s, entries = _HISTORY_S, _HISTORY_ENTRIES
+    if "max-age" in given:
+        age_s = _checked(*given["max-age"], parse_duration)
+    if "max-entries" in given:
+        entries = _checked(*given["max-entries"], _count)
+    return forget_old(store, age_s, entries)
 
 
 def _checked(value: object, place: str, read: Callable[[str], T]) -> T:
@@ -151,6 +170,12 @@ def _size(text: str, disk_bytes: int) -> int:
     if percent and number.strip().isdecimal():
         return disk_bytes * int(number) // 100
     return parse_size(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f'"{text}" is no number of builds')
+    return int(text)
 
 
 def _truth(text: str) -> bool:

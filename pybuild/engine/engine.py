@@ -14,6 +14,7 @@ from pybuild.engine.caching import Caching
 from pybuild.engine.core import require_privilege
 from pybuild.engine.explaining import Explaining
 from pybuild.engine.imaging import Imaging
+from pybuild.engine.journaling import Journaling
 
 if TYPE_CHECKING:
     from builder.definition import DockerfileText
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from runtime.cancel import Cancel
 
 
-class Engine(Imaging, Caching, Explaining):
+class Engine(Imaging, Caching, Explaining, Journaling):
     """Builds, runs and keeps images in one store.
 
     A context manager. The store is opened when something first needs it, and closed at the end.

@@ -8,8 +8,11 @@ from pybuild.errors import PybuildError
 from values.classes import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.causes import Cause
     from store.buildrecords import BuildRow, StepRow
+    from store.journal import Head
     from store.root import Store
 
 LAST = "last"
@@ -53,7 +56,7 @@ def why(store: Store, build_id: str = LAST, step: str | None = None) -> BuildWhy
     build = find_build(store, build_id)
     steps = tuple(_step(row) for row in store.records.steps(build.build_id))
     if step is not None:
-        steps = tuple(item for item in steps if _means(item, step))
+        steps = tuple(item for item in steps if means(item.number, item.name, step))
         if not steps:
             raise PybuildError(
                 f'build {build.build_id}: no step "{step}"',
@@ -63,37 +66,57 @@ def why(store: Store, build_id: str = LAST, step: str | None = None) -> BuildWhy
 
 
 def find_build(store: Store, build_id: str) -> BuildRow:
-    """Return a build of the journal by its id, the beginning of one, or `last`."""
-    builds = store.records.builds(1 if build_id == LAST else -1)
+    """Return a build of the journal by its id, the beginning of one, or `last`.
+
+    Raises PybuildError, Corrupt.
+    """
+    from store.journal import heads
+
+    head = chosen_build(heads(store), build_id)
+    build = store.records.build(head.build_id)
+    if build is None:
+        raise PybuildError(f"no such build: {build_id}", hint="it was just removed")
+    return build
+
+
+def chosen_build(builds: Sequence[Head], build_id: str) -> Head:
+    """Return the build of the journal (newest first) that a word means. Raises PybuildError."""
     if build_id == LAST:
         if not builds:
             raise PybuildError("there is no build in the journal", hint="build something first")
         return builds[0]
+    hint = "`pybuild builds ls` lists the builds"
     found = [build for build in builds if build.build_id.startswith(build_id)]
     if len(found) == 1:
         return found[0]
-    hint = "`pybuild builds ls` lists the builds"
     if not found:
         raise PybuildError(f"no such build: {build_id}", hint=hint)
     raise PybuildError(f"build {build_id}: {len(found)} builds begin so", hint=hint)
 
 
 def _step(row: StepRow) -> StepWhy:
-    from builder.causes import Cause
-
-    causes, line = row.details.get("why"), row.details.get("line")
+    line = row.details.get("line")
     return StepWhy(
         row.number,
         str(row.details.get("name") or row.title),
         row.stage,
         line if isinstance(line, int) else 0,
         row.status,
-        tuple(map(Cause.from_fields, causes)) if isinstance(causes, list) else (),
+        causes_of(row),
     )
 
 
-def _means(step: StepWhy, wanted: str) -> bool:
+def causes_of(row: StepRow) -> tuple[Cause, ...]:
+    """Return why a step of the journal ran, nothing where it did not."""
+    from builder.causes import Cause
+
+    causes = row.details.get("why")
+    return tuple(map(Cause.from_fields, causes)) if isinstance(causes, list) else ()
+
+
+def means(number: int, name: str, wanted: str) -> bool:
+    """Tell whether a word means a step: its number, its place (`web 3/5`), a part of its text."""
     if wanted.isdecimal():
-        return step.number == int(wanted)
-    label = step.name.partition("]")[0].lstrip("[")
-    return label == wanted.strip("[]") or wanted.lower() in step.name.lower()
+        return number == int(wanted)
+    label = name.partition("]")[0].lstrip("[")
+    return label == wanted.strip("[]") or wanted.lower() in name.lower()

@@ -23,8 +23,10 @@ def check(store: Store, *, deep: bool) -> list[str]:
 def prune(store: Store, *, forget_cache: bool) -> int:
     """Remove what nothing refers to and return the bytes that freed.
 
-    forget_cache: the build cache too, its cache mounts and its records.
+    forget_cache: the build cache too, its cache mounts and its records. Of the journal goes what
+    would go by itself.
     """
+    from pybuild.engine.cachegc import forget_old_builds
     from store.gc import collect
 
     freed = store.folder.empty_trash()  # first: a full disk lets nothing else be written
@@ -33,4 +35,4 @@ def prune(store: Store, *, forget_cache: bool) -> int:
     if forget_cache:
         freed += cacheprune.prune(store, [cacheprune.Policy(everything=True)]).freed_bytes
         store.records.forget()
-    return freed
+    return freed + forget_old_builds(store)

@@ -1,0 +1,52 @@
+"""The engine's methods about the journal of builds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybuild.engine.core import OpenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.engine.buildcompare import Comparison
+    from pybuild.engine.journal import BuildLine, JournalBuild, JournalStep
+
+
+class Journaling(OpenStore):
+    """What builds there were, and what became of them."""
+
+    def builds(self, filters: Sequence[str] = (), limit: int | None = None) -> list[BuildLine]:
+        """Return the builds of the journal, newest first.
+
+        filters: `key=value` each, of pybuild.engine.journal.FILTERS.
+        """
+        from pybuild.engine import journal
+
+        return journal.listed(self.store, filters, limit)
+
+    def journal(self, build_id: str = "last") -> JournalBuild:
+        """Return a build of the journal: its id, the beginning of one, or `last`."""
+        from pybuild.engine import journal
+
+        return journal.show(self.store, build_id)
+
+    def log_file(self, build: JournalBuild, step: JournalStep) -> str | None:
+        """Return the file with a step's whole log, None where it wrote nothing."""
+        from pybuild.engine import journal
+
+        return journal.log_file(self.store, build, step)
+
+    def remove_builds(
+        self, names: Sequence[str] = (), filters: Sequence[str] = (), *, everything: bool = False
+    ) -> tuple[list[str], int]:
+        """Remove builds from the journal, with their logs; return their ids and bytes freed."""
+        from pybuild.engine import journal
+
+        return journal.remove(self.store, names, filters, everything=everything)
+
+    def compare_builds(self, first: str, second: str) -> Comparison:
+        """Return two builds of the journal side by side."""
+        from pybuild.engine.buildcompare import compare
+
+        return compare(self.journal(first), self.journal(second))
