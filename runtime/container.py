@@ -218,7 +218,8 @@ class Container:
 
     def remove_folder(self) -> None:
         """Remove what the container has below the root; the last step of its end."""
-        for name in sorted(os.listdir(self.folder)):
+        # The state first: what is left without one is known to be nothing but files.
+        for name in sorted(os.listdir(self.folder), key=lambda name: name != STATE):
             os.unlink(os.path.join(self.folder, name))
         os.rmdir(self.folder)
 

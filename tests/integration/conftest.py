@@ -153,7 +153,8 @@ def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
     """Return a function: peers("podman")("images") runs that tool and returns what it prints.
 
     podman and buildah have configuration and storage of their own; every call is in a mount
-    namespace of its own. A non-zero exit fails the test.
+    namespace of its own. A non-zero exit fails the test; with `fails` any other than that, and
+    what is returned is the error output.
     """
     # A short path: conmon's sockets lie below it, and podman waits 20 s for one whose name is cut.
     folder = Path(tempfile.mkdtemp(prefix="peers-"))
@@ -172,7 +173,7 @@ def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
     def find(name: str) -> Callable[..., str]:
         path = tool(name)
 
-        def call(*args: str | os.PathLike[str]) -> str:
+        def call(*args: str | os.PathLike[str], fails: int | None = None) -> str:
             done = subprocess.run(
                 [*IN_OWN_MOUNTS, path, *map(os.fspath, args)],
                 env=environment,
@@ -181,9 +182,9 @@ def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
                 text=True,
                 check=False,
             )
-            if done.returncode != 0:
+            if done.returncode != (fails or 0):
                 pytest.fail(f"{name} {args}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-            return done.stdout
+            return done.stderr if fails else done.stdout
 
         return call
 

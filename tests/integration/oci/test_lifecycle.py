@@ -336,22 +336,17 @@ def test_console_socket(oci, bundle, tmp_path):
 
 
 def test_descriptors_are_passed_on_request_only(oci, bundle, tmp_path):
-    (tmp_path / "passed").write_text("seen")
-    fd = os.open(tmp_path / "passed", os.O_RDONLY)
-    os.dup2(fd, 3)
-    folder = bundle("cat <&3; ls /proc/self/fd | wc -l")
-    words = oci.command("run", "--preserve-fds", "1", "-b", folder, "a")
-    done = subprocess.run(words, pass_fds=(3, fd), capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("seen")
-    done = subprocess.run(
-        oci.command("run", "-b", bundle("ls /proc/self/fd"), "a"),
-        pass_fds=(3, fd),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == ["0", "1", "2", "3"]  # 3 is ls's own
-    os.close(fd)
+    (tmp_path / "passed").write_text("seen\n")
+    # A shell opens them: the numbers are other files' in this process.
+    script = f'exec "$@" 3< {tmp_path}/passed 9< {tmp_path}/passed'
+    for options, expected in (
+        (["--preserve-fds", "1"], "seen\n0\n1\n2\n3\n4\n"),  # the last is ls's own
+        ([], "0\n1\n2\n3\n"),
+    ):
+        folder = bundle("cat <&3 2>/dev/null; ls /proc/self/fd" if options else "ls /proc/self/fd")
+        words = oci.command("run", *options, "-b", folder, "a")
+        done = subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True)
+        assert done.stdout == expected, done.stderr
 
 
 def test_systemd_cgroups_are_refused(oci, bundle):
