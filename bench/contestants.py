@@ -286,8 +286,10 @@ def bare_runtimes(work: Path, bundle: Path) -> list[Contestant]:
     (plain / "config.json").write_text(json.dumps(config))
 
     found = []
-    for name in ("crun", "runc"):
-        command = program(name)
+    for name in ("pybuild-runtime", "crun", "runc"):
+        # Ours is the one that is installed beside this interpreter.
+        own = shutil.which(name, path=str(Path(sys.executable).parent))
+        command = own or program(name)
         if command is None:
             continue
         words = [command, "--root", str(work / name), "run", "--bundle"]
@@ -301,6 +303,7 @@ def bare_runtimes(work: Path, bundle: Path) -> list[Contestant]:
                     # A filter costs a runtime most of its time; we load one, so our peers do.
                     reference=folder is plain,
                     run_argv=functools.partial(always, argv),
+                    ours=own is not None and folder is not plain,
                 )
             )
     return found

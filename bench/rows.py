@@ -44,8 +44,7 @@ ROWS = {
     "a1-bare": Row(
         "a1-bare",
         "the same in a bare OCI runtime",
-        "a bundle with podman's own config on an unpacked tree: no image, no overlay, no engine. "
-        "pybuild here is the whole `pybuild run` of a1; its runtime has no command of its own yet.",
+        "a bundle with podman's own config on an unpacked tree: no image, no overlay, no engine.",
         repeats=3,
     ),
     "c": Row(

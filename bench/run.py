@@ -117,8 +117,7 @@ def set_up(
         field["a1"] = [engine for engine in field["a1"] if "classic" not in engine.name]
         bundle = contestants.write_bundle(work, tars[contestants.BUSYBOX])
         if bundle is not None:
-            ours = [engine for engine in field["a1"] if engine.ours]
-            field["a1-bare"] = [*ours, *contestants.bare_runtimes(work, bundle)]
+            field["a1-bare"] = contestants.bare_runtimes(work, bundle)
     return field
 
 
