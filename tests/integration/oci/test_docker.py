@@ -94,11 +94,20 @@ def test_docker(docker):
 PROBE = r"""
 id; umask; ulimit -n; grep -e ^Cap -e NoNew -e Seccomp: /proc/self/status; hostname | wc -c
 ls -la /dev | awk '{print $1, $3, $4, $5, $6, $NF}' | grep -v '^total'
-awk '$2 != "/" && $2 !~ "^/etc/" && $2 != "/sys/fs/cgroup" {print $2, $3, $4}' /proc/mounts | sed 's/lowerdir.*//; s/,size=4k,nr_inodes=1$//' | sort
+awk '$2 != "/" && $2 !~ "^/etc/" && $2 != "/sys/fs/cgroup" {print $2, $3, $4}' /proc/mounts \
+  | sed 's/lowerdir.*//; s/,size=4k,nr_inodes=1$//' | sort
 for p in /proc/kcore /proc/keys /proc/timer_list /sys/firmware; do ls $p | wc -l; wc -c < $p; done
 for p in /proc/sys/kernel/x /proc/sysrq-trigger /sys/x; do (: > $p) || echo $p; done
 sed 's/.*://; s/[0-9a-f]\{64\}/ID/' /proc/self/cgroup; env | grep -v HOSTNAME | sort
 """
+
+
+OPTIONS = (
+    [],
+    ["--cap-add", "NET_ADMIN", "--cap-drop", "KILL"],
+    ["--user", "5:6", "--read-only"],
+    ["--ipc", "host"],
+)
 
 
 def test_the_same_as_on_runc(docker):
