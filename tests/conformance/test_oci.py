@@ -185,10 +185,11 @@ def check_limits(name: str, case: dict, bundle: Path, world: dict[str, str]) -> 
     assert done.returncode == 0, done.stderr
     try:
         record = json.loads(Path(world["folder"], "state", name, "state.json").read_bytes())
-        for path, value in case["limits"].items():
-            controller, _, file = path.partition("/")
+        only_v2 = set(record["cgroups"]) == {"unified"}
+        for path, value in case["limits_v2" if only_v2 else "limits"].items():
+            controller, _, file = path.rpartition("/")
             for key in ("major", "minor"):
                 value = value.replace("{" + key + "}", world[key])
-            assert Path(record["cgroups"][controller], file).read_text().strip() == value
+            assert Path(record["cgroups"][controller or "unified"], file).read_text().strip() == value
     finally:
         runtime(world, "delete", "--force", name)
