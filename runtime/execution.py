@@ -5,7 +5,7 @@ import stat
 from typing import Literal
 
 from runtime import defaults
-from runtime.spec import Device, Namespace, NamespaceType, Resources, Rlimit, Spec
+from runtime.spec import Device, DeviceRule, Namespace, NamespaceType, Resources, Rlimit, Spec
 from store.mount import OverlayMount
 from values.classes import dataclass, field
 
@@ -66,6 +66,8 @@ class Execution:
     stdin: descriptor to read from; None is an empty input.
     tty: the process gets a terminal of `window` (rows, columns); stdout and stderr are then one.
     network_namespace: path of a prepared one, instead of `network`.
+    devices, device_rules: more nodes in /dev, and what may be opened. system_paths: whether
+    docker's paths of /proc and /sys are masked and read-only.
     cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
     """
 
@@ -97,6 +99,9 @@ class Execution:
     sysctl: tuple[tuple[str, str], ...] = ()
     shm_bytes: int = USUAL_SHM_BYTES
     oom_score_adj: int | None = None
+    devices: tuple[Device, ...] = ()
+    device_rules: tuple[DeviceRule, ...] = ()
+    system_paths: bool = True
     cgroup_parent: str = ""
 
 
@@ -113,10 +118,11 @@ def _namespaces(execution: Execution) -> list[Namespace]:
 def spec_of(execution: Execution) -> Spec:
     """Return the OCI description of `execution`, but for its own binds and generated files."""
     privileged = execution.privileged
+    guarded = execution.system_paths and not privileged
     names = list(defaults.ALL_CAPABILITIES if privileged else execution.capabilities)
     resources = Resources(**execution.resources)
     if not privileged:
-        resources.setdefault("devices", defaults.device_rules())
+        resources.setdefault("devices", [*defaults.device_rules(), *execution.device_rules])
     spec: Spec = {
         "ociVersion": "1.1.0",
         "root": {"path": "rootfs", "readonly": execution.read_only},
@@ -136,10 +142,10 @@ def spec_of(execution: Execution) -> Spec:
         "mounts": defaults.mounts(shm_bytes=execution.shm_bytes, privileged=privileged),
         "linux": {
             "namespaces": _namespaces(execution),
-            "devices": host_devices() if privileged else [],
+            "devices": host_devices() if privileged else list(execution.devices),
             "resources": resources,
-            "maskedPaths": [] if privileged else list(defaults.MASKED_PATHS),
-            "readonlyPaths": [] if privileged else list(defaults.READ_ONLY_PATHS),
+            "maskedPaths": list(defaults.MASKED_PATHS) if guarded else [],
+            "readonlyPaths": list(defaults.READ_ONLY_PATHS) if guarded else [],
             "sysctl": dict(execution.sysctl),
         },
     }

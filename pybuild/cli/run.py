@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pybuild.cli import walls
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, PybuildError
@@ -42,24 +43,23 @@ SYNTAX = Syntax(
             "pull", "WHEN", "ask the registry when the image is missing (default), always, never"
         ),
         flag("quiet", "do not show the progress of a pull", "q"),
+        *walls.OPTIONS,
     ),
     at_least=1,
     at_most=None,
     options_first=True,
     later=(
-        "annotation attach/a blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent"
-        " cgroupns cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime"
-        " cpu-shares/c cpus cpuset-cpus cpuset-mems detach/d detach-keys device"
-        " device-cgroup-rule device-read-bps device-read-iops device-write-bps"
-        " device-write-iops disable-content-trust dns dns-option dns-search domainname expose"
-        " gpus group-add health-cmd health-interval health-retries health-start-interval"
-        " health-start-period health-timeout init io-maxbandwidth io-maxiops ip ip6 ipc"
-        " isolation kernel-memory label-file link link-local-ip log-driver log-opt"
-        " mac-address memory/m memory-reservation memory-swap memory-swappiness net-alias"
-        " network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform"
-        " privileged publish/p publish-all/P restart runtime security-opt shm-size sig-proxy"
-        " stop-signal stop-timeout storage-opt sysctl tmpfs ulimit use-api-socket userns uts"
-        " volume-driver volumes-from"
+        "annotation attach/a blkio-weight blkio-weight-device cgroup-parent cgroupns"
+        " cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime"
+        " detach/d detach-keys device-cgroup-rule device-read-bps device-read-iops"
+        " device-write-bps device-write-iops disable-content-trust dns dns-option"
+        " dns-search domainname expose gpus health-cmd health-interval health-retries"
+        " health-start-interval health-start-period health-timeout init io-maxbandwidth"
+        " io-maxiops ip ip6 ipc isolation kernel-memory label-file link link-local-ip"
+        " log-driver log-opt mac-address memory-swappiness net-alias network-alias"
+        " no-healthcheck oom-kill-disable pid platform publish/p publish-all/P restart"
+        " runtime sig-proxy stop-signal stop-timeout storage-opt use-api-socket userns"
+        " uts volume-driver volumes-from"
     ),
 )
 
@@ -126,6 +126,7 @@ def request_of(parsed: Parsed) -> RunRequest:
         read_only=parsed.flag("read-only"),
         remove=parsed.flag("rm"),
         pull=pull,
+        walls=walls.walls_of(parsed, SYNTAX),
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from pybuild.engine import records
 from pybuild.engine.records import ContainerRecord
 from pybuild.engine.registries import found_or_pulled
+from pybuild.engine.walls import Walls, walled
 from pybuild.errors import ContainerError
 from values.classes import replace
 
@@ -299,7 +300,7 @@ def _execution(
 ) -> Execution:
     from runtime.execution import Execution
 
-    return Execution(
+    execution = Execution(
         mount=active.mount,
         args=record.args,
         env=record.env,
@@ -315,6 +316,7 @@ def _execution(
         extra_hosts=request.extra_hosts,
         lock_fds=(active.lock_fd,),
     )
+    return walled(execution, request.walls) if request.walls != Walls() else execution
 
 
 def _execute(execution: Execution, launchers: Launchers | None) -> int:

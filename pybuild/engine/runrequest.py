@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pybuild.engine.walls import Walls
 from values.classes import dataclass
 
 
@@ -27,6 +28,7 @@ class RunRequest:
     none at all. env: `K=V` sets, `K` alone removes what the image sets.
     user: as USER writes it; None means the image's. network: host, none, or empty for the default.
     extra_hosts: (name, address) pairs for /etc/hosts. remove: nothing is kept of it afterwards.
+    walls: rights and limits.
     pull: when the registry is asked for the image: missing, always or never.
     """
 
@@ -47,3 +49,4 @@ class RunRequest:
     read_only: bool = False
     remove: bool = False
     pull: str = "missing"
+    walls: Walls = Walls()

@@ -83,29 +83,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         os.chown(folder / "host" / str(number), number, number)
     shared = folder / "shared"
     shared.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "--make-shared", "x", shared], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "x", shared], check=True)
+    subprocess.run(["mount", "--make-shared", shared], check=True)
     (shared / "inner").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "x", shared / "inner"], check=True)
-    other = subprocess.Popen(
-        ["unshare", "-fpniuC", "sh", "-c", "echo $$; exec sleep 1000"], stdout=subprocess.PIPE
-    )
-    assert other.stdout is not None
-    other.stdout.readline()
-    children = Path(f"/proc/{other.pid}/task/{other.pid}/children").read_text().split()
     device = os.stat("/").st_dev
     numbers = disk_of(device)
-    yield {
-        "folder": str(folder),
-        "host": str(folder / "host"),
-        "shared": str(shared),
-        "other": children[0],
-        "major": str(numbers[0]),
-        "minor": str(numbers[1]),
-    }
-    os.kill(int(children[0]), 9)
-    other.wait()
-    other.stdout.close()
-    subprocess.run(["umount", "-R", shared], check=True)
+    made = {"folder": str(folder), "host": str(folder / "host"), "shared": str(shared)}
+    made |= {"major": str(numbers[0]), "minor": str(numbers[1])}
+    # Somebody in other namespaces, to be joined.
+    bundle = bundle_of("other", {"config": "{}", "script": "sleep 1000"}, made)
+    started = runtime(made, "run", "--detach", "--bundle", str(bundle), "other")
+    assert started.returncode == 0, started.stderr
+    other = json.loads(runtime(made, "state", "other").stdout)["pid"]
+    yield {**made, "other": str(other)}
+    runtime(made, "delete", "--force", "other")
+    for mounted in (shared / "inner", shared):
+        subprocess.run(["umount", mounted], check=True)
 
 
 def disk_of(device: int) -> tuple[int, int]:
@@ -190,6 +184,8 @@ def check_limits(name: str, case: dict, bundle: Path, world: dict[str, str]) -> 
             controller, _, file = path.rpartition("/")
             for key in ("major", "minor"):
                 value = value.replace("{" + key + "}", world[key])
-            assert Path(record["cgroups"][controller or "unified"], file).read_text().strip() == value
+            assert (
+                Path(record["cgroups"][controller or "unified"], file).read_text().strip() == value
+            )
     finally:
         runtime(world, "delete", "--force", name)
