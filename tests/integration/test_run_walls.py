@@ -50,7 +50,7 @@ def test_privileged(run):
 
 def test_cap_add_opens_what_it_names(run):
     script = (
-        "hostname x 2>/dev/null && echo named; mount -t tmpfs x /mnt 2>/dev/null && echo mounted"
+        "hostname x 2>/dev/null && echo named; mount -t tmpfs x /tmp 2>/dev/null && echo mounted"
     )
     assert run(script=script, check=False).stdout == ""
     assert run("--cap-add", "SYS_ADMIN", script=script).stdout == "named\nmounted\n"
