@@ -105,7 +105,7 @@ def test_mounts(text: str) -> None:
         (["--pull", "often"], UsageError, "none of missing, always, never"),
         (["-l", "=x"], UsageError, "has no key"),
         (["-p", "80:80"], NotSupported, "--publish"),
-        (["--privileged"], NotSupported, "--privileged: not supported yet"),
+        (["--gpus", "all"], NotSupported, "--gpus: not supported yet"),
     ],
 )
 def test_what_is_refused(words: list[str], error: type[Exception], message: str) -> None:
