@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -343,3 +344,49 @@ def test_builds_that_export_at_once(machine, registry, project, tmp_path, kind) 
     # Whose result of the first step is taken the third machine cannot know; each step has one.
     assert machine("c")("run", "--rm", "c:branch-a", "cat", "/branch").stdout == "a\n"
     assert machine("c")("run", "--rm", "c:branch-b", "cat", "/branch").stdout == "b\n"
+
+
+# --- other people's registries
+
+
+def test_debians_registry(machine, project, start_registry) -> None:
+    reference = f"{start_registry().host}/team/app:cache"
+    machine("a")("-t", "x:1", f"--cache-to=type=registry,ref={reference},mode=max", project)
+    image_id = machine("a")("inspect", "-f", "{{.Id}}", "x:1").stdout
+    done = machine("b")("-t", "x:1", f"--cache-from={reference}", project)
+    assert done.stderr.count("CACHED") >= 6
+    assert machine("b")("inspect", "-f", "{{.Id}}", "x:1").stdout == image_id
+    # A second result of the same keys: the registry lists what there is.
+    c = machine("c")
+    c("-t", "x:1", f"--cache-to=type=registry,ref={reference},mode=max", project)
+    assert c("inspect", "-f", "{{.Id}}", "x:1").stdout != image_id
+    done = machine("d")("-t", "x:1", f"--cache-from={reference}", project)
+    assert done.stderr.count("CACHED") >= 6
+    assert machine("d")("inspect", "-f", "{{.Id}}", "x:1").stdout == image_id, "the first is taken"
+
+
+def test_an_export_that_is_killed(machine, registry, project, tmp_path) -> None:
+    a, place = machine("a"), f"type=registry,ref={registry.host}/app:cache,mode=max"
+    a("-t", "x:1", project)
+    reached = threading.Event()
+
+    def hold(page) -> None:
+        reached.set()
+        page.rfile.read(int(page.headers.get("Content-Length") or 0))
+        killed.wait(60)
+        page.close_connection = True
+
+    killed = threading.Event()
+    registry.break_("/v2/app/blobs/uploads/1", hold, method="PUT")
+    process = a.start("-t", "x:1", f"--cache-to={place}", project)
+    assert reached.wait(60)
+    process.kill()
+    process.communicate()
+    killed.set()
+    assert not [tag for name, tag in registry.tags if name == "app"], (
+        "records come after their blobs"
+    )
+    assert a("system", "check", "--deep").returncode == 0
+    a("-t", "x:1", f"--cache-to={place}", project)
+    done = machine("b")("-t", "x:1", f"--cache-from={registry.host}/app:cache", project)
+    assert done.stderr.count("CACHED") >= 6
