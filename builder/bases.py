@@ -10,6 +10,7 @@ from builder.namedcontexts import NamedContext
 from builder.request import BuildRequest
 from builder.site import Progress, Step
 from store import platforms
+from store.digest import Digest
 from store.errors import NotFound, StoreError
 from store.images import Image
 from store.oci import Platform
@@ -86,6 +87,15 @@ class Bases:
         else:
             self._pulled[key] = self._pull(reference, place, wanted)
         return self._pulled[key]
+
+    def digests(self) -> dict[Reference, Digest]:
+        """Return what the names of the images meant: an index, a manifest, else a config."""
+        found = {}
+        for reference, image in self.asked.items():
+            record = self.store.images.reference(reference)
+            is_it = record is not None and record.image_id == image.id
+            found[reference] = record.target.digest if record and is_it else image.id
+        return found
 
     def layout(self, context: NamedContext, platform: str) -> Image:
         """Return the image of a named context that is an OCI layout. Raises ContextError."""

@@ -20,6 +20,7 @@ from builder.events import BuildStarted, OnEvent, Planned
 from builder.export.destinations import check_outputs
 from builder.export.exporting import Delivered, Exporter
 from builder.export.products import Product, Variant
+from builder.export.provenance import Facts, check_provenance
 from builder.graph import build_graph
 from builder.imageconfig import image_config
 from builder.lint.engine import Linter, options_of
@@ -67,6 +68,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     platform = platforms_wanted[0]
     outputs = check_outputs(request)
     check_places(request)
+    check_provenance(request.provenance)
     names = (
         *request.tags,
         *(name for _, name in request.stage_tags),
@@ -120,7 +122,20 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 absent=absent,
                 imports=imports_of(request, platform, absent, progress, stack),
             )
-            exporter = Exporter(site, request, outputs)
+
+            def facts() -> Facts:
+                return Facts(
+                    row.build_id,
+                    row.started_ns,
+                    time.time_ns(),
+                    dockerfile.name,
+                    dockerfile.data,
+                    row.context,
+                    str(platforms.host()),
+                    bases.digests(),
+                )
+
+            exporter = Exporter(site, request, outputs, facts)
             delivered = solved_and_exported(plans, site, exporter, row)
             export_cache(plans, site, request)
             done = finish(store, row, delivered.image_id)

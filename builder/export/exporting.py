@@ -1,11 +1,20 @@
 """From what was built to its outputs: images in the store and at registries, archives, folders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from builder.errors import LayersLost
+from builder.export.attestations import Statement
 from builder.export.destinations import IMAGE_TYPES, ROOTFS_TYPES
 from builder.export.forms import Form, form_of
-from builder.export.products import Documents, Product, documents_of, in_form, references_of
+from builder.export.products import (
+    Documents,
+    Product,
+    Variant,
+    documents_of,
+    in_form,
+    references_of,
+)
+from builder.export.provenance import Facts, provenance_of
 from builder.request import BuildRequest, Output
 from builder.site import Site, Step
 from store import platforms
@@ -52,7 +61,15 @@ class _Made:
 class Exporter:
     """Writes the outputs of one build."""
 
-    def __init__(self, site: Site, request: BuildRequest, outputs: Sequence[Output]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        request: BuildRequest,
+        outputs: Sequence[Output],
+        facts: Callable[[], Facts],
+    ) -> None:
+        """Take what to write; `facts` gives what provenance says of the build."""
+        self._facts = facts
         self.site = site
         self.store = site.store
         self.request = request
@@ -119,7 +136,9 @@ class Exporter:
         has_layers = all(map(self.store.layers.has, _layers(formed)))
         documents = None
         if len(formed.variants) > 1 or form.has_own_documents or not has_layers:
-            documents = documents_of(self.store, formed, form, self._blob_of)
+            documents = documents_of(
+                self.store, formed, form, self._blob_of, self._attest if form.is_attested else None
+            )
         images = []
         for number, variant in enumerate(formed.variants):
             manifest = documents.manifests[number] if documents is not None else None
@@ -132,6 +151,10 @@ class Exporter:
         image = next(fitting, images[0])
         step.message(f"writing image {image.id}")
         return _Made(formed, image, documents, has_layers)
+
+    def _attest(self, variant: Variant) -> list[Statement]:
+        """Return what is attested of an image."""
+        return [provenance_of(self.request, self._facts(), str(variant.platform))]
 
     def _blob_of(self, diff_id: DiffID, compression: Compression) -> BlobRef:
         """Return a layer's blob, made if need be; that of an absent one as it lies elsewhere."""

@@ -3,6 +3,7 @@
 from builder.errors import BuildError
 from builder.export.annotations import Annotation, annotations_of
 from builder.export.options import compression_name
+from builder.export.provenance import is_wanted
 from builder.request import BuildRequest, Output
 from store.manifests import GZIP, Compression
 from values.classes import dataclass
@@ -15,7 +16,8 @@ class Form:
     """The form of an image's documents and layers.
 
     docker_types: media types of docker's schema 2. epoch_s: no time of the config is later, in
-    seconds since 1970. is_rewritten: neither is any time in the layers of the build.
+    seconds since 1970. is_rewritten: neither is any time in the layers of the build. is_attested:
+    attestations stand beside the images.
     """
 
     compression: Compression = GZIP
@@ -23,11 +25,12 @@ class Form:
     annotations: tuple[Annotation, ...] = ()
     epoch_s: int | None = None
     is_rewritten: bool = False
+    is_attested: bool = False
 
     @property
     def has_own_documents(self) -> bool:
         """Tell whether the manifest that any image gets when it leaves the store will not do."""
-        return self.docker_types or bool(self.annotations)
+        return self.docker_types or bool(self.annotations) or self.is_attested
 
 
 def form_of(request: BuildRequest, output: Output) -> Form:
@@ -43,8 +46,11 @@ def form_of(request: BuildRequest, output: Output) -> Form:
     compression = compression_of(output)
     # Docker's documents know neither annotations nor zstd: as BuildKit, OCI's are written then.
     wants_docker = not output.is_on("oci-mediatypes", default=True)
-    docker_types = wants_docker and not annotations and compression.algorithm != "zstd"
-    return Form(compression, docker_types, annotations, epoch_s, is_rewritten)
+    # A docker archive has no place for attestations.
+    is_attested = is_wanted(request) and output.type != "docker"
+    plain = not annotations and compression.algorithm != "zstd" and not is_attested
+    docker_types = wants_docker and plain
+    return Form(compression, docker_types, annotations, epoch_s, is_rewritten, is_attested)
 
 
 def epoch_of(request: BuildRequest, output: Output | None = None) -> int | None:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 from builder.errors import BuildError
 from builder.export.annotations import of_level
+from builder.export.attestations import Statement, attestation_manifest
 from builder.export.forms import Form
+from builder.export.provenance import package_url
 from builder.request import Output
 from store import mediatypes
 from store.digest import DiffID, Digest, digest_of
@@ -22,6 +24,7 @@ from store.tartimes import clamped
 from values.classes import dataclass, replace
 
 BlobOf = Callable[[DiffID, Compression], BlobRef]
+Attest = Callable[["Variant"], Sequence[Statement]]
 _MEMO = "rewritten"
 _DOCKER_LAYERS = {
     mediatypes.OCI_LAYER: mediatypes.DOCKER_LAYER,
@@ -137,8 +140,13 @@ def rewritten(store: Store, chain: Sequence[DiffID], epoch_s: int) -> DiffID:
     return made
 
 
-def documents_of(store: Store, product: Product, form: Form, blob_of: BlobOf) -> Documents:
-    """Make the documents of a product in the store. Raises BuildError, StoreError."""
+def documents_of(
+    store: Store, product: Product, form: Form, blob_of: BlobOf, attest: Attest | None = None
+) -> Documents:
+    """Make the documents of a product in the store. Raises BuildError, StoreError.
+
+    attest: gives what is attested of a variant.
+    """
     manifests: list[Descriptor] = []
     blobs: list[Descriptor] = []
     for variant in product.variants:
@@ -147,18 +155,25 @@ def documents_of(store: Store, product: Product, form: Form, blob_of: BlobOf) ->
         named = of_level(form.annotations, "manifest-descriptor", variant.platform)
         manifests.append(replace(descriptor, platform=variant.platform, annotations=named or None))
         blobs += [manifest.config, *manifest.layers]
+    beside: list[Descriptor] = []
+    for about, variant in zip(manifests, product.variants, strict=True) if attest else ():
+        names = [package_url(name, str(variant.platform)) for name in product.references]
+        assert attest is not None, "else there is nothing to go through"
+        entry, named_blobs = attestation_manifest(store, about, names or ["_"], attest(variant))
+        beside.append(entry)
+        blobs += named_blobs
     blobs = list({blob.digest: blob for blob in blobs}.values())
-    if len(manifests) == 1:
+    if len(manifests) == 1 and not beside:
         for level in ("index", "index-descriptor"):
             if of_level(form.annotations, level):
                 raise BuildError(f"annotations of type {level}: a single image has no index")
         return Documents(manifests[0], (manifests[0],), tuple(blobs))
     media_type = mediatypes.DOCKER_INDEX if form.docker_types else mediatypes.OCI_INDEX
     annotations = of_level(form.annotations, "index") or None
-    index = Index(tuple(manifests), media_type, annotations=annotations)
+    index = Index((*manifests, *beside), media_type, annotations=annotations)
     root = _put(store, index.to_json(), media_type)
     root = replace(root, annotations=of_level(form.annotations, "index-descriptor") or None)
-    return Documents(root, tuple(manifests), (*manifests, *blobs))
+    return Documents(root, tuple(manifests), (*manifests, *beside, *blobs))
 
 
 def _manifest(store: Store, variant: Variant, form: Form, blob_of: BlobOf) -> Manifest:

@@ -22,6 +22,7 @@ from pybuild.cli.buildvalues import (
     parse_label,
     parse_network,
     parse_output,
+    parse_provenance,
     parse_secret,
     parse_size,
     parse_ssh,
@@ -59,6 +60,9 @@ SYNTAX = Syntax(
         value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
         flag("quiet", "print the image ID only", "q"),
         many("output", "TYPE", "where the result goes, as type=oci,dest=FILE", "o"),
+        value(
+            "provenance", "MODE", "attest how the image came about: min, max, mode=…,builder-id=…"
+        ),
         many("cache-from", "TYPE", "where to look up results too, as type=registry,ref=NAME"),
         many("cache-to", "TYPE", "where to add this build's results, as type=local,dest=DIR"),
         many("platform", "OS/ARCH", "platform of the result; several make an index"),
@@ -91,7 +95,7 @@ SYNTAX = Syntax(
         "attest builder"
         " cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
-        " policy provenance resource rm sbom security-opt squash"
+        " policy resource rm sbom security-opt squash"
     ),
 )
 
@@ -216,6 +220,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
         annotations=tuple(map(parse_annotation, parsed.many("annotation"))),
         cache_from=tuple(parse_cache("--cache-from", t) for t in parsed.many("cache-from")),
         cache_to=_cache_to(parsed),
+        provenance=parse_provenance(parsed.text("provenance")),
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),

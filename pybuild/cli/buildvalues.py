@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pybuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.request import Budget, CachePlace, Output, SecretSource, SshSource, Ulimit
+    from builder.request import Budget, CachePlace, Output, Place, SecretSource, SshSource, Ulimit
 
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
 _SECRET_TYPES = ("file", "env")
@@ -60,6 +60,19 @@ def parse_cache(option: str, text: str) -> CachePlace:
     if not kinds:
         refuse(f'{option}: "{text}" names no type', "as in type=registry,ref=HOST/NAME:TAG")
     return CachePlace(kinds[-1], tuple(pair for pair in pairs if pair[0] != "type"))
+
+
+def parse_provenance(text: str | None) -> Place | None:
+    """Return what `true`, `false`, `max`, or `mode=max,…` asks for; None without it."""
+    from builder.request import FALSE, TRUE, Place
+
+    if text is None or text.lower() in FALSE:
+        return None
+    if text.lower() in TRUE:
+        return Place("provenance")
+    if "=" not in text:
+        return Place("provenance", (("mode", text),))
+    return Place("provenance", tuple(csv_pairs("--provenance", text)))
 
 
 def parse_secret(text: str) -> SecretSource:
