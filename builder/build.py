@@ -20,7 +20,7 @@ from builder.events import BuildStarted, OnEvent, Planned
 from builder.export.destinations import check_outputs
 from builder.export.exporting import Delivered, Exporter
 from builder.export.products import Product, Variant
-from builder.export.provenance import Facts, check_provenance
+from builder.export.provenance import Facts
 from builder.graph import build_graph
 from builder.imageconfig import image_config
 from builder.lint.engine import Linter, options_of
@@ -68,7 +68,6 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     platform = platforms_wanted[0]
     outputs = check_outputs(request)
     check_places(request)
-    check_provenance(request.provenance)
     names = (
         *request.tags,
         *(name for _, name in request.stage_tags),

@@ -132,7 +132,8 @@ class BuildRequest:
     `network.host` and `security.insecure`. network: what a RUN without --network gets.
     sandbox: what RUN's containers get. annotations: keys, still with their `type[platform]:`, and
     values. stage_tags: stages and the names of their images. also: further stages to be built.
-    provenance: what is attested of how the images came about, None for nothing.
+    provenance, sbom: what is attested of how the images came about and of the packages in them,
+    None for nothing.
     cache_from, cache_to: where records of the cache are looked up, in order, and put.
     budget: what the build may come to before its outputs are written.
     pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
@@ -162,6 +163,7 @@ class BuildRequest:
     stage_tags: tuple[tuple[str, str], ...] = ()
     also: tuple[str, ...] = ()
     provenance: Place | None = None
+    sbom: Place | None = None
     cache_from: tuple[CachePlace, ...] = ()
     cache_to: tuple[CachePlace, ...] = ()
     pull: bool = False

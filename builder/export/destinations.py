@@ -11,6 +11,8 @@ from builder.errors import BuildError
 from builder.export.annotations import parse_flag
 from builder.export.forms import form_of
 from builder.export.options import check_options
+from builder.export.provenance import check_provenance
+from builder.export.sbom import check_sbom
 from builder.request import BuildRequest, Output
 from values.classes import replace
 
@@ -26,6 +28,8 @@ def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
 
     Raises BuildError for an unknown type and for a destination that cannot be, NotSupportedYet.
     """
+    check_provenance(request.provenance)
+    check_sbom(request.sbom)
     outputs = tuple(map(_checked, request.outputs))
     if sum(output.option("dest") == "-" for output in outputs) > 1:
         raise BuildError("--output: only one output can go to stdout")

@@ -1,8 +1,10 @@
 """From what was built to its outputs: images in the store and at registries, archives, folders."""
 
+import os
 from collections.abc import Callable, Sequence
 
 from builder.errors import LayersLost
+from builder.export import provenance, sbom
 from builder.export.attestations import Statement
 from builder.export.destinations import IMAGE_TYPES, ROOTFS_TYPES
 from builder.export.forms import Form, form_of
@@ -14,9 +16,11 @@ from builder.export.products import (
     in_form,
     references_of,
 )
-from builder.export.provenance import Facts, provenance_of
+from builder.export.provenance import Facts
+from builder.packages import packages_of
 from builder.request import BuildRequest, Output
 from builder.site import Site, Step
+from runtime.mounting import open_overlay
 from store import platforms
 from store.digest import DiffID, Digest
 from store.images import Image
@@ -154,7 +158,19 @@ class Exporter:
 
     def _attest(self, variant: Variant) -> list[Statement]:
         """Return what is attested of an image."""
-        return [provenance_of(self.request, self._facts(), str(variant.platform))]
+        statements = []
+        if sbom.is_wanted(self.request):
+            self.site.absent.need(variant.chain)
+            root_fd = open_overlay(self.store.snapshots.view(variant.chain))
+            try:
+                packages = packages_of(root_fd)
+            finally:
+                os.close(root_fd)
+            statements.append(sbom.sbom_of(packages, variant.id, variant.config.created))
+        if provenance.is_wanted(self.request):
+            facts, platform = self._facts(), str(variant.platform)
+            statements.append(provenance.provenance_of(self.request, facts, platform))
+        return statements
 
     def _blob_of(self, diff_id: DiffID, compression: Compression) -> BlobRef:
         """Return a layer's blob, made if need be; that of an absent one as it lies elsewhere."""

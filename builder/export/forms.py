@@ -1,9 +1,9 @@
 """How one output wants its images: compression, media types, annotations, times."""
 
 from builder.errors import BuildError
+from builder.export import provenance, sbom
 from builder.export.annotations import Annotation, annotations_of
 from builder.export.options import compression_name
-from builder.export.provenance import is_wanted
 from builder.request import BuildRequest, Output
 from store.manifests import GZIP, Compression
 from values.classes import dataclass
@@ -47,7 +47,8 @@ def form_of(request: BuildRequest, output: Output) -> Form:
     # Docker's documents know neither annotations nor zstd: as BuildKit, OCI's are written then.
     wants_docker = not output.is_on("oci-mediatypes", default=True)
     # A docker archive has no place for attestations.
-    is_attested = is_wanted(request) and output.type != "docker"
+    wanted = provenance.is_wanted(request) or sbom.is_wanted(request)
+    is_attested = wanted and output.type != "docker"
     plain = not annotations and compression.algorithm != "zstd" and not is_attested
     docker_types = wants_docker and plain
     return Form(compression, docker_types, annotations, epoch_s, is_rewritten, is_attested)

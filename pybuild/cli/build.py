@@ -23,6 +23,7 @@ from pybuild.cli.buildvalues import (
     parse_network,
     parse_output,
     parse_provenance,
+    parse_sbom,
     parse_secret,
     parse_size,
     parse_ssh,
@@ -63,6 +64,7 @@ SYNTAX = Syntax(
         value(
             "provenance", "MODE", "attest how the image came about: min, max, mode=…,builder-id=…"
         ),
+        value("sbom", "true", "attest the packages of dpkg, apk, pip and npm in the image"),
         many("cache-from", "TYPE", "where to look up results too, as type=registry,ref=NAME"),
         many("cache-to", "TYPE", "where to add this build's results, as type=local,dest=DIR"),
         many("platform", "OS/ARCH", "platform of the result; several make an index"),
@@ -95,7 +97,7 @@ SYNTAX = Syntax(
         "attest builder"
         " cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
-        " policy resource rm sbom security-opt squash"
+        " policy resource rm security-opt squash"
     ),
 )
 
@@ -221,6 +223,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
         cache_from=tuple(parse_cache("--cache-from", t) for t in parsed.many("cache-from")),
         cache_to=_cache_to(parsed),
         provenance=parse_provenance(parsed.text("provenance")),
+        sbom=parse_sbom(parsed.text("sbom")),
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),

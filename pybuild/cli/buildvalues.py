@@ -75,6 +75,17 @@ def parse_provenance(text: str | None) -> Place | None:
     return Place("provenance", tuple(csv_pairs("--provenance", text)))
 
 
+def parse_sbom(text: str | None) -> Place | None:
+    """Return what `true`, `false` or `generator=IMAGE` asks for; None without it."""
+    from builder.request import FALSE, TRUE, Place
+
+    if text is None or text.lower() in FALSE:
+        return None
+    if text.lower() in TRUE:
+        return Place("sbom")
+    return Place("sbom", tuple(csv_pairs("--sbom", text)))
+
+
 def parse_secret(text: str) -> SecretSource:
     """Return the secret that `text` describes, `id=token,src=FILE` in CSV."""
     from builder.request import SecretSource

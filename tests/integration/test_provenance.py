@@ -97,3 +97,24 @@ def test_wrong_values(pybuild, project, value, message, hint) -> None:
     assert (done.returncode, "RUN" in done.stderr) == (1, False)
     assert message in done.stderr
     assert hint in done.stderr
+
+
+def test_packages_beside_provenance(pybuild, project, tmp_path) -> None:
+    (project / "status").write_text("Package: bash\nStatus: install ok installed\nVersion: 5.2\n")
+    text = (project / "Dockerfile").read_text()
+    (project / "Dockerfile").write_text(f"{text}COPY status /var/lib/dpkg/status\n")
+    layout = tmp_path / "layout"
+    words = ["--sbom=true", "--provenance=min", "-o", f"type=oci,tar=false,dest={layout}"]
+    pybuild("-t", "x:1", *words, project)
+
+    def blob(digest: str) -> dict:
+        return json.loads((layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text())
+
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    layers = blob(blob(entry["digest"])["manifests"][1]["digest"])["layers"]
+    kinds = [layer["annotations"]["in-toto.io/predicate-type"] for layer in layers]
+    assert kinds == ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"]
+    (package,) = blob(layers[0]["digest"])["predicate"]["packages"]
+    assert (package["name"], package["versionInfo"]) == ("bash", "5.2")
+    done = pybuild("--sbom=generator=scan", project, check=False)
+    assert "--sbom: generator: not supported yet" in done.stderr

@@ -133,7 +133,7 @@ def test_load_adds_the_store_to_other_outputs() -> None:
         (["--secret", "src=x", "."], UsageError, "has no id"),
         (["--secret", "id", "."], UsageError, "no key=value"),
         (["--ssh", "=x", "."], UsageError, "has no id"),
-        (["--sbom", "x", "."], NotSupported, "--sbom: not supported yet"),
+        (["--policy", "x", "."], NotSupported, "--policy: not supported yet"),
     ],
 )
 def test_what_is_refused(words: list[str], error: type[Exception], message: str) -> None:
