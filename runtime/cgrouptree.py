@@ -9,6 +9,7 @@ from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 
 _PATIENCE_S = 10.0
+_NAP_S = 0.0002
 
 
 def folders(path: str) -> "list[str]":
@@ -68,6 +69,6 @@ def _rmdir(path: str, deadline: float) -> None:
             # EBUSY: the kernel is still taking the last process out.
             if time.monotonic() > deadline:
                 raise RuntimeFailure(f"remove cgroup {path}: {error.strerror}") from error
-            time.sleep(0.002)
+            time.sleep(_NAP_S)
         else:
             return

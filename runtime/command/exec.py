@@ -95,8 +95,8 @@ def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
         write_pid_file(os.path.abspath(parsed.text("pid-file")), joining.pid)
     if stay is None:
         return 0
-    with stay.attached(joining.pidfd, tty=plan["tty"]):
-        stay.to_the_end()
+    stay.attach(joining.pidfd, tty=plan["tty"])
+    stay.to_the_end()
     code = os.waitstatus_to_exitcode(os.waitpid(joining.pid, 0)[1])
     return code if code >= 0 else 128 - code
 

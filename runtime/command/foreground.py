@@ -1,21 +1,23 @@
-"""Staying with a process of a container: its terminal on ours, our signals to it, its end."""
+"""Staying with a process of a container: its terminal on ours, our signals to it, its end.
 
-import contextlib
+What terminals need is imported where there is one: it takes as long as the rest.
+"""
+
 import os
 import select
+from _signal import signal as set_handler  # type: ignore[import-not-found, unused-ignore]
 
-from runtime import terminal
-from runtime.launch.channel import receive_descriptors
 from runtime.launch.tolerate import tolerate
 from runtime.linux.process import pidfd_send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from runtime.creating import Wish
+    from runtime.terminal import Terminal
 
-_SIGKILL = 9
+# HUP INT QUIT USR1 USR2 ALRM TERM CONT: what docker passes on, short of what is our own.
+_FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18)
+_SIGWINCH = 28
 
 
 def socket_pair() -> "tuple[int, int]":
@@ -39,36 +41,39 @@ class Stay:
             self._ours, self.theirs = socket_pair()
         if wish is not None:
             wish.own_terminal = self.theirs
-        self._terminal: terminal.Terminal | None = None
+        self._terminal: Terminal | None = None
         self._poller = select.poll()
 
-    @contextlib.contextmanager
-    def attached(self, pidfd: int, *, tty: bool) -> "Iterator[None]":
-        """Pass our signals on to the process `pidfd` while inside; with `tty` our terminal too."""
+    def attach(self, pidfd: int, *, tty: bool) -> None:
+        """Pass our signals on to the process `pidfd` from now on; with `tty` our terminal too."""
         self._pidfd = pidfd
         if tty and self._ours >= 0:
-            passed = receive_descriptors(self._ours)
-            if passed:
-                self._terminal = terminal.Terminal(passed[0], self._poller)
+            self._take_terminal()
         for fd in (self._ours, self.theirs):
             if fd >= 0:
                 os.close(fd)
-        own = 0 if self._terminal else None
-        with (
-            terminal.raw_mode(own),
-            terminal.forwarded_signals(
-                self._forward,
-                lambda: self._forward(_SIGKILL),
-                self._resized if self._terminal else None,
-            ),
-        ):
-            yield
+        for number in _FORWARDED:
+            set_handler(number, lambda number, _frame: self._forward(number))
+        if self._terminal is not None:
+            set_handler(_SIGWINCH, lambda _number, _frame: self._resized())
+
+    def _take_terminal(self) -> None:
+        from runtime import terminal
+        from runtime.launch.channel import receive_descriptors
+
+        passed = receive_descriptors(self._ours)
+        if passed:
+            self._terminal = terminal.Terminal(passed[0], self._poller)
+            self._raw = terminal.raw_mode(0)
+            self._raw.__enter__()
 
     def _forward(self, number: int) -> None:
         with tolerate(ProcessLookupError):  # it has just ended
             pidfd_send_signal(self._pidfd, number)
 
     def _resized(self) -> None:
+        from runtime import terminal
+
         if self._terminal is not None and any(terminal.size(0)):
             self._terminal.resize(*terminal.size(0))
 
@@ -81,11 +86,14 @@ class Stay:
         self._poller.register(self._terminal.master, select.POLLIN)
         self._poller.register(0, select.POLLIN)
         self._resized()
-        while self._pass_on(self._terminal):
-            pass
+        try:
+            while self._pass_on(self._terminal):
+                pass
+        finally:
+            self._raw.__exit__(None, None, None)
         self._terminal.close()
 
-    def _pass_on(self, passage: terminal.Terminal) -> bool:
+    def _pass_on(self, passage: "Terminal") -> bool:
         ready = dict(self._poller.poll())
         if 0 in ready and not passage.feed_from(0):
             self._poller.unregister(0)

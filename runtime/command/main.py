@@ -62,13 +62,14 @@ def main(argv: "list[str]", *, sealed: bool = True) -> int:
         if not parsed.words or parsed.flag("help") or parsed.words[0] in ("help", "h"):
             return _help()
         verb, *words = parsed.words
-        module = _module(verb)
-        if parsed.flag("help") or "--help" in words[:1] or "-h" in words[:1]:
-            return _verb_help(verb, module)
-        if verb in _LAUNCHING and not sealed:
+        asks_help = words[:1] in (["--help"], ["-h"])
+        if verb in _LAUNCHING and not sealed and not asks_help:
             from runtime.command.sealing import become_sealed
 
             become_sealed(argv)
+        module = _module(verb)
+        if asks_help:
+            return _verb_help(verb, module)
         interspersed = getattr(module, "INTERSPERSED", True)
         result: int = module.run(
             parse(words, module.OPTIONS, interspersed=interspersed, what=f"{verb}: "), context

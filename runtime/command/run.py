@@ -41,9 +41,9 @@ def run(parsed: Parsed, context: Context) -> int:
 
     stay = Stay(wish)
     container, creation = create(wish, warn)
-    with stay.attached(creation.pidfd, tty=creation.has_terminal):
-        _start(container, creation, warn)
-        stay.to_the_end()
+    stay.attach(creation.pidfd, tty=creation.has_terminal)
+    _start(container, creation, warn)
+    stay.to_the_end()
     return _end(container, creation, keep=parsed.flag("keep"), warn=warn)
 
 

@@ -106,7 +106,7 @@ class Leaf:
                 sweep(root + PARENT)
         try:
             if "unified" in mounted:
-                self._make_v2(mounted["unified"], bool(v1))
+                self._make_v2(mounted["unified"], v1)
             if v1:
                 self._make_v1(mounted)
         except OSError as error:
@@ -129,16 +129,18 @@ class Leaf:
         if self._plan["required"]:
             raise error
 
-    def _make_v2(self, root: str, hybrid: bool) -> None:
+    def _make_v2(self, root: str, v1: "list[str]") -> None:
         parent = root + absolute(self._plan["parent"], "unified")
         path = f"{parent}/{self._plan['name']}"
         self.fd = _make_held(parent, path)
         self._v2 = path
-        if hybrid:
+        if v1:
             write_all(path, self._plan["unified"])
         elif self._plan["v2"] or self._plan["kept"]:
             self._limit_v2(root, parent)
-        if self._plan["device_program"]:
+        # Loading a program takes longer than v1's files, which a kept leaf has anyway.
+        by_v1 = self._plan["kept"] and "devices" in v1
+        if self._plan["device_program"] and not by_v1:
             try:
                 devicefilter.attach(self.fd, self._plan["device_program"])
                 self.guards_devices = True
