@@ -1,10 +1,11 @@
-"""The verbs builds ls, builds logs and builds rm."""
+"""The verbs builds ls, builds logs, builds rm and builds report."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+import tempfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pybuild.cli.listing import listing
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.table import ago, human_size, local_time, short_id, shortened
 from pybuild.cli.verb import Session, Verb
+from pybuild.errors import PybuildError
 from pybuild.sizes import human_seconds
 
 if TYPE_CHECKING:
@@ -49,6 +51,14 @@ RM = Syntax(
     at_most=None,
     later="builder",
 )
+REPORT = Syntax(
+    verb="builds report",
+    usage="builds report [BUILD] -o FILE",
+    summary="Write a page about a build, complete in one HTML file.",
+    options=(value("output", "FILE", "where to; - is standard output", "o"),),
+    at_most=1,
+)
+
 _NAME_WIDTH = 48
 _COLUMNS = {
     "ID": "BUILD",
@@ -106,11 +116,47 @@ def rm(parsed: Parsed, session: Session) -> int:
     return 0
 
 
+def report(parsed: Parsed, session: Session) -> int:
+    """Write the report: all of it, or the file is as it was."""
+    target = parsed.text("output")
+    if not target:
+        raise usage_error(REPORT, "-o says where the page goes", "as in -o report.html")
+    name = parsed.arguments[0] if parsed.arguments else "last"
+    with session.engine(reading=True) as engine:
+        if target == "-":
+            sys.stdout.flush()
+            engine.write_report(name, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+            return 0
+        _write_file(engine, name, target)
+    return 0
+
+
 VERBS = {
     "builds ls": Verb(LS, ls),
     "builds logs": Verb(LOGS, logs),
     "builds rm": Verb(RM, rm),
+    "builds report": Verb(REPORT, report),
 }
+
+
+def _write_file(engine: Engine, name: str, target: str) -> None:
+    """Write the page beside `target`, then put it in its place. Raises PybuildError."""
+    beside = ""
+    try:
+        fd, beside = tempfile.mkstemp(dir=os.path.dirname(target) or ".", prefix=".report-")
+        with open(fd, "wb") as out:
+            engine.write_report(name, out)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.fchmod(fd, 0o666 & ~mask)
+        os.replace(beside, target)
+        beside = ""
+    except OSError as error:
+        raise PybuildError(f"write {target}: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        if beside:
+            os.unlink(beside)
 
 
 def _copy(engine: Engine, build: JournalBuild, step: JournalStep) -> bytes:

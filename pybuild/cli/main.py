@@ -57,6 +57,7 @@ VERBS = {
     "builds show": "pybuild.cli.buildshow",
     "builds logs": "pybuild.cli.builds",
     "builds compare": "pybuild.cli.buildshow",
+    "builds report": "pybuild.cli.builds",
     "builds rm": "pybuild.cli.builds",
     "info": "pybuild.cli.system",
     "version": "pybuild.cli.system",
@@ -164,6 +165,7 @@ Verbs:
   builds show      Show all that is known of a build
   builds logs      Show the whole log of a build or of one step
   builds compare   Show two builds side by side
+  builds report    Write a page about a build, as one HTML file
   builds rm        Remove builds and their logs
   info             Show this installation
   version          Show the version

@@ -8,6 +8,7 @@ from pybuild.engine.core import OpenStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
     from pybuild.engine.buildcompare import Comparison
     from pybuild.engine.journal import BuildLine, JournalBuild, JournalStep
@@ -50,3 +51,9 @@ class Journaling(OpenStore):
         from pybuild.engine.buildcompare import compare
 
         return compare(self.journal(first), self.journal(second))
+
+    def write_report(self, build_id: str, out: BinaryIO) -> None:
+        """Write a page about a build, complete in itself, as HTML."""
+        from pybuild.report.page import write
+
+        write(self.store, self.journal(build_id), out)
