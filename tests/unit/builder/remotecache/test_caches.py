@@ -8,16 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.absent import Absent, Origin
+from builder.cache import Key
 from builder.errors import BuildError
 from builder.remotecache import inline
 from builder.remotecache.entry import CacheEntry, memo_key, shortened
+from builder.remotecache.exports import Solved
 from builder.remotecache.folder import FolderCache
+from builder.remotecache.imports import Imports
+from builder.remotecache.ledger import Ledger
 from builder.remotecache.places import check_places
 from builder.remotecache.registry import RegistryCache
 from builder.request import BuildRequest, CachePlace
 from registry_client.client import Access
 from registry_client.trust import Trust
-from store.digest import DiffID, digest_of
+from store.buildrecords import BuildRecord
+from store.digest import DiffID, Digest, digest_of
 from store.errors import Corrupt
 from store.layers import BlobRef
 from store.mediatypes import OCI_LAYER
@@ -199,3 +205,57 @@ def test_an_inline_cache_is_read_from_its_image() -> None:
     with pytest.raises(BuildError) as caught:
         check_places(request)
     assert caught.value.hint == "write type=registry,ref=IMAGE"
+
+
+def test_what_a_machine_could_not_hold_is_not_exported() -> None:
+    ledger = Ledger()
+    for number, fidelity in enumerate(("full", "single-id", "chroot", None)):
+        ingredients = {} if fidelity is None else {"fidelity": fidelity}
+        key, diff_id = digest_of(b"%d" % number), DiffID(digest_of(b"layer"))
+        record = BuildRecord(key, (diff_id,), kind="run", ingredients=ingredients)
+        ledger.records[str(number)] = record
+    found = [entry.key for _, entry in Solved({}, (), ledger).entries()]
+    assert found == [digest_of(b"0")]
+
+
+class Tape:
+    """A source that says what it is given, or fails."""
+
+    def __init__(self, name: str, *entries: CacheEntry, error: Exception | None = None) -> None:
+        self.name, self.entries, self.error, self.asked = name, entries, error, 0
+
+    def find(self, key: Digest) -> list[CacheEntry]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return [entry for entry in self.entries if entry.key == key]
+
+    def origin(self, blob: BlobRef) -> Origin:
+        return Origin(blob, lambda: None)
+
+    def close(self) -> None:
+        pass
+
+
+def test_sources_in_order_and_one_that_fails(store) -> None:
+    key = digest_of(b"k")
+    late = replace(entry("k", "late", b"x"), started_ns=9)
+    early = replace(entry("k", "early", b"x"), started_ns=5)
+    names_only = replace(entry("k", "names"), started_ns=1)
+    broken = Tape("broken", error=Corrupt("nonsense"))
+    empty, full = Tape("empty"), Tape("full", late, names_only, early)
+    said: list[str] = []
+    absent = Absent(store)
+    imports = Imports([broken, empty, full], absent, said.append)
+    record, source = imports.look_up(Key(key, {"a": 1})) or (None, "")
+    assert record is not None
+    assert (record.diff_ids, source) == (early.diff_ids, "full"), "with bytes, the first made"
+    assert record.ingredients == {"a": 1}
+    absent.give_up(early.diff_ids)
+    record, _ = imports.look_up(Key(key, {})) or (None, "")
+    assert record is not None
+    assert record.diff_ids == late.diff_ids, "what is lost is no result any more"
+    assert imports.look_up(Key(digest_of(b"other"), {})) is None
+    assert imports.recall("selection", "x") is None
+    assert (broken.asked, len(said)) == (1, 1), "a source that fails is asked once"
+    assert "broken" in said[0]
