@@ -19,9 +19,8 @@ from runtime.linux import constants as c
 from runtime.linux.seccomp import filter_for
 from runtime.plan import LaunchPlan, MountPlan
 from runtime.planning import launch_plan
-from runtime.rootfs import directory_plan, mount_of, mount_plan, root_plan
+from runtime.rootfs import mount_of, mount_plan, root_plan
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
-from runtime.spec import from_json
 from store.mount import OverlayMount
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "FileMount",
     "Tmpfs",
     "execute",
-    "execute_bundle",
     "execute_in_foreground",
     "plan_of",
 ]
@@ -153,36 +151,6 @@ def execute(
         on_output,
     )
     with Running(plan_of(execution), stdio, execution.lock_fds, launchers) as running:
-        return running.wait(cancel)
-
-
-def execute_bundle(
-    bundle: str, *, stdio: Stdio | None = None, cancel: Cancel | None = None
-) -> ExitStatus:
-    """Run the OCI bundle in folder `bundle` to its end, writing to its root directory itself.
-
-    Raises InvalidSpec, or what `execute` raises.
-    """
-    folder = os.path.abspath(bundle)
-    try:
-        with open(os.path.join(folder, "config.json"), "rb") as file:
-            spec = from_json(file.read())
-        root = os.path.join(folder, spec["root"]["path"])
-        plan = launch_plan(
-            spec,
-            directory_plan(root, read_only=spec["root"].get("readonly", False)),
-            name=container_name(),
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InvalidSpec(f"bundle {bundle}: {error}") from error
-    for mount in plan["mounts"]:
-        if mount["kind"] == "bind":
-            mount["source"] = os.path.join(folder, mount["source"])
-    profile = spec.get("linux", {}).get("seccomp")
-    if profile:
-        bounding = spec["process"].get("capabilities", {}).get("bounding", [])
-        plan["seccomp"] = filter_for(profile, bounding)
-    with Running(plan, stdio or Stdio()) as running:
         return running.wait(cancel)
 
 

@@ -1,16 +1,16 @@
-"""One bundle under our executor, crun and runc: a probe inside must see the same."""
+"""One bundle under pybuild-runtime, crun and runc: a probe inside must see the same."""
 
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from runtime.bundle import BindMount, RunOptions, make_spec
-from runtime.executor import execute_bundle
-from runtime.running import Stdio
 from runtime.spec import to_json
 from store.oci import ContainerConfig
 
@@ -58,10 +58,23 @@ def bundle(snapshot, tmp_path):
     return make
 
 
+OURS = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1));"
+    "from runtime.command.main import console_script; sys.exit(console_script())"
+)
+PROJECT = Path(__file__).parents[3]
+
+
 def by_us(folder):
-    out = []
-    status = execute_bundle(str(folder), stdio=Stdio(on_output=lambda _fd, data: out.append(data)))
-    return status.code, b"".join(out).decode()
+    words = [sys.executable, "-c", OURS, PROJECT, "--root", folder.parent / "state", "run", "us"]
+    return ran(words, folder)
+
+
+def ran(words, folder):
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def by_peer(command):
@@ -69,14 +82,8 @@ def by_peer(command):
         # crun refuses hybrid hosts unless it does not see the v2 tree.
         script = f"umount /sys/fs/cgroup/unified 2>/dev/null; exec {command}"
         name = f"peer-{os.getpid()}-{time.monotonic_ns()}"
-        done = subprocess.run(
-            ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{script} run {name}"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        return done.returncode, done.stdout + done.stderr
+        words = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{script} run {name}"]
+        return ran(words, folder)
 
     return run
 
