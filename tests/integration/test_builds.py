@@ -232,6 +232,27 @@ def test_a_budget_that_is_exceeded(pybuild, project: Path, limits: str, said: st
     pybuild("build", "-q", "--budget", "image=1GiB,step=10m", "--budget", "total=1h", project)
 
 
+def test_a_budget_counts_where_nothing_changed(pybuild, project: Path) -> None:
+    pybuild("build", "-q", "-t", "x", project)
+    failed = pybuild("build", "-q", "--budget", "image=1kB", "-t", "y", project, check=False)
+    assert failed.returncode == 1
+    assert "docker.io/library/y:latest" not in pybuild.image_names()
+    assert "y:latest" not in pybuild.image_names()
+    # A cached step takes no time.
+    pybuild("build", "-q", "--budget", "step=0s,image=10MB", "-t", "y", project)
+    assert "y:latest" in pybuild.image_names()
+
+
+def test_a_store_that_is_not_there(pybuild, tmp_path: Path) -> None:
+    empty = ("--root", tmp_path / "none", "builds")
+    assert pybuild(*empty, "ls").stdout.split()[0] == "BUILD"
+    assert pybuild(*empty, "ls", "-q").stdout == ""
+    for verb in ("show", "logs"):
+        failed = pybuild(*empty, verb, check=False)
+        assert failed.stderr.startswith("error: there is no build in the journal\n")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_budget_that_makes_no_sense(pybuild, project: Path) -> None:
     for text in ("size=1MB", "image=much", "step=60", "total=-1s", "image"):
         wrong = pybuild("build", "--budget", text, project, check=False)

@@ -14,7 +14,7 @@ DOCKERFILE = """\
 FROM base:1 AS one
 RUN echo "<script>document.title = 'pwned'</script>"; echo "</pre><b>bold"
 FROM base:1 AS two
-RUN echo two > /two
+RUN dd if=/dev/zero of=/two bs=1k count=500 2>/dev/null
 FROM one
 COPY --from=two /two /
 RUN seq 1 3000; rm /two
@@ -88,7 +88,10 @@ def test_the_page_in_a_browser(report: Path, browser) -> None:
     assert len(dom.of_class("step")) == len(dom.of_class("lane")) == 4
     assert len(dom.of_class("node")) == 5  # the steps and the image
     assert len(dom.of_class("edge")) == 5
-    assert len(dom.of_class("layer")) == 5
+    assert len(dom.of_class("layer")) == 4
+    assert [each["style"] == "width:0.00%" for each in dom.of_class("hidden")] == [
+        *(True, True, False, True)  # /two, which the last layer deletes
+    ]
     logs = dom.texts["pre"]
     assert sorted(logs, key=len) == [
         "<script>document.title = 'pwned'</script>\n</pre><b>bold\n",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-ROOMS = ("grammar", "store", "registry_client", "runtime", "builder", "pybuild")
+ROOMS = ("values", "grammar", "store", "registry_client", "runtime", "builder", "pybuild")
 
 
 @pytest.fixture(scope="module")

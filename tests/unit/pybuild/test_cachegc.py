@@ -1,6 +1,7 @@
 """Garbage collection after builds: its settings, and when it is due."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 
 from pybuild import configuration
 from pybuild.engine.aftermath import may_be_due
-from pybuild.engine.cachegc import collect_if_due, gc_settings
+from pybuild.engine.cachegc import collect_if_due, forget_old_builds, gc_settings
 from pybuild.errors import PybuildError
+from store.buildrecords import BuildRow
 from store.root import Store
 
 TB = 10**12
@@ -133,3 +135,24 @@ def test_what_is_got_again_easily_goes_first_and_what_is_long_unused(store: Stor
     assert (old.filters.before_s, old.max_used) == (now - 60 * 86400, 10**11)
     assert (rest.filters.before_s, rest.types, rest.reserved) == (now, (), 10**10)
     assert not any(policy.everything for policy in (cheap, old, rest))
+
+
+def test_how_long_the_journal_is_kept(config: Path, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        now_ns = time.time_ns()
+        for days in range(0, 50, 10):
+            row = BuildRow(f"b{days}", now_ns - days * 86400 * 10**9 - 1, status="done")
+            store.records.begin_build(row)
+
+        def kept() -> list[str]:
+            forget_old_builds(store)
+            return [build.build_id for build in store.records.builds()]
+
+        assert kept() == ["b0", "b10", "b20", "b30", "b40"]  # 200 builds are kept however old
+        config.write_text("[history]\nmax-entries = 2\n")
+        assert kept() == ["b0", "b10", "b20"]  # 30 days
+        config.write_text('[history]\nmax-entries = 2\nmax-age = "1h"\n')
+        assert kept() == ["b0", "b10"]
+        config.write_text('[history]\nmax-entries = "many"\n')
+        with pytest.raises(PybuildError, match=r'max-entries: "many" is no number of builds'):
+            kept()
