@@ -9,7 +9,7 @@ import sys
 
 from builder.errors import BuildError
 from builder.export.annotations import parse_flag
-from builder.export.forms import form_of
+from builder.export.forms import Form, form_of
 from builder.export.options import check_options
 from builder.export.provenance import check_provenance
 from builder.export.sbom import check_sbom
@@ -42,11 +42,22 @@ def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
             raise BuildError(
                 "--output type=docker: a docker archive holds one platform", hint="use type=oci"
             )
-        if output.type in IMAGE_TYPES:
-            form_of(request, output)
     for key, _ in request.annotations:
         parse_flag(key, "")
+    for output in outputs or (Output("image"),):
+        if output.type in IMAGE_TYPES:
+            _check_form(request, form_of(request, output))
     return outputs or (Output("image"),)
+
+
+def _check_form(request: BuildRequest, form: Form) -> None:
+    has_index = "," in (request.platform or "") or form.is_attested
+    for annotation in form.annotations if not has_index else ():
+        if annotation.level.startswith("index"):
+            raise BuildError(
+                f"annotations of type {annotation.level}: a single image has no index",
+                hint="several platforms or attestations make one",
+            )
 
 
 def is_folder(output: Output) -> bool:

@@ -52,6 +52,7 @@ def test_compression_of(options: dict[str, str], expected: Compression) -> None:
         (Output("image", (("annotation-layer.a", "b"),)), 'type "layer"', "manifest, index"),
         (Output("image", (("annotation", "b"),)), 'key "annotation"', "annotation.KEY=VALUE"),
         (Output("image", (("annotation[x/y/z/a].k", "b"),)), "invalid platform", None),
+        (Output("image", (("annotation-index.a", "b"),)), "a single image has no index", "several"),
         (output("image", rewrite_timestamp="true"), "needs a time", "SOURCE_DATE_EPOCH"),
         (output("image", source_date_epoch="soon"), 'source-date-epoch "soon"', "1970"),
     ],
