@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pybuild.engine.explanations import LAST, causes_of, chosen_build, find_build, means
@@ -175,7 +176,25 @@ def log_file(store: Store, build: JournalBuild, step: JournalStep) -> str | None
             f"build {build.build.build_id}: the log of step {step.row.number} is gone",
             hint="it was deleted from the store; build with --no-cache to see it again",
         )
-    return store.folder.path(*step.row.log_path.split("/"))
+    return _log_path(store, step.row)
+
+
+def earlier_log(store: Store, step: JournalStep) -> tuple[str, str] | None:
+    """Return which build made what a cached step gave, and the file with its log then.
+
+    None where the step was not cached, where nobody knows, and where that log is gone.
+    """
+    from store.digest import Digest
+    from store.errors import StoreError
+
+    if step.ran:
+        return None
+    with suppress(StoreError):  # another build's damage is not this one's
+        for record in store.records.every(Digest(step.row.key))[:1]:
+            for row in store.records.steps(record.build_id):
+                if row.key == step.row.key and (_log_bytes(store, row) or 0) > 0:
+                    return record.build_id, _log_path(store, row)
+    return None
 
 
 def remove(
@@ -296,14 +315,12 @@ def _recorded(store: Store, key: str) -> tuple[int | None, float | None]:
     from store.digest import Digest
     from store.errors import StoreError
 
-    try:
-        records = store.records.every(Digest(key))
-        if not records:
-            return None, None
-        layers = [store.layers.info(diff_id) for diff_id in records[0].diff_ids]
-        size = sum(layer.size_bytes for layer in layers)
-    except StoreError:
-        records, size = store.records.every(Digest(key)), None
+    records = store.records.every(Digest(key))
+    if not records:
+        return None, None
+    size = None
+    with suppress(StoreError):
+        size = sum(store.layers.info(diff_id).size_bytes for diff_id in records[0].diff_ids)
     passed_ns = records[0].ended_ns - records[0].started_ns
     return size, passed_ns / 1e9 if passed_ns > 0 else None
 
@@ -312,9 +329,13 @@ def _log_bytes(store: Store, row: StepRow) -> int | None:
     if not row.log_path:
         return None
     try:
-        return os.stat(store.folder.path(*row.log_path.split("/"))).st_size
+        return os.stat(_log_path(store, row)).st_size
     except OSError:
         return -1
+
+
+def _log_path(store: Store, row: StepRow) -> str:
+    return store.folder.path(*row.log_path.split("/"))
 
 
 def _image_bytes(store: Store, image_id: str) -> int | None:

@@ -128,7 +128,7 @@ def _said_of_path(build: JournalBuild, path: tuple[int, ...]) -> str:
 
 
 def _steps(store: Store, build: JournalBuild) -> Iterator[str]:
-    from pybuild.engine.journal import log_file
+    from pybuild.engine.journal import earlier_log, log_file
 
     yield (
         '<section id="steps"><div class="stephead"><h2>Steps</h2>'
@@ -136,6 +136,11 @@ def _steps(store: Store, build: JournalBuild) -> Iterator[str]:
         '<p class="note">With their causes and logs. Of cached steps: the time saved.</p>\n'
     )
     for step in build.steps:
+        earlier = earlier_log(store, step)
         there = step.log_bytes is not None and step.log_bytes >= 0
-        yield from step_html(step, log_file(store, build, step) if there else None)
+        if earlier is not None:
+            of_build, path = earlier
+            yield from step_html(step, path, of_build)
+        else:
+            yield from step_html(step, log_file(store, build, step) if there else None)
     yield "</section>\n"

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from pybuild.engine.journal import JournalStep
 
 
-def step_html(step: JournalStep, log_path: str | None) -> Iterator[str]:
-    """Yield a step as HTML. log_path: the file with its log, None where there is none."""
+def step_html(step: JournalStep, log_path: str | None, of_build: str = "") -> Iterator[str]:
+    """Yield a step as HTML.
+
+    log_path: the file with its log, None where there is none. of_build: the build that wrote it,
+    where that is another one.
+    """
     status = escaped(step.row.status)
     name = escaped(" ".join(step.name.split()))
     why = escaped(step.causes[0].text) if step.causes else ""
@@ -31,6 +35,9 @@ def step_html(step: JournalStep, log_path: str | None) -> Iterator[str]:
         yield "</ul>\n"
     facts = "".join(f"<dt>{name}</dt><dd>{escaped(text)}</dd>" for name, text in _facts(step))
     yield f'<dl class="facts">{facts}</dl>\n'
+    if of_build:
+        text = f"It was cached. Its log in build {escaped(of_build)}, which ran it:"
+        yield f'<p class="note">{text}</p>'
     yield from _log(step, log_path)
     yield "</div></details>\n"
 

@@ -103,6 +103,21 @@ def test_the_page_in_a_browser(report: Path, browser) -> None:
     assert sum(tag == "script" for tag, _ in dom.elements) == 1
 
 
+def test_a_cached_step_has_the_log_of_the_build_that_ran_it(
+    pybuild, report: Path, context: Path, browser
+) -> None:
+    ran = pybuild("builds", "ls", "-q").stdout.strip()
+    pybuild("build", "-q", "-t", "x", context)
+    pybuild("builds", "report", "-o", report)
+    text, said = browser(report.as_uri())
+    assert said == []
+    assert len(Dom(text).texts["pre"]) == 2
+    assert text.count(f"Its log in build {ran}, which ran it:") == 2
+    pybuild("builds", "rm", ran)
+    pybuild("builds", "report", "-o", report)
+    assert Dom(browser(report.as_uri())[0]).texts["pre"] == []
+
+
 def test_a_link_opens_its_step(report: Path, browser) -> None:
     step = str(Dom(browser(report.as_uri())[0]).of_class("node")[1]["href"])
     text, _ = browser(report.as_uri() + step)
