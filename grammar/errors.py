@@ -35,7 +35,8 @@ class DockerfileSyntaxError(GrammarError):
     """A Dockerfile does not parse.
 
     line: from 1. column: from 1, in characters, or None where a whole line is meant.
-    source_line: that physical line, without its end.
+    source_line: that physical line, without its end. errors: all that is wrong with the file, this
+    one the first.
     """
 
     def __init__(
@@ -55,9 +56,13 @@ class DockerfileSyntaxError(GrammarError):
         self.line = line
         self.column = column
         self.source_line = source_line
+        self.errors: tuple[DockerfileSyntaxError, ...] = (self,)
 
     def render(self) -> str:
-        """Return the error for a person: the message with its hint, the source line, a caret."""
+        """Return the error for a person: the message with its hint, the source line, a caret.
+
+        Only this one of `errors`.
+        """
         head = f"{self} ({self.hint})" if self.hint else str(self)
         if not self.source_line.strip():
             return head

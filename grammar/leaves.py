@@ -14,6 +14,7 @@ from grammar.errors import shown
 from values.classes import dataclass
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
+_HEREDOC = re.compile(r"\d*<<-?+[^<]+")
 _SURROGATES = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
@@ -159,7 +160,10 @@ class Leaves:
         """Return the words of what begins like a JSON array and is none."""
         text, offset = str(children[0]), _offset(children[0])
         refuse_array(text, offset)
-        return [Word(word, offset) for word in _BLANKS.split(text)]
+        return [
+            Word(word, offset, heredoc=_HEREDOC.fullmatch(word) is not None)
+            for word in _BLANKS.split(text)
+        ]
 
     def word(self, children: Sequence[Token]) -> list[Word]:
         """Return one word, in a list as the others come."""

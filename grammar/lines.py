@@ -8,7 +8,7 @@ Source: Dockerfile reference, "Format", "Parser directives", "Here-documents".
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from grammar import ast
 from grammar.errors import DockerfileSyntaxError, shown
@@ -44,20 +44,23 @@ class LogicalLine:
 
     def locate(self, offset: int) -> tuple[int, int]:
         """Return the physical line and column, both from 1, of an offset in `text`."""
-        index = bisect_right(self.pieces, offset, key=lambda piece: piece[0]) - 1
-        start, line, column = self.pieces[max(index, 0)]
-        return line, max(column + offset - start, 1)
+        return _locate(self.pieces, offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A Dockerfile as text: what errors quote, and its logical lines."""
+    """A Dockerfile as text: what errors quote, and its logical lines.
+
+    errors: what is wrong with its directives and heredocs; lines that make no sense because of
+    that are left out.
+    """
 
     name: str
     physical: tuple[str, ...]
     directives: ast.Directives
     logical: tuple[LogicalLine, ...]
     warnings: tuple[ast.Warning_, ...]
+    errors: tuple[DockerfileSyntaxError, ...] = ()
 
     def error(
         self, message: str, line: int, column: int | None = None, hint: str | None = None
@@ -69,7 +72,7 @@ class Source:
 def read(data: bytes, name: str) -> Source:
     """Return the logical lines of a Dockerfile.
 
-    Bytes that are no UTF-8 survive as surrogate escapes. Raises DockerfileSyntaxError.
+    Bytes that are no UTF-8 survive as surrogate escapes. Raises DockerfileSyntaxError for UTF-16.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DockerfileSyntaxError(
@@ -85,6 +88,7 @@ def read(data: bytes, name: str) -> Source:
         reader.directives,
         logical,
         tuple(reader.warnings),
+        tuple(reader.errors),
     )
 
 
@@ -92,7 +96,14 @@ def read_one(text: str, escape: str, name: str) -> Source:
     """Return the logical lines of `text`, which has no directives, such as an ONBUILD trigger."""
     reader = _Reader(name, _physical_lines(text), ast.Directives(escape=escape))
     logical = tuple(reader.logical_lines())
-    return Source(name, tuple(reader.lines), reader.directives, logical, tuple(reader.warnings))
+    return Source(
+        name,
+        tuple(reader.lines),
+        reader.directives,
+        logical,
+        tuple(reader.warnings),
+        tuple(reader.errors),
+    )
 
 
 def heredoc_of(word: str) -> ast.Heredoc | None:
@@ -109,6 +120,12 @@ def heredoc_of(word: str) -> ast.Heredoc | None:
     return ast.Heredoc(name, "", not quoted, bool(dash), int(fd) if fd else None)
 
 
+def _locate(pieces: Sequence[tuple[int, int, int]], offset: int) -> tuple[int, int]:
+    index = bisect_right(pieces, offset, key=lambda piece: piece[0]) - 1
+    start, line, column = pieces[max(index, 0)]
+    return line, max(column + offset - start, 1)
+
+
 def _physical_lines(text: str) -> list[str]:
     """Split after every newline, and only there: a form feed or U+2028 ends no line."""
     lines = [line + "\n" for line in text.split("\n")]
@@ -116,13 +133,13 @@ def _physical_lines(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _words(line: str) -> list[str]:
-    """Return the shell words of `line`, quotes kept; none at all if a quote stays open."""
+def _words(line: str) -> list[tuple[int, str]]:
+    """Return the shell words of `line` and where they begin; none at all if a quote stays open."""
     words = []
     for match in _SHELL_WORD.finditer(line):
         if match["open"]:
             return []
-        words.append(match[0])
+        words.append((match.start(), match[0]))
     return words
 
 
@@ -178,6 +195,7 @@ class _Reader:
         self.at = 0
         self.directives = directives or ast.Directives()
         self.warnings: list[ast.Warning_] = []
+        self.errors: list[DockerfileSyntaxError] = []
 
     def read_directives(self) -> None:
         """Read the directives at the top: the first line that is none closes their zone."""
@@ -189,20 +207,24 @@ class _Reader:
             # BuildKit looks behind a `#!` line for syntax and check, but not for escape.
             if match is None or key not in _DIRECTIVES or (shebang and key == "escape"):
                 break
-            if key in found:
-                raise self._error(index, f"only one {key} parser directive can be used")
-            if key == "escape" and match[2] not in ("\\", "`"):
-                raise self._error(
-                    index, f"invalid escape directive {shown(match[2])}", "it must be \\ or `"
-                )
-            found[key] = match[2]
             self.at = index + 1
+            place = (index + 1, self.lines[index].index("#") + 1)
+            if key in found:
+                self._fault(place, f"only one {key} parser directive can be used")
+            elif key == "escape" and match[2] not in ("\\", "`"):
+                message = f"invalid escape directive {shown(match[2])}"
+                place = (index + 1, self.lines[index].rindex(match[2]) + 1)
+                self._fault(place, message, "it must be \\ or `")
+                self.at = len(self.lines)  # nobody knows how to read the rest
+                break
+            else:
+                found[key] = match[2]
         self.directives = ast.Directives(
             found.get("syntax"), found.get("escape", "\\"), found.get("check")
         )
 
     def logical_lines(self) -> Iterator[LogicalLine]:
-        continued = _continuation(self.directives.escape)
+        continued = continuation(self.directives.escape)
         comments: list[str] = []
         while self.at < len(self.lines):
             first = self.at
@@ -248,13 +270,21 @@ class _Reader:
         last = pieces[-1][1]
         heredocs: list[ast.Heredoc] = []
         if "<<" in text and _TAKES_HEREDOCS.match(text):
-            heredocs = [self._body(doc, last) for doc in map(heredoc_of, _words(text)) if doc]
+            for offset, word in _words(text):
+                announced = heredoc_of(word)
+                heredoc = announced and self._body(announced)
+                if heredoc is not None:
+                    heredocs.append(heredoc)
+                elif announced is not None:
+                    hint = f"no line is exactly {announced.name}"
+                    self._fault(_locate(pieces, offset), "unterminated heredoc", hint)
+                    return None
         if heredocs:
             last = self.at
         return LogicalLine(text, ast.Span(first + 1, last), pieces, comments, tuple(heredocs))
 
-    def _body(self, doc: ast.Heredoc, announced: int) -> ast.Heredoc:
-        """Return `doc` with its body, which begins at the next physical line."""
+    def _body(self, doc: ast.Heredoc) -> ast.Heredoc | None:
+        """Return `doc` with its body, which begins at the next physical line; None without end."""
         begin = self.at
         while self.at < len(self.lines):
             line = self.lines[self.at].rstrip("\r\n")
@@ -263,13 +293,14 @@ class _Reader:
                 written = "".join(self.lines[begin : self.at - 1])
                 body = _LEADING_TABS.sub("", written) if doc.strip_tabs else written
                 return ast.Heredoc(doc.name, body, doc.expand, doc.strip_tabs, doc.fd, written)
-        raise self._error(announced - 1, "unterminated heredoc", f"no line is exactly {doc.name}")
+        return None
 
-    def _error(self, index: int, message: str, hint: str | None = None) -> DockerfileSyntaxError:
-        return _error(self.name, self.lines, (index + 1, None), message, hint)
+    def _fault(self, place: tuple[int, int], message: str, hint: str | None = None) -> None:
+        self.errors.append(_error(self.name, self.lines, place, message, hint))
 
 
-def _continuation(escape: str) -> re.Pattern[str]:
+def continuation(escape: str) -> re.Pattern[str]:
+    """Return what matches the mark at the end of a line that goes on in the next one."""
     mark = re.escape(escape)
     return re.compile(rf"(?<!{mark}){mark}[ \t]*\Z")
 

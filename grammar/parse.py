@@ -26,33 +26,56 @@ _GRAMMAR = Grammar(
 _ONBUILD = re.compile(r"ONBUILD\s+", re.IGNORECASE)
 
 
-def parse(text: bytes, name: str = "Dockerfile") -> ast.Dockerfile:
+def parse(text: bytes | str, name: str = "Dockerfile") -> ast.Dockerfile:
     """Return the tree of a Dockerfile.
 
-    name: what errors and the tree call the file. Raises DockerfileSyntaxError.
+    text: UTF-8; other bytes are kept, as surrogate escapes in the tree.
+    name: what errors and the tree call the file.
+    Raises DockerfileSyntaxError, a GrammarError: the first of the file, whose `errors` are all.
     """
-    source = read(text, name)
-    if not source.logical:
-        message = "file with no instructions" if text.strip() else "the Dockerfile cannot be empty"
-        raise source.error(message, max(len(source.physical), 1))
+    source = read(_encoded(text) if isinstance(text, str) else text, name)
     instructions = []
-    staged = False
+    errors = list(source.errors)
     for line in source.logical:
-        node = _instruction(line, source)
-        staged = staged or isinstance(node, ast.From)
-        if not staged and not isinstance(node, ast.Arg):
-            word = line.text.split(None, 1)[0].upper()
-            place = line.locate(0)
-            raise source.error(
-                "no build stage in current context",
-                *place,
-                f"only ARG may stand above FROM, not {word}",
-            )
-        instructions.append(node)
-    if not staged:
-        raise source.error("no build stage: the Dockerfile has no FROM", len(source.physical))
+        try:
+            instructions.append(_instruction(line, source))
+        except DockerfileSyntaxError as error:
+            errors.append(error)
+    if not errors:
+        errors += _shape_errors(source, instructions)
+    if errors:
+        errors.sort(key=lambda error: (error.line, error.column or 0))
+        errors[0].errors = tuple(errors)
+        raise errors[0]
     tree = ast.Dockerfile(name, source.directives, tuple(instructions), source.warnings)
     return replace(tree, warnings=source.warnings + style.warnings(tree))
+
+
+def _encoded(text: str) -> bytes:
+    """Return text as UTF-8; surrogates that stand for bytes become those again."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _shape_errors(
+    source: Source, instructions: Sequence[ast.Instruction]
+) -> list[DockerfileSyntaxError]:
+    """Return what is wrong with a file whose instructions are right, each of them."""
+    if not source.logical:
+        message = "file with no instructions"
+        if not source.physical:
+            message = "the Dockerfile cannot be empty"
+        return [source.error(message, max(len(source.physical), 1))]
+    for line, node in zip(source.logical, instructions, strict=True):
+        if isinstance(node, ast.From):
+            return []
+        if not isinstance(node, ast.Arg):
+            word = line.text.split(None, 1)[0].upper()
+            hint = f"only ARG may stand above FROM, not {word}"
+            return [source.error("no build stage in current context", *line.locate(0), hint)]
+    return [source.error("no build stage: the Dockerfile has no FROM", len(source.physical))]
 
 
 def parse_instruction(text: str, escape: str = "\\") -> ast.Instruction:
@@ -61,6 +84,8 @@ def parse_instruction(text: str, escape: str = "\\") -> ast.Instruction:
     Its span counts from the first line of `text`. Raises DockerfileSyntaxError.
     """
     source = read_one(text, escape, "trigger")
+    if source.errors:
+        raise source.errors[0]
     if len(source.logical) != 1:
         count = "no" if not source.logical else "more than one"
         raise source.error(f"{count} instruction in {shown(text)}", 1)

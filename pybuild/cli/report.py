@@ -12,6 +12,8 @@ import sys
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
+_MOST = 20  # errors of one file that are shown
+
 # The first class of the exception's MRO that is named here decides.
 _EXIT_CODES = {
     "pybuild.errors.UsageError": 2,
@@ -60,8 +62,11 @@ def report(error: BaseException, *, debug: bool) -> None:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     elif is_expected(error):
-        for each in getattr(error, "errors", None) or (error,):
+        errors = getattr(error, "errors", None) or (error,)
+        for each in errors[:_MOST]:
             _report_one(each)
+        if len(errors) > _MOST:
+            print(f"… and {len(errors) - _MOST} more errors", file=sys.stderr)
     else:
         kind = type(error).__name__
         print(f"error: bug in pybuild: {kind}: {_one_line(str(error))}", file=sys.stderr)

@@ -1,4 +1,5 @@
 import re
+import sys
 import time
 from importlib.resources import files
 
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 
 from grammar import ast, flags
 from grammar.errors import DockerfileSyntaxError, GrammarError
+from grammar.lines import read
 from grammar.parse import parse, parse_instruction
+from tests.unit.grammar.texts import dockerfiles, instructions
 
 
 def only(text: str) -> ast.Instruction:
@@ -135,6 +138,34 @@ def test_lines_of_any_length() -> None:
     assert node.command == ast.ExecForm(("a",) * 20_000)
 
 
+def test_a_heredoc_of_any_length() -> None:
+    body = "x" * 99 + "\n"
+    node = only(f"RUN <<EOF\n{body * 100_000}EOF")
+    assert isinstance(node, ast.Run)
+    assert node.heredocs[0].body == body * 100_000
+
+
+def test_ten_thousand_lines_are_matched_once_each() -> None:
+    def work(lines: int) -> int:
+        calls = 0
+
+        def count(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        text = "FROM a\n" + "# c\nENV A=b C='d e'\nRUN <<E\nx\nE\nCOPY a \\\n\n b\n" * (lines // 3)
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            parse(text)
+        finally:
+            sys.setprofile(before)
+        return calls
+
+    work(3)
+    assert work(10_000) < 10.5 * work(1_000)
+
+
 def test_deep_json_is_text() -> None:
     node = only("RUN " + "[" * 200_000)
     assert isinstance(node, ast.Run)
@@ -149,34 +180,56 @@ def test_a_hundred_instructions_are_quick() -> None:
     assert time.process_time() - begin < 0.1
 
 
-WORDS = r"""FROM RUN COPY ADD ENV LABEL ARG ONBUILD HEALTHCHECK SHELL VOLUME CMD NONE AS a b=c d='e
-" ' [ ] "x" "y", -- --from=x --link --mount=type=bind,ro --mount='" --interval=1s <<EOF <<-'B' EOF B
-# \ ` $a ${ = , é"""
-words = st.sampled_from([*WORDS.split(), "\ufeff", "\x00", "\x85", "\u2028"])
-blanks = st.sampled_from([" ", " ", "\n", "\n", "\t", "\\\n", "`\n", "\r\n", "", "\x0b"])
-dockerfiles = st.builds(
-    lambda head, parts: head + "".join(word + blank for word, blank in parts),
-    st.sampled_from(["", "FROM a\n", "FROM a\n", "# escape=`\nFROM a\n", "#escape=\\\n", "#!x\n"]),
-    st.lists(st.tuples(words, blanks), max_size=25),
-)
-
-
 def check(data: bytes) -> None:
     try:
         tree = parse(data)
     except GrammarError as error:
         assert isinstance(error, DockerfileSyntaxError)
-        assert error.line >= 1
-        assert error.column is None or 1 <= error.column <= len(error.source_line) + 1
-        assert "\n" not in str(error)
-        error.render().encode()
+        assert error.errors[0] is error
+        assert [one.line for one in error.errors] == sorted(one.line for one in error.errors)
+        for one in error.errors:
+            assert one.line >= 1
+            assert one.column is None or 1 <= one.column <= len(one.source_line) + 1
+            assert "\n" not in str(one)
+            one.render().encode()
     else:
         assert isinstance(tree.instructions[0], ast.From | ast.Arg)
 
 
-@given(dockerfiles)
+@given(st.one_of(dockerfiles, instructions))
 def test_nothing_but_grammar_errors(text: str) -> None:
     check(text.encode())
+
+
+@given(dockerfiles)
+def test_every_line_has_the_error_that_it_has_alone(text: str) -> None:
+    source = read(f"FROM a\n{text}".encode(), "Dockerfile")
+    alone = list(source.errors)
+    for line in source.logical:
+        lines = source.physical[line.span.first_line - 1 : line.span.last_line]
+        try:
+            parse("".join(f"{line}\n" for line in ("FROM a", *lines)))
+        except DockerfileSyntaxError as error:
+            alone.append(error)
+    try:
+        parse(f"FROM a\n{text}")
+    except DockerfileSyntaxError as error:
+        assert {e.message for e in error.errors} == {e.message for e in alone}
+    else:
+        assert not alone
+
+
+@given(st.text(max_size=60))
+def test_text_is_as_good_as_its_bytes(text: str) -> None:
+    try:
+        found = repr(parse(f"FROM a\nRUN {text}"))
+    except DockerfileSyntaxError as error:
+        found = str(error)
+    try:
+        expected = repr(parse(f"FROM a\nRUN {text}".encode()))
+    except DockerfileSyntaxError as error:
+        expected = str(error)
+    assert found == expected
 
 
 @given(st.binary(max_size=60))
