@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import Place, StepFailed, StepsFailed
+from grammar.errors import GrammarError
+from grammar.parse import parse
 from pybuild.cli import main, report
 from pybuild.cli.options import Syntax
 from pybuild.errors import ContainerError, NotSupported, UsageError
@@ -306,3 +308,17 @@ def test_every_step_that_failed_is_reported(capsys: pytest.CaptureFixture[str]) 
     assert errors == [f"error: Dockerfile:{line}: exit code: 1" for line in (2, 3)]
     assert "   2 | >>> RUN one" in shown
     assert "   3 | >>> RUN two" in shown
+
+
+def test_all_syntax_errors_of_a_file_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(GrammarError) as caught:
+        parse("FROM a\nRUM b\nRUN c\n  COPY --form=d e f\n" + "X\n" * 20)
+    report.report(caught.value, debug=False)
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        'error: Dockerfile:2:1: unknown instruction "RUM" (did you mean RUN?)\n  RUM b\n  ^\n'
+        "error: Dockerfile:4:8: unknown flag --form for COPY (did you mean --from?)\n"
+        "    COPY --form=d e f\n         ^\n"
+    )
+    assert shown.count("error: ") == 20
+    assert shown.endswith("… and 2 more errors\n")
