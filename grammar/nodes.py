@@ -48,14 +48,13 @@ class _Nodes(Leaves):
     def run(self, children: Sequence[object]) -> ast.Run:
         given = _Flags(children)
         heredocs: tuple[ast.Heredoc, ...] = ()
-        command = children[-1]
-        if isinstance(command, Word):
-            heredocs = _announced([command])
-            command = ast.ShellForm("")
+        last = children[-1]
+        if isinstance(last, Word):
+            heredocs = _announced([last])
         return ast.Run(
             span=_NOWHERE,
             text="",
-            command=_command(command),
+            command=_command(last),
             heredocs=heredocs,
             mounts=tuple(self._mount_flag(flag) for flag in given.all("mount")),
             network=given.one_of("network", ("default", "none", "host")),
@@ -284,8 +283,9 @@ def _words(children: Sequence[object]) -> list[Word]:
     return [word for child in children if isinstance(child, list) for word in child]
 
 
-def _command(child: object) -> ast.Command:
-    return child if isinstance(child, ast.ShellForm) else _as(ast.ExecForm, child)
+def _command(last: object) -> ast.Command:
+    """Return the command that is an instruction's last child; without one it is an empty text."""
+    return last if isinstance(last, ast.ShellForm | ast.ExecForm) else ast.ShellForm("")
 
 
 def _as(kind: type[_T], value: object) -> _T:

@@ -100,6 +100,7 @@ def build(docker: Docker, case: cases.Case) -> imagetree.Image | str:
         for secret, value in case.secrets.items():
             (folder / secret).write_text(value)
             words += ["--secret", f"id={secret},src={folder / secret}"]
+        words += ["--target", case.target] if case.target else []
         made = docker(
             *("build", "-q", "--network=none", "--no-cache", *words, "-f-"),
             str(folder / "context"),
@@ -107,6 +108,10 @@ def build(docker: Docker, case: cases.Case) -> imagetree.Image | str:
         )
     if made.returncode != 0:
         said = made.stderr.decode(errors="replace").strip().splitlines()[-1]
+        if docker("version").returncode != 0:
+            raise SystemExit(
+                f"{case.name} is the end of this daemon, so it cannot be a case: {said}"
+            )
         return re.sub(r"/\S*/merged", "", said)
     name = made.stdout.decode().strip()
     image = docker.image(name)
@@ -117,10 +122,14 @@ def build(docker: Docker, case: cases.Case) -> imagetree.Image | str:
 def agrees(case: cases.Case, made: imagetree.Image | str) -> bool:
     """Tell whether what was made is what a case says that cites a source."""
     if isinstance(made, str) or case.refused:
-        return isinstance(made, str) and bool(case.refused) and not UNKNOWN.search(made)
-    found = imagetree.lines_of(made.files, full=False)
-    seen = {path: found.get(path) for path in case.files}
-    return seen == case.files and not any(path in found for path in case.absent)
+        is_judged = isinstance(made, str) and (is_about_unknown(case) or not UNKNOWN.search(made))
+        return is_judged and bool(case.refused)
+    return cases.as_cited(case, made)
+
+
+def is_about_unknown(case: cases.Case) -> bool:
+    """Tell whether a case is to be refused for a word that nobody knows."""
+    return any(UNKNOWN.search(words) for words in case.refused)
 
 
 def is_recorded(name: str) -> bool:
@@ -151,7 +160,7 @@ def main() -> int:
                 if agrees(case, made):
                     sys.stdout.write(f"{case.name}: {builder} does what it cites\n")
                 continue
-            if isinstance(made, str) and UNKNOWN.search(made):
+            if isinstance(made, str) and UNKNOWN.search(made) and not is_about_unknown(case):
                 sys.stdout.write(f"{case.name}: let it cite a source, {builder} says: {made}\n")
                 continue
             row = {"refused": made} if isinstance(made, str) else cases.outcome(made, base)

@@ -3,9 +3,10 @@
 A case is a Dockerfile, the files of its context (COMMON_ROWS unless it says), and what it covers.
 What has to come out is what another builder made, kept in testdata/builds/recorded.json by
 scripts/record_builds.py; a case with `cites` follows the source that it names instead, because no
-builder at hand knows it, and says in `files` and `absent` what has to come out. `refused` is what
-our error says. `buildah`: it judges the case, too. `gone`: what the recording builder left behind
-and newer ones take away, the mount points of RUN's mounts.
+builder at hand knows it, and says in `files`, `absent`, `config` and `history` what has to come
+out. `refused` is what our error says. `exact`: the text is taken as it is. `buildah`: it judges
+the case, too. `gone`: what the recording builder left behind and newer ones take away, the mount
+points of RUN's mounts.
 """
 
 import functools
@@ -22,8 +23,9 @@ from builds.sources import Row
 
 FOLDER = Path(__file__).parents[2] / "testdata/builds"
 RECORDED = FOLDER / "recorded.json"
-# Older builders leave them out of a history entry's text.
+# What a history entry's text shows of these differs between builders; testdata/lowering has it.
 _FLAGS = re.compile(r"(?<=^COPY )(--\S+ )+|(?<=^ADD )(--\S+ )+")
+_VALUES = re.compile(r"(?<=^ARG )(\S+?)=.*|(?<=^EXPOSE).*()|(?<=^HEALTHCHECK).*()")
 # The parts of a config that a Dockerfile decides.
 CONFIG_KEYS = (
     *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell"),
@@ -69,12 +71,18 @@ class Case:
     cites: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
+    target: str | None = None
+    exact: bool = False
     buildah: bool = False
     gone: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The Dockerfile: one that does not begin with FROM has the common base."""
+        if self.exact:
+            return self.dockerfile
         begins = self.dockerfile.lstrip().startswith(("FROM", "ARG", "#"))
         return ("" if begins else "FROM base\n") + self.dockerfile.lstrip("\n").rstrip("\n") + "\n"
 
@@ -82,7 +90,9 @@ class Case:
 def read_case(data: dict[str, Any]) -> Case:
     """Return a case of a table. Raises TypeError for a key that there is not."""
     lists = {
-        key: tuple(data[key]) for key in ("covers", "refused", "absent", "gone") if key in data
+        key: tuple(data[key])
+        for key in ("covers", "refused", "absent", "gone", "history")
+        if key in data
     }
     if "context" in data:
         data["rows"] = tuple(tuple(row) for row in data.pop("context"))
@@ -105,26 +115,49 @@ def outcome(image: imagetree.Image, base: imagetree.Image) -> dict[str, Any]:
     """Return what a build made, as it is recorded: what differs from the base, all attributes."""
     files = imagetree.lines_of(image.files, full=True)
     before = imagetree.lines_of(base.files, full=True)
-    config = image.config["config"]
-    assert isinstance(config, dict)
     return {
         "files": {path: line for path, line in files.items() if before.get(path) != line},
-        "removed": [path for path in before if path not in files],
-        "config": {key: config[key] for key in CONFIG_KEYS if config.get(key)},
+        "removed": [path for path in before if path not in files]
+        if before.keys() & files
+        else ["/"],
+        "config": shown_config(image),
         "history": history(image.config),
     }
+
+
+def shown_config(image: imagetree.Image) -> dict[str, Any]:
+    """Return what a Dockerfile decides of an image's config."""
+    config = image.config["config"]
+    assert isinstance(config, dict)
+    found = {key: config[key] for key in CONFIG_KEYS if config.get(key)}
+    return found | ({"author": image.config["author"]} if image.config.get("author") else {})
+
+
+def as_cited(case: Case, image: imagetree.Image) -> bool:
+    """Tell whether an image is what a case says that cites a source."""
+    found, config = imagetree.lines_of(image.files, full=False), shown_config(image)
+    return (
+        {path: found.get(path) for path in case.files} == case.files
+        and not [path for path in case.absent if path in found]
+        and {key: config.get(key) for key in case.config} == case.config
+        and case.history in ((), tuple(history(image.config)))
+    )
 
 
 def history(config: Mapping[str, Any]) -> list[str]:
     """Return the history's pattern: what made each entry, `(empty)` before those without layer.
 
-    The flags of COPY and ADD are left out: testdata/lowering has them.
+    Left out are the flags of COPY and ADD, the values of ARGs, ports and health checks.
     """
     return [
-        f"{'(empty) ' if row.get('empty_layer') else ''}{_FLAGS.sub('', row.get('created_by', ''))}"
+        f"{'(empty) ' if row.get('empty_layer') else ''}{_shown(row.get('created_by', ''))}"
         for row in config["history"]
         if "import" not in row.get("comment", "").lower()
     ]
+
+
+def _shown(created_by: str) -> str:
+    return _VALUES.sub(lambda found: found[1] or "", _FLAGS.sub("", created_by))
 
 
 def expected(case: Case) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Everything that COPY, ADD, contexts, ignore files and mounts can do has its build cases.
+"""Everything that the language, contexts, ignore files and mounts can do has its build cases.
 
 testdata/builds/items.toml lists what there is; the cases and [tests] there say what they cover,
 [without] why there is none.
@@ -20,9 +20,11 @@ SORTS = ("good", "bad", "odd")
 
 
 def items() -> set[str]:
-    """Return all items: those of the table, flags of COPY and ADD, keys of mounts."""
+    """Return all items: those of the table, instructions, flags, keys of mounts."""
     found = {item for group in TABLE["items"].values() for item in group}
     found |= {f"{verb} {flag}" for verb in ("COPY", "ADD") for flag in flags.FLAGS[verb]}
+    found |= {word for word in flags.INSTRUCTIONS if word not in ("COPY", "ADD")}
+    found |= {f"RUN --{flag}" for flag in flags.FLAGS["RUN"] if flag != "mount"}
     for kind, keys in flags.MOUNT_KEYS.items():
         found |= {f"{kind} {ALIASES.get(key, key)}" for key in keys}
     return found

@@ -70,7 +70,18 @@ def test_an_instruction_takes_its_flags_and_no_others(instruction: str, name: st
         assert error.column == len(instruction) + 2
 
 
-@pytest.mark.parametrize("instruction", flags.INSTRUCTIONS)
+COMMANDS = ("CMD", "ENTRYPOINT", "RUN")
+
+
+@pytest.mark.parametrize("instruction", COMMANDS)
+def test_a_command_alone_is_an_empty_text(instruction: str) -> None:
+    for text in (instruction, f"{instruction} \\\n", f"{instruction} --"):
+        node = only(text)
+        assert isinstance(node, ast.Cmd | ast.Entrypoint | ast.Run)
+        assert node.command == ast.ShellForm("")
+
+
+@pytest.mark.parametrize("instruction", sorted(set(flags.INSTRUCTIONS) - set(COMMANDS)))
 def test_an_instruction_alone_is_an_error(instruction: str) -> None:
     error = fault(f"FROM a\n{instruction}")
     assert re.fullmatch(rf"{instruction} requires .*", error.message)
