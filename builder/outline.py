@@ -15,6 +15,7 @@ from builder.stages import StageList, StageText, platform_args
 from grammar import ast
 from grammar.errors import ExpansionError
 from grammar.expand import expand
+from store import platforms
 from values.classes import dataclass, field
 
 _NAME = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
@@ -99,9 +100,8 @@ def outline_of(
     """
     target = stages.target(request.target)
     given = dict(request.build_args)
-    predefined = platform_args(platform, platform, request.target)
-    escape = stages.dockerfile.directives.escape
-    scope = global_env(stages.global_args, given, predefined, escape)
+    predefined = platform_args(platform, str(platforms.host()), request.target)
+    scope = global_env(stages, given, predefined)
     walk = _Walk(stages, given, scope, image_env)
     walk.visit(target)
     return Outline(

@@ -75,10 +75,7 @@ class Planner:
     ) -> None:
         given = dict(request.build_args)
         scope = origin.global_env(
-            stages.global_args,
-            given,
-            platform_args(platform, str(platforms.host()), request.target),
-            stages.dockerfile.directives.escape,
+            stages, given, platform_args(platform, str(platforms.host()), request.target)
         )
         self.plan = Plan(
             request=request,

@@ -14,8 +14,9 @@ from builder import derived
 from grammar import ast
 from store.digest import digest_of, hex_of
 
+# Of the newest trees so many are kept, and so many bytes; a tree of half of that is not.
 _KEPT = 256
-_MAX_BYTES = 1 << 20
+_KEPT_BYTES = 64 << 20
 
 Parse = Callable[[bytes, str], ast.Dockerfile]
 
@@ -59,7 +60,7 @@ def load(path: str) -> ast.Dockerfile | None:
 def save(path: str, tree: ast.Dockerfile) -> None:
     """Remember a tree; losing it is no error. The oldest go when there are many."""
     data = pickle.dumps(tree, protocol=pickle.HIGHEST_PROTOCOL)
-    if len(data) > _MAX_BYTES:
+    if len(data) > _KEPT_BYTES // 2:
         return
     if derived.write(path, data):
         with contextlib.suppress(OSError):
@@ -69,8 +70,10 @@ def save(path: str, tree: ast.Dockerfile) -> None:
 def drop_oldest(folder: str) -> None:
     """Keep the newest trees only; other files in the folder are the grammar's tables."""
     with os.scandir(folder) as entries:
-        found = sorted(
-            (entry.stat().st_mtime_ns, entry.path) for entry in entries if "." not in entry.name
-        )
-    for _, path in found[: -_KEPT or None]:
-        os.unlink(path)
+        found = [(entry.stat(), entry.path) for entry in entries if "." not in entry.name]
+    found.sort(key=lambda item: item[0].st_mtime_ns, reverse=True)
+    size_bytes = 0
+    for number, (status, path) in enumerate(found):
+        size_bytes += status.st_size
+        if number >= _KEPT or size_bytes > _KEPT_BYTES:
+            os.unlink(path)

@@ -9,7 +9,7 @@ from builder.lint import semantics
 from builder.namedcontexts import NamedContext
 from builder.persistent import PersistentMap
 from builder.stage import DEFAULT_PATH, Plan, Stage, env_pairs, step_label
-from builder.stages import StageText
+from builder.stages import StageList, StageText
 from builder.vertex import (
     BaseOp,
     ContextPath,
@@ -256,25 +256,25 @@ def reference_of(name: str, node: ast.Instruction, plan: Plan) -> Reference:
 
 
 def global_env(
-    global_args: tuple[ast.Arg, ...],
-    build_args: Mapping[str, str],
-    platform: Mapping[str, str],
-    escape: str,
+    stages: StageList, build_args: Mapping[str, str], platform: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the global scope: platform ARGs, and the ARGs before the first FROM with values.
 
     A value given by `--build-arg` wins over a default and is not expanded again.
-    Source: Dockerfile reference, "Understand how ARG and FROM interact".
+    Raises InstructionError. Source: Dockerfile reference, "Understand how ARG and FROM interact".
     """
+    escape = stages.dockerfile.directives.escape
     scope = {name: build_args.get(name, value) for name, value in platform.items()}
-    for node in global_args:
+    for node in stages.global_args:
         for name, default in node.pairs:
             value = build_args.get(name)
             try:
                 if value is None and default is not None:
                     value = expand(default, scope, escape).value
             except ExpansionError as error:
-                raise BuildError(f"ARG {name}: {error}", hint=error.hint) from error
+                raise InstructionError(
+                    stages.place(node), f"ARG {name}: {error}", hint=error.hint
+                ) from error
             if value is not None:
                 scope[name] = value
     return scope

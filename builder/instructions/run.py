@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from builder.devices import parse_device
 from builder.errors import InstructionError
 from builder.instructions.metadata import command_args
 from builder.instructions.origin import root_of_mount_source
@@ -44,10 +45,7 @@ def is_script(heredoc: ast.Heredoc) -> bool:
 @lower.register
 def run(node: ast.Run, stage: Stage) -> Stage:
     """RUN makes a layer of what the process changes."""
-    if node.devices:
-        raise InstructionError(
-            stage.place(node), f"RUN --device={node.devices[0]}: not supported yet"
-        )
+    check_devices(node, stage)
     mounts, inputs = lower_mounts(
         node, stage, partial(root_of_mount_source, node=node, stage=stage)
     )
@@ -77,6 +75,21 @@ def run(node: ast.Run, stage: Stage) -> Stage:
     )
     facts = {"arg_names": list(stage.args)} if stage.args else {}
     return stage.apply(node, op, history_text(args, stage), inputs, facts)
+
+
+def check_devices(node: ast.Run, stage: Stage) -> None:
+    """Raise InstructionError for a device that cannot be read or done without."""
+    for text in node.devices:
+        try:
+            device = parse_device(text)
+        except ValueError as error:
+            raise InstructionError(stage.place(node), f"--device={text}: {error}") from error
+        if device.is_required:
+            raise InstructionError(
+                stage.place(node),
+                f'required device "{device.name}" is not registered',
+                hint="builds know no devices of the host; without `required` the step runs without",
+            )
 
 
 def network_of(node: ast.Run, stage: Stage) -> str:

@@ -20,6 +20,7 @@ from builder.stages import StageList, platform_args
 from builder.vertex import Vertex
 from grammar import ast
 from grammar.ignorefile import IgnoreRules
+from store import platforms
 from values.classes import dataclass
 
 if TYPE_CHECKING:
@@ -195,12 +196,11 @@ def subject_of(stages: StageList, request: BuildRequest, platform: str) -> Subje
 
     An ARG that cannot be expanded leaves what is predefined: the build is going to say so.
     """
-    predefined = platform_args(platform, platform, request.target)
-    escape = stages.dockerfile.directives.escape
+    predefined = platform_args(platform, str(platforms.host()), request.target)
     given = dict(request.build_args)
     try:
-        scope = global_env(stages.global_args, given, predefined, escape)
-        default = global_env(stages.global_args, {}, predefined, escape) if given else scope
+        scope = global_env(stages, given, predefined)
+        default = global_env(stages, {}, predefined) if given else scope
     except BuildError:
         scope = default = predefined
     return Subject(stages, scope, default)

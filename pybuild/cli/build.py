@@ -88,7 +88,7 @@ SYNTAX = Syntax(
         flag("tls-verify", "=false takes any certificate, and plain HTTP (default: true)"),
         many("ca", "FILE", "PEM file with certificates to trust; may be given again"),
         flag("check", "lint the Dockerfile instead; short for --call check"),
-        value("call", "METHOD", "answer instead: check, outline or targets[,format=json]"),
+        value("call", "METHOD", "answer instead: check, outline, targets, …[,format=json]"),
         flag("load", "keep the image in the store; without --output that is the default"),
     ),
     at_least=1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pybuild.cli.options import Parsed, Syntax, usage_error
@@ -24,8 +25,25 @@ if TYPE_CHECKING:
     from grammar.ast import Span
     from pybuild.engine.engine import Engine
 
-_METHODS = ("build", "check", "outline", "targets")
-_LATER = ("subrequests.describe", "convertllb")
+_METHODS = ("build", "check", "outline", "targets", "subrequests.describe")
+_LATER = ("convertllb",)
+# What can be asked besides building, in BuildKit's words: name, description, options, results.
+_SUBREQUESTS = (
+    (
+        "outline",
+        "List all parameters current build target supports",
+        (("target", "Target build stage"),),
+        ("result.json", "result.txt"),
+    ),
+    ("targets", "List all targets current build supports", (), ("result.json", "result.txt")),
+    ("lint", "Lint a Dockerfile", (), ("result.json", "result.txt", "result.statuscode")),
+    (
+        "subrequests.describe",
+        "List available subrequest types",
+        None,
+        ("result.json", "result.txt"),
+    ),
+)
 
 Json = dict[str, object]
 
@@ -70,6 +88,9 @@ def answer(call: Call, request: BuildRequest, engine: Engine) -> int:
         report = engine.lint(request)
         print_report(report, is_json=call.is_json)
         return int(bool(report.violations) and not call.ignores_status)
+    if call.method == "subrequests.describe":
+        print(_dumped(_subrequests_json()) if call.is_json else subrequests_text())
+        return 0
     if call.method == "outline":
         text, outline = engine.outline(request)
         print(_dumped(_outline_json(outline, text)) if call.is_json else outline_text(outline))
@@ -132,7 +153,32 @@ def targets_text(targets: tuple[Target, ...]) -> str:
     return render(("TARGET", "BASE", "PLATFORM", "DESCRIPTION"), rows).rstrip("\n")
 
 
-def _dumped(value: Json) -> str:
+def subrequests_text() -> str:
+    """Return what can be asked as a table."""
+    rows = [(name, "1.0.0", description) for name, description, _, _ in _SUBREQUESTS]
+    return render(("NAME", "VERSION", "DESCRIPTION"), rows).rstrip("\n")
+
+
+def _subrequests_json() -> list[Json]:
+    def named(pairs: Iterable[tuple[str, str]]) -> list[Json]:
+        return [{"name": name, "description": description} for name, description in pairs]
+
+    return [
+        {
+            "name": f"frontend.{name}",
+            "version": "1.0.0",
+            "type": "rpc",
+            "description": description,
+            "opts": None if options is None else named(options),
+            "inputs": None,
+            "metadata": named((result, "") for result in results),
+            "refs": None,
+        }
+        for name, description, options, results in _SUBREQUESTS
+    ]
+
+
+def _dumped(value: Json | list[Json]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 

@@ -6,7 +6,7 @@ for arm64 only; all images know the users root and app.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +75,9 @@ def image(reference: Reference, _place: Place, _platform: str) -> Image:
 
 
 def found_in(example: Example, root: Path) -> list[tuple[str, int | None, str]]:
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\napp:x:1000:\n")
     text = example.text.encode()
     request = BuildRequest(context=".", build_args=example.build_args)
     stages = stages_of(parse(text), text)
@@ -99,11 +102,44 @@ def found_in(example: Example, root: Path) -> list[tuple[str, int | None, str]]:
 
 @pytest.mark.parametrize("example", examples(), ids=str)
 def test_example(example: Example, tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n")
-    (tmp_path / "etc/group").write_text("root:x:0:\napp:x:1000:\n")
     expected = [] if example.expected is None else [(example.rule, *example.expected)]
     assert found_in(example, tmp_path) == expected
+
+
+@pytest.mark.parametrize("example", [e for e in examples() if e.expected], ids=str)
+@pytest.mark.parametrize("where", ["file", "build argument", "instruction", "another rule"])
+def test_a_rule_can_be_skipped(example: Example, where: str, tmp_path: Path) -> None:
+    """By directive, build argument and comment above; but an experimental rule is off anyway."""
+    assert example.expected is not None
+    line, message = example.expected
+    other = next(name for name in RULES if name != example.rule)
+    skipping = f"check=skip={other if where == 'another rule' else example.rule}"
+    has_directive = example.text.startswith("# check=")
+    is_experimental = RULES[example.rule].experimental
+    if where == "build argument":
+        given = (*example.build_args, ("BUILDKIT_DOCKERFILE_CHECK", skipping[6:]))
+        changed = replace(example, build_args=given)
+    elif where == "instruction":
+        lines = example.text.splitlines(keepends=True)
+        at = instruction_at(example.text, line)
+        changed = replace(
+            example, text="".join([*lines[: at - 1], f"# {skipping}\n", *lines[at - 1 :]])
+        )
+    elif has_directive:
+        return  # the example needs the file's one directive for itself
+    else:
+        changed = replace(example, text=f"# {skipping}\n{example.text}")
+    found = {(rule, text) for rule, _, text in found_in(changed, tmp_path)}
+    if is_experimental and where == "instruction":
+        assert (example.rule, message) in found
+    else:
+        assert ((example.rule, message) in found) is (where == "another rule")
+
+
+def instruction_at(text: str, line: int) -> int:
+    """Return where the instruction begins that a line is part of."""
+    spans = [node.span for node in parse(text).instructions]
+    return next(span.first_line for span in spans if span.first_line <= line <= span.last_line)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -77,3 +77,32 @@ def test_old_trees_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         parse_cached(b"%d" % number, "Dockerfile", str(tmp_path), lambda: lambda *_: tree)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_long_file_is_not_parsed_again_either(tmp_path: Path) -> None:
+    heredoc = b"RUN <<EOF\n" + b"x" * 99 * 101_000 + b"\nEOF\n"
+    for text in (b"FROM scratch\n" + b"ENV A=$B\n" * 10_000, b"FROM scratch\n" + heredoc):
+        first = parse_cached(text, "Dockerfile", str(tmp_path), lambda: parse)
+        assert parse_cached(text, "Dockerfile", str(tmp_path), never) == first
+
+
+def test_the_oldest_go_when_there_are_many_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.treecache._KEPT_BYTES", 50_000)
+    for number in range(9):
+        text = f"FROM scratch\nRUN {number}{'x' * 9_000}\n".encode()
+        parse_cached(text, "Dockerfile", str(tmp_path), lambda: parse)
+        assert parse_cached(text, "Dockerfile", str(tmp_path), never)
+    assert 0 < sum(path.stat().st_size for path in tmp_path.iterdir()) <= 50_000
+
+
+def test_a_known_file_loads_no_lark(tmp_path: Path) -> None:
+    parse_cached(TEXT, "Dockerfile", str(tmp_path), lambda: parse)
+    code = (
+        "import sys\n"
+        "from builder.treecache import parse_cached\n"
+        f"assert parse_cached({TEXT!r}, 'Dockerfile', {str(tmp_path)!r}, None).instructions\n"
+        "assert 'lark' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

@@ -29,6 +29,7 @@ def call(*words: str) -> Call | None:
         (["--check", "--call=check,format=json"], Call("check", is_json=True)),
         (["--call=outline,format=json"], Call("outline", is_json=True)),
         (["--call=targets,format=text"], Call("targets")),
+        (["--call=subrequests.describe"], Call("subrequests.describe")),
         (["--call=check,ignorestatus"], Call("check", ignores_status=True)),
         (["--call=check,format=json,ignorestatus=true"], Call("check", True, True)),
         (["--call=check,ignorestatus=false"], Call("check")),
@@ -44,7 +45,6 @@ def test_what_is_asked(words: list[str], expected: Call | None) -> None:
         (["--call=lnt"], UsageError, '"lnt" is none of build, check, outline, targets'),
         (["--call=check,format=xml"], UsageError, '"format=xml" is neither'),
         (["--check", "--call=outline"], UsageError, "contradict"),
-        (["--call=subrequests.describe"], NotSupported, "not supported yet"),
         (["--call=convertllb"], NotSupported, "not supported yet"),
     ],
 )
@@ -167,6 +167,21 @@ def test_only_the_target_is_looked_at(context: Path, capsys: pytest.CaptureFixtu
     assert run(context, text, "--check") == 1
     assert run(context, text, "--check", "--target=b") == 0
     assert capsys.readouterr().out.endswith("Check complete, no warnings found.\n")
+
+
+def test_what_can_be_asked(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(context, CLEAN, "--call=subrequests.describe") == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert table[0] == ["NAME", "VERSION", "DESCRIPTION"]
+    names = [row[0] for row in table[1:]]
+    assert names == ["outline", "targets", "lint", "subrequests.describe"]
+    for name in names:
+        assert call(f"--call={name}") is not None
+    assert run(context, CLEAN, "--call=subrequests.describe,format=json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in found] == [f"frontend.{name}" for name in names]
+    assert found[0]["opts"] == [{"name": "target", "description": "Target build stage"}]
+    assert {item["type"] for item in found} == {"rpc"}
 
 
 def test_the_ignore_file_counts(context: Path, capsys: pytest.CaptureFixture[str]) -> None:

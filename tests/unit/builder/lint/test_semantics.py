@@ -227,5 +227,5 @@ def test_ignored_sources(rules: str, source: ContextPath | StagePath, path: str 
 def test_an_argument_that_cannot_be_expanded_is_the_build_s_to_tell(lines: Lines) -> None:
     from builder.errors import BuildError
 
-    with pytest.raises(BuildError, match="ARG A"):
+    with pytest.raises(BuildError, match="Dockerfile:1: ARG A"):
         lines("ARG A=${\nFROM scratch$A\n")
