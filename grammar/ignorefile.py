@@ -84,12 +84,14 @@ class IgnoreRules(PatternList):
     """The rules of an ignore file; lines count as in the file."""
 
 
-def parse(data: bytes) -> IgnoreRules:
+def parse(data: bytes | str) -> IgnoreRules:
     """Return the rules of an ignore file. Raises PatternError with the line.
 
+    data: UTF-8; other bytes are surrogate escapes in patterns and paths, as os.fsdecode has it.
     Blank lines and lines whose first character is `#` say nothing.
     """
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
+    text = text.removeprefix("\ufeff")
     return IgnoreRules("" if line.startswith("#") else line for line in text.split("\n"))
 
 
