@@ -203,7 +203,8 @@ def subject_of(stages: StageList, request: BuildRequest, platform: str) -> Subje
         default = global_env(stages, {}, predefined) if given else scope
     except BuildError:
         scope = default = predefined
-    return Subject(stages, scope, default)
+    syntax = given.get("BUILDKIT_SYNTAX") or stages.dockerfile.directives.syntax
+    return Subject(stages, scope, default, syntax)
 
 
 def inspect(node: ast.Instruction, stage: "Stage") -> Iterator[tuple[str, str]]:

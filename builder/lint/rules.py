@@ -148,6 +148,11 @@ _TABLE = (
         "A command that begins like a JSON array should be one",
         syntax.exec_form_invalid_json,
     ),
+    Rule(
+        "ForeignSyntax",
+        "A frontend that the syntax directive asks for is not used",
+        syntax.foreign_syntax,
+    ),
 )
 
 RULES = {rule.name: rule for rule in _TABLE}

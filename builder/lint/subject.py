@@ -18,12 +18,14 @@ class Finding:
 class Subject:
     """A file, and the global scope that its FROMs see.
 
-    scope: with the values given by --build-arg. default_scope: as if none had been given.
+    scope: with the values given by --build-arg. default_scope: as if none had been given. syntax:
+    the frontend that the directive or the build argument BUILDKIT_SYNTAX asks for.
     """
 
     stages: StageList
     scope: Mapping[str, str]
     default_scope: Mapping[str, str]
+    syntax: str | None = None
 
     @property
     def escape(self) -> str:

@@ -3,11 +3,16 @@
 A rule is a function from the file to its violations. Refuses to know base images and contexts.
 """
 
+import re
 from collections.abc import Iterator
 
 from builder.lint.subject import Finding, Subject
 from grammar import ast
 
+_USUAL_SYNTAX = re.compile(
+    r"dockerfile\.v0\Z|(?:[\w.-]+(?::\d+)?/)*docker/dockerfile(?:-upstream)?(?:[:@]|\Z)"
+)
+_SYNTAX = re.compile(r"\ufeff?\s*#\s*syntax\s*=", re.IGNORECASE)
 _RESERVED = ("context", "scratch")
 
 
@@ -34,6 +39,21 @@ def consistent_instruction_casing(subject: Subject) -> Iterator[Finding]:
 def exec_form_invalid_json(subject: Subject) -> Iterator[Finding]:
     """Find commands that look like an exec form and are none."""
     yield from _seen_while_parsing("ExecFormInvalidJSON", subject)
+
+
+def foreign_syntax(subject: Subject) -> Iterator[Finding]:
+    """Find a frontend that is not the usual one, from whichever registry."""
+    reference = (subject.syntax or "dockerfile.v0").split()[0]
+    if not _USUAL_SYNTAX.match(reference):
+        message = f"The frontend {reference} is not used: the file is read as any Dockerfile"
+        yield Finding(message, syntax_line(subject))
+
+
+def syntax_line(subject: Subject) -> int:
+    """Return where the syntax directive stands; 1 for a build argument."""
+    lines = enumerate(subject.stages.source, start=1)
+    is_given = subject.syntax == subject.stages.dockerfile.directives.syntax
+    return next((number for number, line in lines if is_given and _SYNTAX.match(line)), 1)
 
 
 def _seen_while_parsing(rule: str, subject: Subject) -> Iterator[Finding]:
