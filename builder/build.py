@@ -88,7 +88,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         ignore_file, rules = load_ignore_rules(source, dockerfile, progress)
         with journaled(store, request, dockerfile, source, rules) as row, ExitStack() as stack:
             progress.emit(BuildStarted(row.build_id))
-            warn = Linter(stages, options_of(stages.dockerfile, request), WarnFunction(progress))
+            warn = Linter(stages, options_of(stages, request), WarnFunction(progress))
             with tables.kept_in(trees):
                 warn.check_file(request, platform)
                 # With a remote cache a base's layers may not be needed at all.

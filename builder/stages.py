@@ -34,6 +34,12 @@ class StageList:
     global_args: tuple[ast.Arg, ...]
     stages: tuple[StageText, ...]
 
+    def directive_line(self, key: str) -> int:
+        """Return the line of a parser directive, 1 where the file has none of this name."""
+        wanted = re.compile(rf"\ufeff?\s*#\s*{key}\s*=", re.IGNORECASE)
+        lines = enumerate(self.source, start=1)
+        return next((number for number, line in lines if wanted.match(line)), 1)
+
     def place(self, node: ast.Instruction) -> Place:
         """Return where `node` stands, for errors."""
         return Place(self.dockerfile.name, node.span.first_line, node.span.last_line, self.source)

@@ -75,7 +75,7 @@ def check_source(store: Store, request: BuildRequest, source: SourceTree) -> Che
     except GrammarError as error:
         return CheckReport(dockerfile, errors=(error,))
     _, rules = load_ignore_rules(source, dockerfile, silent)
-    linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
+    linter = Linter(stages, options_of(stages, request), lambda *_: None)
     bases = BaseConfigs(store, request)
     with tables.kept_in(trees):
         linter.check_file(request, platform)

@@ -78,17 +78,19 @@ def parse_options(text: str) -> CheckOptions:
     return CheckOptions(named.get("skip", empty), named.get("experimental", empty), is_error)
 
 
-def options_of(tree: ast.Dockerfile, request: BuildRequest) -> CheckOptions:
+def options_of(stages: StageList, request: BuildRequest) -> CheckOptions:
     """Return the options for a file: of the build argument, or else the directive.
 
     Raises BuildError.
     """
     given = dict(request.build_args).get(CHECK_ARG)
+    tree = stages.dockerfile
     text = (tree.directives.check or "") if given is None else given
     try:
         return parse_options(text)
     except ValueError as error:
-        where = tree.name if given is None else f"--build-arg {CHECK_ARG}"
+        line = f"{tree.name}:{stages.directive_line('check')}"
+        where = line if given is None else f"--build-arg {CHECK_ARG}"
         raise BuildError(
             f"{where}: failed to parse check options: {error}",
             hint="as in check=skip=RULE,RULE;error=true",

@@ -12,7 +12,6 @@ from grammar import ast
 _USUAL_SYNTAX = re.compile(
     r"dockerfile\.v0\Z|(?:[\w.-]+(?::\d+)?/)*docker/dockerfile(?:-upstream)?(?:[:@]|\Z)"
 )
-_SYNTAX = re.compile(r"\ufeff?\s*#\s*syntax\s*=", re.IGNORECASE)
 _RESERVED = ("context", "scratch")
 
 
@@ -46,14 +45,8 @@ def foreign_syntax(subject: Subject) -> Iterator[Finding]:
     reference = (subject.syntax or "dockerfile.v0").split()[0]
     if not _USUAL_SYNTAX.match(reference):
         message = f"The frontend {reference} is not used: the file is read as any Dockerfile"
-        yield Finding(message, syntax_line(subject))
-
-
-def syntax_line(subject: Subject) -> int:
-    """Return where the syntax directive stands; 1 for a build argument."""
-    lines = enumerate(subject.stages.source, start=1)
-    is_given = subject.syntax == subject.stages.dockerfile.directives.syntax
-    return next((number for number, line in lines if is_given and _SYNTAX.match(line)), 1)
+        is_directive = subject.syntax == subject.stages.dockerfile.directives.syntax
+        yield Finding(message, subject.stages.directive_line("syntax") if is_directive else 1)
 
 
 def _seen_while_parsing(rule: str, subject: Subject) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def found_in(example: Example, root: Path) -> list[tuple[str, int | None, str]]:
     found = []
     linter = Linter(
         stages,
-        options_of(stages.dockerfile, request),
+        options_of(stages, request),
         lambda rule, message, line: found.append((rule, line, message)),
     )
     linter.check_file(request, PLATFORM)

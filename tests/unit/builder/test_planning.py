@@ -37,7 +37,7 @@ def stages_from(text: str) -> StageList:
 
 def lowered(stages: StageList) -> Stage:
     request = BuildRequest(context=".")
-    linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
+    linter = Linter(stages, options_of(stages, request), lambda *_: None)
     bases = SimpleNamespace(image=None, layout=None)
     stage = Planner(bases, request, stages, PLATFORM, linter).stage(stages.target(None))
     stage.container_config()

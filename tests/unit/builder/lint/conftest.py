@@ -18,7 +18,7 @@ from store.oci import ImageConfig
 def lint(text: str, *, target: str | None = None, **build_args: str) -> Linter:
     request = BuildRequest(context=".", build_args=tuple(build_args.items()), target=target)
     stages = stages_of(parse(text.encode()), text.encode())
-    linter = Linter(stages, options_of(stages.dockerfile, request), lambda *_: None)
+    linter = Linter(stages, options_of(stages, request), lambda *_: None)
     linter.check_file(request, "linux/amd64")
     planner = Planner(
         SimpleNamespace(

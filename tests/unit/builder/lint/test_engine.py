@@ -51,7 +51,7 @@ def test_options_that_make_no_sense(text: str, message: str | None) -> None:
 
 
 def test_a_bad_directive_names_the_file_and_a_bad_argument_itself(linted: Linted) -> None:
-    with pytest.raises(BuildError, match=r"^Dockerfile: failed to parse check options: invalid"):
+    with pytest.raises(BuildError, match=r"^Dockerfile:1: failed to parse check options: invalid"):
         linted("# check=bad\nFROM scratch\n")
     with pytest.raises(BuildError, match=r"^--build-arg BUILDKIT_DOCKERFILE_CHECK: failed"):
         linted("FROM scratch\n", BUILDKIT_DOCKERFILE_CHECK="bad")
