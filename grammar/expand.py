@@ -177,14 +177,11 @@ class _Parts:
 
         def trimmed(scope: _Scope, raw: bool) -> _Pieces:
             value = scope.value(name)
-            shell_pattern = _flat(pattern, scope, True)
-            if operator[0] == "#":
-                found = re.match(_regex(shell_pattern, greedy), value, re.DOTALL)
-                return [(value[found.end() :] if found else value, True)]
-            # What precedes the suffix is as short as can be for the longest suffix, and vice versa.
-            rest = ".*?" if greedy else ".*"
-            found = re.match(f"({rest}){_regex(shell_pattern, True)}\\Z", value, re.DOTALL)
-            return [(found[1] if found else value, True)]
+            # A suffix is a prefix of what is read from its end.
+            step = 1 if operator[0] == "#" else -1
+            regex = _regex(_flat(pattern, scope, True), greedy, backwards=step < 0)
+            found = re.match(regex, value[::step], re.DOTALL)
+            return [(value[::step][found.end() :][::step] if found else value, True)]
 
         return trimmed
 
@@ -229,22 +226,34 @@ def _escape(text: str) -> _Part:
     return lambda scope, raw: [(text if raw else text[1:], False)]
 
 
-def _regex(pattern: str, greedy: bool) -> str:
+def _regex(pattern: str, greedy: bool, *, backwards: bool = False) -> str:
     """Return a shell pattern as a regular expression: `?` and `*`, and no `[…]`.
 
     A backslash makes `?`, `*` and itself literal; before `}` and `/` it only kept the word open.
+    What stands between two stars is taken where it is found first, and never looked for again:
+    whatever can follow it there can follow it later, too. So many stars take no longer than few.
     """
-    star = ".*" if greedy else ".*?"
-    out = []
+    tokens = []
     for match in re.finditer(r"\\(.?)|(.)", pattern, re.DOTALL):
         escaped, plain = match.groups()
         if plain is not None:
-            out.append({"*": star, "?": "."}.get(plain) or re.escape(plain))
+            tokens.append({"*": "", "?": "."}.get(plain, re.escape(plain)))
         elif escaped and escaped in "*?\\}/":
-            out.append(re.escape(escaped))
+            tokens.append(re.escape(escaped))
         else:
             raise ExpansionError(f"invalid escape \\{escaped} in pattern {shown(pattern)}")
-    return "".join(out)
+    pieces = [""]
+    for token in reversed(tokens) if backwards else tokens:
+        if token:
+            pieces[-1] += token
+        else:
+            pieces.append("")
+    first, *between = pieces
+    if not between:
+        return first
+    *between, last = between
+    found = "".join(f"(?>.*?{piece})" for piece in between if piece)
+    return f"{first}{found}{'.*' if greedy else '.*?'}{last}"
 
 
 def _fault(word: str, error: "UnexpectedInput") -> ExpansionError:

@@ -2,6 +2,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grammar.errors import ExpansionError
 from grammar.expand import Expansion, expand, expand_words
@@ -220,6 +222,26 @@ def test_deep_nesting() -> None:
 def test_long_word() -> None:
     assert expand("$A" * 20_000, {"A": "x"}).value == "x" * 20_000
     assert expand("'" + "x" * 1_000_000 + "'", {}).value == "x" * 1_000_000
+
+
+@pytest.mark.parametrize("form", ["#{}b", "##{}b", "%b{}", "%%b{}", "/{}b/x", "//{}b/x"])
+@pytest.mark.parametrize("stars", ["*a" * 30, "?*" * 30, "*" * 30])
+def test_many_stars_take_no_longer(form: str, stars: str) -> None:
+    value = "a" * 300
+    assert expand(f"${{v{form.format(stars)}}}", {"v": value}).value == value
+
+
+@given(st.text(max_size=80), st.dictionaries(st.sampled_from("abc"), st.text(max_size=20)))
+def test_any_word_has_a_value_or_an_error(word: str, env: dict[str, str]) -> None:
+    for escape in ("\\", "`"):
+        try:
+            value = expand(word, env, escape).value
+        except ExpansionError:
+            with pytest.raises(ExpansionError):
+                expand_words(word, env, escape)
+        else:
+            words = "".join(expand_words(word, env, escape))
+            assert "".join(words.split()) == "".join(value.split())
 
 
 def test_a_literal_word_does_not_load_lark() -> None:

@@ -187,3 +187,16 @@ def test_agrees_with_the_oracle(word: str, escape: str) -> None:
     except ExpansionError:
         found = None
     assert found == expected(word, escape)
+
+
+@given(st.text("ab*?\\\\", max_size=7), st.text("ab", max_size=9), st.sampled_from(["#", "%"]))
+def test_trimming_agrees(pattern: str, value: str, side: str) -> None:
+    for greedy in (False, True):
+        word = f"${{v{side * (1 + greedy)}{pattern}}}"
+        try:
+            found: str | None = expand(word, {"v": value}).value
+        except ExpansionError:
+            found = None
+        is_open = (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1  # the last one escapes the }
+        trimmed = None if is_open else trim(value, pattern, side, greedy)
+        assert found == (None if trimmed == FAULT else trimmed)
