@@ -7,6 +7,7 @@ everything (`make test` installs it), so a test that did not run there has not p
 import ctypes
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def missing_privilege() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Below nohup or `&` of a script SIGINT is ignored, and what tests start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Asked once, before any test has threads.
     config.stash[PRIVILEGE] = missing_privilege()
 

@@ -18,6 +18,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -190,37 +191,73 @@ def check_goes_on(pybuild, context: Path, killed: str, undisturbed: dict[str, ob
     assert identity(pybuild, "next") == undisturbed
 
 
-def ended_after(build: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Return whether the build ended by itself in that time; kill it otherwise."""
-    try:
-        build.wait(seconds)
-    except subprocess.TimeoutExpired:
-        build.kill()
-        return False
-    return True
+ENDED = re.compile(rb"^#\d+ (?:DONE|CACHED)", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """When each step of a build ended, by its plain progress, and when the build did; seconds."""
+
+    ends: tuple[float, ...]
+    whole: float
+
+    @classmethod
+    def of(cls, build: "subprocess.Popen[bytes]") -> "Course":
+        """Follow a build that was just started to its end."""
+        began = time.monotonic()
+        ends: list[float] = []
+        assert build.stderr is not None
+        seen = b""
+        while data := os.read(build.stderr.fileno(), 65536):
+            seen += data
+            ends += [time.monotonic() - began] * (len(ENDED.findall(seen)) - len(ends))
+        build.communicate()
+        assert build.returncode == 0, seen.decode()
+        return cls(tuple(ends), time.monotonic() - began)
+
+    def kill(self, build: "subprocess.Popen[bytes]", share: float) -> tuple[bool, bytes]:
+        """Kill a build after this share of its course; return whether it still ran, and its words.
+
+        The moment is counted from the last step that had ended by then: a machine that is busy
+        delays both.
+        """
+        moment = self.whole * share
+        before = [0.0, *(end for end in self.ends if end < moment)]
+        seen = b""
+        assert build.stderr is not None
+        while len(ENDED.findall(seen)) < len(before) - 1:
+            data = os.read(build.stderr.fileno(), 65536)
+            if not data:
+                break
+            seen += data
+        try:
+            build.wait(moment - before[-1])
+        except subprocess.TimeoutExpired:
+            build.kill()
+            return True, seen + build.communicate()[1]
+        return False, seen + build.communicate()[1]
 
 
 def test_kills_spread_over_a_build(pybuild, context, fresh_store, traces, rounds) -> None:
     write_steps(context)
-    began = time.monotonic()
-    pybuild("-t", "undisturbed", context)
-    whole = time.monotonic() - began
+    course = Course.of(pybuild.start("--progress=plain", "-t", "undisturbed", context))
     undisturbed = identity(pybuild, "undisturbed")
     assert pybuild("run", "--rm", "undisturbed", "cat", "/all").stdout == ALL
     count = rounds(200, 10)
     killed = with_steps = 0
     while killed < count:
         fresh_store()
-        began = time.monotonic()
         build = pybuild.start("--progress=plain", "-t", "killed", context)
-        if ended_after(build, whole * (killed + 0.5) / count):
-            whole = time.monotonic() - began  # faster than the one that was timed: aim again
-        else:
-            killed += 1
-        output = build.communicate()[1].decode()
+        in_time, words = course.kill(build, (killed + 0.5) / count)
+        output = words.decode()
         traces.check()
         check_goes_on(pybuild, context, output, undisturbed)
         with_steps += bool(ended(output, "DONE"))
+        if in_time:
+            killed += 1
+        else:  # faster than the one that was followed: aim again
+            fresh_store()
+            course = Course.of(pybuild.start("--progress=plain", "-t", "again", context))
     assert with_steps > 0  # else this has shown nothing of what is committed
     assert not traces.cgroups()
 
@@ -339,19 +376,17 @@ def test_a_killed_launcher_fails_its_step(pybuild, busybox_image, context, trace
 
 def test_two_builds_killed_at_once(pybuild, context, fresh_store, traces, rounds) -> None:
     write_steps(context)
-    began = time.monotonic()
-    pybuild("-t", "undisturbed", context)
-    whole = (time.monotonic() - began) * 1.5
+    course = Course.of(pybuild.start("--progress=plain", "-t", "undisturbed", context))
     undisturbed = identity(pybuild, "undisturbed")
     count = rounds(20, 2)
     for number in range(count):
         fresh_store()
         builds = [pybuild.start("--progress=plain", "-t", f"k:{n}", context) for n in range(2)]
-        ended_after(builds[0], whole * (number + 0.5) / count)
+        _, output = course.kill(builds[0], (number + 0.5) / count)
         builds[1].kill()
-        output = "\n".join(build.communicate()[1].decode() for build in builds)
+        output += builds[1].communicate()[1]
         traces.check()
-        assert pybuild("system", "check", "--deep").stdout == "clean\n", output
+        assert pybuild("system", "check", "--deep").stdout == "clean\n", output.decode()
         pybuild("-t", "next", context)
         assert identity(pybuild, "next") == undisturbed
 

@@ -3,7 +3,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -143,6 +143,15 @@ def test_a_bug_is_not_hidden_by_a_failure() -> None:
         run_graph(graph("a", *DIAMOND), solve, Cancel(), Slots(1))
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Have SIGINT interrupt the main thread, also where our parent ignores it (nohup, `&`)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_in_the_main_thread_cancels() -> None:
     cancel = Cancel()
     main = threading.get_ident()
