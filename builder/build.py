@@ -8,14 +8,9 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
-from builder.absent import Absent
-from builder.bases import Bases
-from builder.context import LocalContext, open_context, open_named, read_ignore_rules
-from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.durations import expected_seconds
-from builder.errors import BuildError, Canceled, LayersLost
+from builder.errors import Canceled, LayersLost
 from builder.events import BuildStarted, OnEvent, Planned
 from builder.export.destinations import check_outputs
 from builder.export.exporting import Delivered, Exporter
@@ -23,37 +18,27 @@ from builder.export.products import Product, Variant
 from builder.export.provenance import Facts
 from builder.graph import build_graph
 from builder.imageconfig import image_config
-from builder.lint.engine import Linter, options_of
 from builder.memorize import Memorizer
-from builder.planning import BuildPlan, plan_build
+from builder.planning import BuildPlan
+from builder.ready import Definition, Start, platforms_of, read_definition
 from builder.remotecache.ledger import Ledger
 from builder.remotecache.places import check_places
 from builder.request import BuildRequest, BuildResult
-from builder.schedule import default_jobs, run_graph
-from builder.site import Progress, Result, Site, WarnFunction
-from builder.slots import Slots
+from builder.schedule import run_graph
+from builder.site import Progress, Result, Site
 from builder.solve import planned_steps, solve
 from builder.sourcetree import opened_source
 from builder.stage import Stage
-from builder.stages import StageList, stages_of
 from builder.supplies import supplies_of
 from builder.tags import parse_tag
-from builder.treecache import Parse, parse_cached
-from builder.vertex import Vertex, VertexID
-from grammar import tables
-from grammar.errors import GrammarError
-from grammar.ignorefile import IgnoreRules
+from builder.vertex import VertexID
 from runtime.cancel import Cancel
 from runtime.container import start_time
-from runtime.launcher import Launchers
 from store import platforms
 from store.buildrecords import BuildRow
 from store.digest import DiffID, Digest
 from store.root import Store
 from values.classes import replace
-
-if TYPE_CHECKING:
-    from builder.remotecache.imports import Imports
 
 
 def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel) -> BuildResult:
@@ -65,7 +50,6 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     then.
     """
     platforms_wanted = platforms_of(request)
-    platform = platforms_wanted[0]
     outputs = check_outputs(request)
     check_places(request)
     names = (
@@ -76,62 +60,38 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
     references = tuple(parse_tag(name) for name in dict.fromkeys(names))
     memorizer = Memorizer(store, request, on_event)
     progress = Progress(memorizer.recorder)
-    trees = os.path.join(store.root, "trees")
-    os.makedirs(trees, mode=0o700, exist_ok=True)
     with (
         store.lease(),
         supplies_of(store, request) as supplies,
         opened_source(store, request, progress, cancel, supplies.secrets) as source,
     ):
-        dockerfile = read_dockerfile(request, source)
-        stages = parse_dockerfile(dockerfile, trees, progress)
-        ignore_file, rules = load_ignore_rules(source, dockerfile, progress)
-        with journaled(store, request, dockerfile, source, rules) as row, ExitStack() as stack:
+        definition = read_definition(store, request, source, progress)
+        with journaled(store, request, definition) as row, ExitStack() as stack:
             progress.emit(BuildStarted(row.build_id))
-            warn = Linter(stages, options_of(stages, request), WarnFunction(progress))
-            with tables.kept_in(trees):
-                warn.check_file(request, platform)
-                # With a remote cache a base's layers may not be needed at all.
-                absent = Absent(store)
-                lazy = absent if request.cache_from else None
-                bases = Bases(store, request, progress, lazy)
-                vertices: dict[VertexID, Vertex] = {}
-                plans = [
-                    plan_build(store, request, stages, wanted, warn, bases, vertices)
-                    for wanted in platforms_wanted
-                ]
-                warn.check_plan(vertices.values(), rules)
-            warn.raise_if_asked()
-            cache_folder = os.path.join(store.root, "contexts")
-            context = open_context(source, ignore_file, rules, cache_folder)
-            stack.callback(context.close)
-            site = Site(
+            start = Start(
                 store,
-                context,
+                request,
+                platforms_wanted,
+                definition,
+                supplies,
                 progress,
                 cancel,
                 row.build_id,
-                dockerfile.name,
-                warn,
-                Slots(request.jobs or default_jobs()),
-                supplies,
-                stack.enter_context(Launchers(refill=True)),
-                named=named_folders(plans[0], cache_folder, stack),
-                vertices=vertices,
-                absent=absent,
-                imports=imports_of(request, platform, absent, progress, stack),
             )
+            # With a remote cache a base's layers may not be needed at all.
+            ready = start.ready(stack, lazily=bool(request.cache_from))
+            plans, site = ready.plans, ready.site
 
             def facts() -> Facts:
                 return Facts(
                     row.build_id,
                     row.started_ns,
                     time.time_ns(),
-                    dockerfile.name,
-                    dockerfile.data,
+                    definition.dockerfile.name,
+                    definition.dockerfile.data,
                     row.context,
                     str(platforms.host()),
-                    bases.digests(),
+                    ready.bases.digests(),
                 )
 
             exporter = Exporter(site, request, outputs, facts)
@@ -139,25 +99,10 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
             export_cache(plans, site, request)
             done = finish(store, row, delivered.image_id)
             if len(plans) == 1:
-                memorizer.keep(plans[0], bases, site, done, delivered.metadata)
+                memorizer.keep(plans[0], ready.bases, site, done, delivered.metadata)
     used_stdout = any(output.option("dest") == "-" for output in outputs)
     return BuildResult(
         row.build_id, delivered.image_id, references, used_stdout, delivered.metadata
-    )
-
-
-def imports_of(
-    request: BuildRequest, platform: str, absent: Absent, progress: Progress, stack: ExitStack
-) -> "Imports | None":
-    """Open the remote caches that are looked up in until `stack` ends; None where none is named."""
-    if not request.cache_from:
-        return None
-    from builder.remotecache.exports import warn
-    from builder.remotecache.opening import opened_imports
-
-    wanted = platforms.parse(platform)
-    return stack.enter_context(
-        opened_imports(request, wanted, absent, lambda text: warn(progress, text))
     )
 
 
@@ -175,85 +120,17 @@ def export_cache(plans: Sequence[BuildPlan], site: Site, request: BuildRequest) 
         export_all(exports, solved, site.progress, ERRORS)
 
 
-def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[str, LocalContext]:
-    """Open the named contexts that are folders, until `stack` ends. Raises ContextError."""
-    opened = {}
-    for item in plan.target.plan.contexts.local():
-        opened[item.name] = open_named(item.where, item.name, cache_folder)
-        stack.callback(opened[item.name].close)
-    return opened
-
-
-def check_platform(request: BuildRequest) -> str:
-    """Return the first platform to build for. Raises BuildError for what is none."""
-    return platforms_of(request)[0]
-
-
-def platforms_of(request: BuildRequest) -> tuple[str, ...]:
-    """Return the platforms to build for, each once. Raises BuildError for what is none."""
-    found = []
-    for text in (request.platform or "local").split(","):
-        try:
-            wanted = platforms.host() if text.strip() == "local" else platforms.parse(text.strip())
-        except ValueError as error:
-            raise BuildError(f"--platform: {error}") from error
-        found.append(str(wanted))
-    return tuple(dict.fromkeys(found))
-
-
-def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress) -> StageList:
-    """Parse the Dockerfile as a step of its own. Raises GrammarError with line and caret."""
-    step = progress.begin(f"[internal] load build definition from {dockerfile.name}")
-    try:
-        with tables.kept_in(trees):
-            tree = parse_cached(dockerfile.data, dockerfile.name, trees, parser)
-        stages = stages_of(tree, dockerfile.data)
-    except (GrammarError, BuildError) as error:
-        step.failed(error)
-        raise
-    step.message(f"transferring dockerfile: {len(dockerfile.data)}B")
-    step.done()
-    return stages
-
-
-def parser() -> Parse:
-    """Return the parser; it takes 100 ms to import and make ready."""
-    from grammar.parse import parse
-
-    return parse
-
-
-def load_ignore_rules(
-    source: SourceTree, dockerfile: DockerfileText, progress: Progress
-) -> tuple[str | None, IgnoreRules | None]:
-    """Read the ignore file as a step of its own."""
-    step = progress.begin("[internal] load .dockerignore")
-    try:
-        found = read_ignore_rules(source, dockerfile)
-    except BuildError as error:
-        step.failed(error)
-        raise
-    step.done()
-    return found
-
-
 @contextmanager
-def journaled(
-    store: Store,
-    request: BuildRequest,
-    dockerfile: DockerfileText,
-    source: SourceTree,
-    rules: IgnoreRules | None,
-) -> Iterator[BuildRow]:
+def journaled(store: Store, request: BuildRequest, definition: Definition) -> Iterator[BuildRow]:
     """Open the build's row in the journal; an exception closes it as failed or cancelled."""
     details: dict[str, object] = {"tags": list(request.tags), "target": request.target or ""}
-    if rules is not None:
-        details["ignore"] = list(rules.patterns)
+    if definition.rules is not None:
+        details["ignore"] = list(definition.rules.patterns)
     row = BuildRow(
         build_id=secrets.token_hex(8),
         started_ns=time.time_ns(),
-        dockerfile=(dockerfile.path if source.is_local else dockerfile.name) or "-",
-        context=source.shown,
+        dockerfile=definition.journal_name,
+        context=definition.source.shown,
         details=details,
     )
     # While it runs its row says who builds, so that a build that was killed is known.
@@ -285,7 +162,7 @@ def solved_and_exported(
     """
     while True:
         try:
-            results = run_plans(plans, site, row.dockerfile)
+            results = run_plans(plans, site)
             products = products_of(plans, results, exporter.request, site.ledger)
             if exporter.request.budget is not None:
                 from builder.budget import check_budget
@@ -300,16 +177,13 @@ def solved_and_exported(
             step.done()
 
 
-def run_plans(plans: Sequence[BuildPlan], site: Site, journal_name: str) -> dict[VertexID, Result]:
-    """Solve all vertices that the targets need.
-
-    journal_name: the Dockerfile as the journal names it.
-    """
+def run_plans(plans: Sequence[BuildPlan], site: Site) -> dict[VertexID, Result]:
+    """Solve all vertices that the targets need."""
     graph = build_graph(plans[0].vertices, *(root for plan in plans for root in plan.roots))
     site.progress.emit(Planned(planned_steps(graph.vertices.values())))
     seconds: Mapping[VertexID, float] = {}
     if graph.has_choice():
-        seconds = expected_seconds(site.store, journal_name, graph.vertices.values())
+        seconds = expected_seconds(site.store, site.journal_name, graph.vertices.values())
     return run_graph(
         graph,
         lambda vertex, inputs: solve(vertex, inputs, site, vertex.platform),

@@ -179,6 +179,7 @@ class Step:
 class Site:
     """Everything that a step needs besides its vertex and its inputs' results.
 
+    dockerfile: its name. journal_name: what the journal calls it.
     absent: layers that may not be in the store. ledger: what steps came to. imports: remote caches
     to look up in. commits: what refs of git repositories were when this build first asked. named:
     the named contexts that are directories. vertices: the plan's. journaled: the numbers of the
@@ -196,6 +197,7 @@ class Site:
     supplies: Supplies
     launchers: Launchers
     absent: Absent
+    journal_name: str
     ledger: Ledger = field(default_factory=Ledger)
     imports: "Imports | None" = None
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
@@ -210,8 +212,9 @@ class Site:
             # A build that finds everything cached explains nothing.
             from builder.why import Explainer
 
-            titles = frozenset((each.stage, each.title) for each in self.vertices.values())
-            self._explainer = Explainer(self.store, self.build_id, self.context, titles)
+            self._explainer = Explainer(
+                self.store, self.build_id, self.journal_name, self.context, self.vertices.values()
+            )
         return self._explainer.causes(vertex, key, inputs)
 
     def stands_on(self, vertex: Vertex) -> dict[str, list[object]]:

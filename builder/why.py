@@ -8,7 +8,7 @@ the step runs, and told to the journal. Refuses to know how it is printed.
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from builder.cache import Key
@@ -35,15 +35,17 @@ class _Earlier(NamedTuple):
 
 @dataclass(slots=True)
 class Explainer:
-    """Explains the misses of one build; asked from several threads.
+    """Explains the misses of one build or forecast; asked from several threads.
 
-    context: the main one, with its ignore rules. titles: stage and text of all of its steps.
+    build_id: of this build, empty for a forecast. dockerfile: what the journal calls it. context:
+    the main one, with its ignore rules. vertices: the plan's.
     """
 
     store: Store
     build_id: str
+    dockerfile: str
     context: LocalContext
-    titles: frozenset[tuple[str, str]]
+    vertices: Collection[Vertex]
     _builds: list[BuildRow] | None = None
     _steps: dict[str, list[StepRow]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -124,9 +126,10 @@ class Explainer:
 
     def _candidates(self, vertex: Vertex) -> "list[tuple[_Earlier, BuildRecord]]":
         """Return the same step in earlier builds with its record, the newest build first."""
+        titles = frozenset((each.stage, each.title) for each in self.vertices)
         found, seen = [], set[str]()
         for build in self._earlier():
-            row = _same_step(vertex, self._steps_of(build), self.titles)
+            row = _same_step(vertex, self._steps_of(build), titles)
             if row is None or not row.key or row.key in seen:
                 continue
             seen.add(row.key)
@@ -138,8 +141,7 @@ class Explainer:
     def _earlier(self) -> list[BuildRow]:
         if self._builds is None:
             records = self.store.records
-            this = records.build(self.build_id)
-            found = records.builds_of(this.dockerfile, BUILDS_COMPARED + 1) if this else []
+            found = records.builds_of(self.dockerfile, BUILDS_COMPARED + 1)
             self._builds = [build for build in found if build.build_id != self.build_id]
         return self._builds
 
@@ -176,7 +178,11 @@ class Explainer:
     def _sequence_changed(self, vertex: Vertex, earlier: _Earlier) -> Cause:
         """Say which instruction before this one came or went, cached as it is."""
         before = _titles_before(earlier.row, self._steps_of(earlier.build))
-        now = _titles_before_vertex(vertex, self._steps_of_this_build())
+        now = [
+            each.title
+            for each in self.vertices
+            if each.stage == vertex.stage and each.step < vertex.step and each.step > 1
+        ]
         for title in now:
             if title not in before:
                 return Cause("sequence", f"before it, {shortened(title)} is new", None, title)
@@ -184,9 +190,6 @@ class Explainer:
             if title not in now:
                 return Cause("sequence", f"before it, {shortened(title)} is gone", title, None)
         return Cause("sequence", f"the base of {_stage(vertex)} changed")
-
-    def _steps_of_this_build(self) -> list[StepRow]:
-        return self.store.records.steps(self.build_id)
 
 
 def _not_followed(own: list[Cause], vertex: Vertex, inputs: Sequence[Result]) -> list[Cause]:
@@ -223,10 +226,6 @@ def _same_step(
 
 def _titles_before(row: StepRow, rows: list[StepRow]) -> list[str]:
     return [item.title for item in rows if item.stage == row.stage and item.step < row.step]
-
-
-def _titles_before_vertex(vertex: Vertex, rows: list[StepRow]) -> list[str]:
-    return [item.title for item in rows if item.stage == vertex.stage and item.step < vertex.step]
 
 
 def _file_digests(record: BuildRecord) -> Mapping[str, str]:

@@ -7,13 +7,13 @@ Of a base image that the store lacks only the config is asked for.
 import os
 from collections.abc import Iterator
 
-from builder.build import check_platform, load_ignore_rules, parse_dockerfile
 from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.errors import BaseImageNotFound, BuildError, Place
 from builder.layoutimages import layout_image
 from builder.lint.engine import Linter, Violation, options_of
 from builder.namedcontexts import NamedContext
 from builder.planning import Planner
+from builder.ready import check_platform, load_ignore_rules, parse_dockerfile
 from builder.request import BuildRequest
 from builder.secrets import Secrets
 from builder.site import Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.build import build as build_request
-from builder.build import check_platform, parser
 from builder.definition import read_dockerfile
+from builder.ready import check_platform, parser
 from builder.request import BuildResult
 from builder.secrets import Secrets
 from builder.site import Progress

@@ -1,0 +1,222 @@
+"""Before the first step: from a request to a plan, and to the site that its steps share.
+
+What a build and a forecast have in common. Solves nothing.
+"""
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from builder.absent import Absent
+from builder.bases import Bases
+from builder.context import LocalContext, open_context, open_named, read_ignore_rules
+from builder.definition import DockerfileText, SourceTree, read_dockerfile
+from builder.errors import BuildError
+from builder.lint.engine import Linter, options_of
+from builder.planning import BuildPlan, plan_build
+from builder.request import BuildRequest
+from builder.schedule import default_jobs
+from builder.site import Progress, Site, WarnFunction
+from builder.slots import Slots
+from builder.stages import StageList, stages_of
+from builder.supplies import Supplies
+from builder.treecache import Parse, parse_cached
+from builder.vertex import Vertex, VertexID
+from grammar import tables
+from grammar.errors import GrammarError
+from grammar.ignorefile import IgnoreRules
+from runtime.cancel import Cancel
+from runtime.launcher import Launchers
+from store import platforms
+from store.root import Store
+from values.classes import dataclass
+
+if TYPE_CHECKING:
+    from builder.remotecache.imports import Imports
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a build is defined by: the Dockerfile, cut into stages, and the ignore file.
+
+    trees: the folder of parsed files.
+    """
+
+    source: SourceTree
+    dockerfile: DockerfileText
+    stages: StageList
+    ignore_file: str | None
+    rules: IgnoreRules | None
+    trees: str
+
+    @property
+    def journal_name(self) -> str:
+        """What the journal calls the Dockerfile: its full path where it has one."""
+        return (self.dockerfile.path if self.source.is_local else self.dockerfile.name) or "-"
+
+
+def read_definition(
+    store: Store, request: BuildRequest, source: SourceTree, progress: Progress
+) -> Definition:
+    """Read and parse the Dockerfile, and read the ignore file, as steps of their own.
+
+    Raises GrammarError with line and caret, BuildError.
+    """
+    trees = os.path.join(store.root, "trees")
+    os.makedirs(trees, mode=0o700, exist_ok=True)
+    dockerfile = read_dockerfile(request, source)
+    stages = parse_dockerfile(dockerfile, trees, progress)
+    ignore_file, rules = load_ignore_rules(source, dockerfile, progress)
+    return Definition(source, dockerfile, stages, ignore_file, rules, trees)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is to be solved, one plan a platform, and the site that its steps share."""
+
+    plans: list[BuildPlan]
+    site: Site
+    bases: Bases
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """All that plans and their site are made of. build_id: empty where nothing is journalled."""
+
+    store: Store
+    request: BuildRequest
+    platforms: tuple[str, ...]
+    definition: Definition
+    supplies: Supplies
+    progress: Progress
+    cancel: Cancel
+    build_id: str = ""
+
+    def ready(self, stack: ExitStack, *, lazily: bool, absent: Absent | None = None) -> Ready:
+        """Lower the target and open the site, until `stack` ends.
+
+        lazily: layers of base images that are not here stay where they are until they are needed.
+        absent: knows where they are. Raises BuildError, GrammarError, StoreError.
+        """
+        request, store, definition = self.request, self.store, self.definition
+        absent = absent or Absent(store)
+        linter = Linter(
+            definition.stages, options_of(definition.stages, request), WarnFunction(self.progress)
+        )
+        bases = Bases(store, request, self.progress, absent if lazily else None)
+        plans, vertices = self._plans(linter, bases)
+        cache_folder = os.path.join(store.root, "contexts")
+        context = open_context(
+            definition.source, definition.ignore_file, definition.rules, cache_folder
+        )
+        stack.callback(context.close)
+        site = Site(
+            store,
+            context,
+            self.progress,
+            self.cancel,
+            self.build_id,
+            definition.dockerfile.name,
+            linter,
+            Slots(request.jobs or default_jobs()),
+            self.supplies,
+            stack.enter_context(Launchers(refill=True)),
+            journal_name=definition.journal_name,
+            named=named_folders(plans[0], cache_folder, stack),
+            vertices=vertices,
+            absent=absent,
+            imports=imports_of(request, plans[0].platform, absent, self.progress, stack),
+        )
+        return Ready(plans, site, bases)
+
+    def _plans(
+        self, linter: Linter, bases: Bases
+    ) -> tuple[list[BuildPlan], dict[VertexID, Vertex]]:
+        request, definition = self.request, self.definition
+        vertices: dict[VertexID, Vertex] = {}
+        with tables.kept_in(definition.trees):
+            linter.check_file(request, self.platforms[0])
+            plans = [
+                plan_build(self.store, request, definition.stages, wanted, linter, bases, vertices)
+                for wanted in self.platforms
+            ]
+            linter.check_plan(vertices.values(), definition.rules)
+        linter.raise_if_asked()
+        return plans, vertices
+
+
+def check_platform(request: BuildRequest) -> str:
+    """Return the first platform to build for. Raises BuildError for what is none."""
+    return platforms_of(request)[0]
+
+
+def platforms_of(request: BuildRequest) -> tuple[str, ...]:
+    """Return the platforms to build for, each once. Raises BuildError for what is none."""
+    found = []
+    for text in (request.platform or "local").split(","):
+        try:
+            wanted = platforms.host() if text.strip() == "local" else platforms.parse(text.strip())
+        except ValueError as error:
+            raise BuildError(f"--platform: {error}") from error
+        found.append(str(wanted))
+    return tuple(dict.fromkeys(found))
+
+
+def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress) -> StageList:
+    """Parse the Dockerfile as a step of its own. Raises GrammarError with line and caret."""
+    step = progress.begin(f"[internal] load build definition from {dockerfile.name}")
+    try:
+        with tables.kept_in(trees):
+            tree = parse_cached(dockerfile.data, dockerfile.name, trees, parser)
+        stages = stages_of(tree, dockerfile.data)
+    except (GrammarError, BuildError) as error:
+        step.failed(error)
+        raise
+    step.message(f"transferring dockerfile: {len(dockerfile.data)}B")
+    step.done()
+    return stages
+
+
+def parser() -> Parse:
+    """Return the parser; it takes 100 ms to import and make ready."""
+    from grammar.parse import parse
+
+    return parse
+
+
+def load_ignore_rules(
+    source: SourceTree, dockerfile: DockerfileText, progress: Progress
+) -> tuple[str | None, IgnoreRules | None]:
+    """Read the ignore file as a step of its own."""
+    step = progress.begin("[internal] load .dockerignore")
+    try:
+        found = read_ignore_rules(source, dockerfile)
+    except BuildError as error:
+        step.failed(error)
+        raise
+    step.done()
+    return found
+
+
+def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[str, LocalContext]:
+    """Open the named contexts that are folders, until `stack` ends. Raises ContextError."""
+    opened = {}
+    for item in plan.target.plan.contexts.local():
+        opened[item.name] = open_named(item.where, item.name, cache_folder)
+        stack.callback(opened[item.name].close)
+    return opened
+
+
+def imports_of(
+    request: BuildRequest, platform: str, absent: Absent, progress: Progress, stack: ExitStack
+) -> "Imports | None":
+    """Open the remote caches that are looked up in until `stack` ends; None where none is named."""
+    if not request.cache_from:
+        return None
+    from builder.remotecache.exports import warn
+    from builder.remotecache.opening import opened_imports
+
+    wanted = platforms.parse(platform)
+    return stack.enter_context(
+        opened_imports(request, wanted, absent, lambda text: warn(progress, text))
+    )
