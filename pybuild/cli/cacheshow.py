@@ -62,7 +62,9 @@ def _lines(entry: Mapping[str, object]) -> Iterator[str]:
         yield from _ingredients(ingredients)
     files = _rows(entry["Files"])
     yield f"Files: {'' if files else 'none'}".rstrip()
-    yield from (f"  {file['Digest']}  {file['Path'] or '.'}" for file in files)
+    for file in files:
+        state = file["Digest"] if "Digest" in file else f"-> {file['Target']}"
+        yield f"  {state}  {file['Path'] or '.'}"
 
 
 def _result(result: Mapping[str, object]) -> Iterator[str]:

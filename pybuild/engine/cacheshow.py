@@ -71,11 +71,21 @@ def described(store: Store, entry: CacheEntry) -> dict[str, object]:
 
 
 def files_of(entry: CacheEntry) -> list[dict[str, str]]:
-    """Return each file that a step read with the digest of its bytes."""
+    """Return what a step read: of files the digest of their bytes, of links their target.
+
+    Mode and, where it is not root, Owner stand beside it as far as they count for the step.
+    """
     files = entry.records[0].record.ingredients.get("files", ()) if entry.records else ()
     if not isinstance(files, list | tuple):
         return []
-    return [{"Path": str(path), "Digest": str(digest)} for path, digest in files]
+    return [{"Path": str(path), **_state(str(state))} for path, state in files]
+
+
+def _state(state: str) -> dict[str, str]:
+    """Take apart what builder.contenthash.states tells of a file."""
+    if state.startswith("-> "):
+        return {"Target": state[3:]}
+    return dict(zip(("Digest", "Mode", "Owner"), state.split(" "), strict=False))
 
 
 def _result(store: Store, used: UsedRecord) -> dict[str, object]:

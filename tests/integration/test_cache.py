@@ -199,6 +199,20 @@ COPY --from=build /src/out /out
 """
 
 
+def test_links_and_owners_of_files_that_a_step_read(pybuild, busybox_image, context) -> None:
+    write(context, {"Dockerfile": f"FROM {busybox_image}\nCOPY . /\n", "a": "1\n", "odd": "2\n"})
+    (context / "link").symlink_to("nowhere")
+    (context / "odd").chmod(0o2751)
+    os.chown(context / "a", 12, 34)
+    pybuild("-t", "x", context)
+    files = {file.pop("Path"): file for file in shown(pybuild, "COPY . /")["Files"]}
+    assert files["link"] == {"Target": "nowhere"}
+    assert files["odd"]["Mode"] == "2751"
+    assert set(files["a"]) == {"Digest", "Mode"}, "COPY gives everything to root"
+    text = pybuild("cache", "show", shown(pybuild, "COPY . /")["Key"]).stdout
+    assert "  -> nowhere  link\n" in text
+
+
 def test_every_ingredient_is_stored_and_outlives_the_layers(
     pybuild, busybox_image, context
 ) -> None:
@@ -209,9 +223,10 @@ def test_every_ingredient_is_stored_and_outlives_the_layers(
         for name in ("a", "sub/b")
     }
     copy, run = shown(pybuild, "COPY a sub"), shown(pybuild, "RUN --mount")
-    assert copy["Files"] == [{"Path": p, "Digest": d} for p, d in digests.items()]
+    files = [{"Path": p, "Digest": d, "Mode": "0644"} for p, d in digests.items()]
+    assert copy["Files"] == files
     assert copy["Ingredients"]["destination"] == "/src/"
-    assert run["Files"] == [{"Path": "sub/b", "Digest": digests["sub/b"]}]
+    assert run["Files"] == files[1:]
     known = run["Ingredients"]
     assert known["args"] == ["/bin/sh", "-c", "cat a /ctx/b > out && echo $MODE"]
     assert {"MODE=fast", "NAME=value"} <= set(known["env"])
