@@ -1,12 +1,10 @@
 """docker, its daemon and we, by way of one registry: what one pushes the other runs.
 
-The daemon lives in a network namespace of its own, where it can neither delete the bridge of a
-docker that is installed nor touch its rules. A second docker-registry there shares the first one's
-folder.
+The daemon lives in a network namespace of its own. A second docker-registry there shares the first
+one's folder.
 """
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -15,16 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.dockerdaemon import Docker, running_docker
+
 pytestmark = pytest.mark.kernel
 
 START_S = 60
-# crun's and runc's trouble with cgroup v1 beside v2 is docker's too.
-DAEMON = """\
-ip link set lo up
-umount /sys/fs/cgroup/unified 2>/dev/null
-exec "$@" --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false \
-    --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/pid" --host "unix://$0/socket"
-"""
 
 
 def serve(folder: Path, host: str, *prefix: str) -> subprocess.Popen[bytes]:
@@ -70,46 +63,16 @@ def host(tool, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def docker(tool, tmp_path: Path, host: str) -> Iterator[Callable[..., str]]:
-    """Return a function that runs docker's client; `host` is the same registry for its daemon."""
-    dockerd = tool("dockerd")
-    # The first docker on PATH may be a newer client.
-    client = "/usr/bin/docker" if os.path.exists("/usr/bin/docker") else tool("docker")
-    folder = tmp_path / "docker"
-    folder.mkdir()
-    own = ["unshare", "--net", "--mount", "--propagation", "private"]
-    with open(folder / "log", "wb") as log:
-        daemon = subprocess.Popen(
-            [*own, "sh", "-c", DAEMON, str(folder), dockerd], stdout=log, stderr=log
-        )
-
-    def call(*words: str) -> str:
-        done = subprocess.run(
-            [client, "--host", f"unix://{folder}/socket", *words],
-            env={**os.environ, "DOCKER_CONFIG": str(folder)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            pytest.fail(f"docker {words}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    try:
-        wait_for(lambda: (folder / "socket").exists() or daemon.poll() is not None, "dockerd")
-        if daemon.poll() is not None:
-            pytest.fail(f"dockerd does not start:\n{(folder / 'log').read_text()[-2000:]}")
-        inside = ["nsenter", f"--net=/proc/{daemon.pid}/ns/net"]
+def docker(tool, tmp_path: Path, host: str) -> Iterator[Docker]:
+    """Return docker; `host` is the same registry for its daemon."""
+    with running_docker(tool) as docker:
+        inside = ["nsenter", f"--net=/proc/{docker.pid}/ns/net"]
         registry = serve(tmp_path / "registry", host, *inside)
         try:
-            yield call
+            yield docker
         finally:
             registry.terminate()
             registry.wait()
-    finally:
-        daemon.terminate()
-        daemon.wait()
 
 
 def test_docker_and_we(pybuild, busybox_image, context, host, docker) -> None:

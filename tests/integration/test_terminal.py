@@ -170,7 +170,9 @@ def test_windows_that_change(terminal, script, busybox_image, context) -> None:
     window.wait_for("# 20")
     # What no longer fits goes into the terminal's history before anybody can draw anew, and comes
     # back from there when the window grows: so it grows first.
-    for columns, lines in ((40, 40), (100, 40), (60, 40), (60, 12), (60, 5), (30, 5), (30, 2)):
+    # At the end there must be room for the last word and the shell's lines after it.
+    sizes = ((40, 40), (100, 40), (60, 40), (60, 12), (60, 5), (30, 5), (30, 2), (30, 12))
+    for columns, lines in sizes:
         window.resize(columns, lines)
         rows = window.wait_until(lambda rows, width=columns: is_whole(rows, width))
         assert len(rows) <= lines

@@ -1,66 +1,24 @@
 """dockerd runs its containers on our runtime (--add-runtime), as it does on runc."""
 
-import os
-import shutil
 import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.kernel
+from tests.dockerdaemon import Docker, running_docker
 
-START_S = 60
-# In namespaces of its own, where it can neither delete another docker's bridge nor touch its rules.
-DAEMON = """\
-ip link set lo up
-umount /sys/fs/cgroup/unified 2>/dev/null
-exec "$@" --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false \
-    --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/pid" --host "unix://$0/socket"
-"""
+pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
-def docker(tool, executable: Path, rootfs: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Return a function that runs docker's client; the daemon has our runtime as `ours`."""
-    dockerd = tool("dockerd")
-    # The first docker on PATH may be a newer client.
-    client = "/usr/bin/docker" if os.path.exists("/usr/bin/docker") else tool("docker")
-    folder = Path(tempfile.mkdtemp(prefix="docker-"))  # a socket's path has to be short
-    own = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", DAEMON]
-    words = [*own, str(folder), dockerd, "--add-runtime", f"ours={executable}"]
-    with open(folder / "log", "wb") as log:
-        daemon = subprocess.Popen(words, stdout=log, stderr=log)
-
-    def call(*words: str, fails: int | None = None) -> str:
-        done = subprocess.run(
-            [client, "--host", f"unix://{folder}/socket", *words],
-            env={**os.environ, "DOCKER_CONFIG": str(folder)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != (fails or 0):
-            pytest.fail(f"docker {words}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stderr if fails else done.stdout
-
-    try:
-        deadline = time.monotonic() + START_S
-        while not (folder / "socket").exists():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"dockerd does not start:\n{(folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.05)
+def docker(tool, executable: Path, rootfs: Path, tmp_path: Path) -> Iterator[Docker]:
+    """Return docker; its daemon has our runtime as `ours`, and an image busybox:test."""
+    with running_docker(tool, "--add-runtime", f"ours={executable}") as docker:
         tar = tmp_path / "busybox.tar"
         subprocess.run(["tar", "-C", rootfs, "-cf", tar, "."], check=True)
-        call("import", str(tar), "busybox:test")
-        yield call
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        docker("import", str(tar), "busybox:test")
+        yield docker
 
 
 RUN = ("run", "--runtime", "ours", "--network", "none")
