@@ -5,6 +5,7 @@ BuildError
 ├── InstructionError       something about one instruction; knows where it stands
 │   ├── SourceNotFound     COPY or ADD of what is not there
 │   ├── UnknownStage       --from, --target or FROM of what does not exist
+│   ├── SecretLeaked       the value of a secret would become a part of the image
 │   └── StepFailed         a RUN ended with a non-zero exit code
 ├── BaseImageNotFound
 ├── ContextError           the build context or the Dockerfile cannot be read
@@ -110,6 +111,14 @@ class StepFailed(InstructionError):
         self.log_path = log_path
         self.step_name = step_name
         self.output = output
+
+
+class SecretLeaked(InstructionError):
+    """The value of a secret would become a part of the image. `ids`: of the secrets."""
+
+    def __init__(self, place: Place, message: str, *, ids: Sequence[str], hint: str):
+        super().__init__(place, message, hint=hint)
+        self.ids = tuple(ids)
 
 
 class BaseImageNotFound(InstructionError):

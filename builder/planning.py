@@ -149,7 +149,7 @@ class Planner:
         for node in instructions:
             for rule, message in inspect(node, stage):
                 self.plan.warn(rule, message, node.span.first_line)
-            stage = lower(node, stage)
+            stage = lower(node, replace(stage, line=node.span.first_line))
         return stage
 
     def trigger(self, trigger: str, text: StageText, place: Place) -> ast.Instruction:

@@ -33,6 +33,7 @@ from values.classes import dataclass
 
 if TYPE_CHECKING:
     from builder.remotecache.imports import Imports
+    from builder.secretgate import SecretGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,21 @@ class Start:
             vertices=vertices,
             absent=absent,
             imports=imports_of(request, plans[0].platform, absent, self.progress, stack),
+            gate=self._gate(plans),
         )
         return Ready(plans, site, bases)
+
+    def _gate(self, plans: list[BuildPlan]) -> "SecretGate | None":
+        """Return the gate for secrets, after it has seen the plans; None without any."""
+        if not self.request.secrets and not self.request.allow_secret_leak:
+            return None
+        from builder.secretgate import gate_of
+
+        gate = gate_of(self.store, self.request, self.supplies.secrets, self.progress)
+        if gate is not None:
+            images = (stage for plan in plans for stage in plan.images)
+            gate.check_plan(plans[0].vertices.values(), images)
+        return gate
 
     def _plans(
         self, linter: Linter, bases: Bases

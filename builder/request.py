@@ -102,6 +102,7 @@ class Sandbox:
 
 
 USUAL_SANDBOX = Sandbox()
+ALL = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class BuildRequest:
     provenance, sbom: what is attested of how the images came about and of the packages in them,
     None for nothing.
     cache_from, cache_to: where records of the cache are looked up, in order, and put.
+    allow_secret_leak: ids of secrets that may become a part of the image, ALL for all of them.
     budget: what the build may come to before its outputs are written.
     pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
     have to prove (see registry_client.trust.Trust).
@@ -156,6 +158,7 @@ class BuildRequest:
     jobs: int | None = None
     secrets: tuple[SecretSource, ...] = ()
     ssh: tuple[SshSource, ...] = ()
+    allow_secret_leak: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     network: str = "default"
     sandbox: Sandbox = USUAL_SANDBOX

@@ -4,6 +4,7 @@ Values live in memory only. They are read when a step first needs them, never fo
 """
 
 import os
+import stat
 import threading
 from collections.abc import Sequence
 
@@ -45,6 +46,28 @@ class Secrets:
             if value is not None:
                 self._values[id_] = value
             return value
+
+    def searchable(self) -> dict[str, bytes]:
+        """Return the values that are known or can be read again, by their ids.
+
+        A pipe's is known once a step needed it. Raises BuildError when a file cannot be read.
+        """
+        found = {}
+        for name in dict.fromkeys(source.id for source in self.sources):
+            source = next(item for item in reversed(self.sources) if item.id == name)
+            path = _path_of(source)
+            if path is None or name in self._values or _is_regular(path):
+                value = self.value(name)
+                if value is not None:
+                    found[name] = value
+        return found
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _path_of(source: SecretSource) -> str | None:

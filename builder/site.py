@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from builder.gitcheckout import Commit
     from builder.gitref import GitRef
     from builder.remotecache.imports import Imports
+    from builder.secretgate import LayerWatch, SecretGate
     from builder.why import Explainer
 
 
@@ -182,8 +183,8 @@ class Site:
     dockerfile: its name. journal_name: what the journal calls it.
     absent: layers that may not be in the store. ledger: what steps came to. imports: remote caches
     to look up in. commits: what refs of git repositories were when this build first asked. named:
-    the named contexts that are directories. vertices: the plan's. journaled: the numbers of the
-    steps that have a row in the journal.
+    the named contexts that are directories. vertices: the plan's. gate: keeps secrets out of
+    layers, where there are any. journaled: the numbers of the steps that have a row in the journal.
     """
 
     store: Store
@@ -203,6 +204,7 @@ class Site:
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
     named: Mapping[str, LocalContext] = field(default_factory=dict)
     vertices: Mapping[VertexID, Vertex] = field(default_factory=dict)
+    gate: "SecretGate | None" = None
     journaled: dict[VertexID, int] = field(default_factory=dict)
     _explainer: "Explainer | None" = None
 
@@ -261,6 +263,10 @@ class Site:
         """Look at the contexts again the next time: something changed."""
         for context in (self.context, *self.named.values()):
             context.forget_selections()
+
+    def watch(self, vertex: Vertex) -> "LayerWatch | None":
+        """Return what has to see a vertex's layer while it is made."""
+        return None if self.gate is None else self.gate.watch(vertex)
 
     @property
     def log_folder(self) -> str:

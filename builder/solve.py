@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
-from builder.errors import Canceled, ContextChanged, InstructionError
+from builder.errors import BuildError, Canceled, ContextChanged, InstructionError
 from builder.events import PlannedStep
 from builder.ops import files, run  # noqa: F401  importing registers them
 from builder.ops.registry import Ingredients, describe, perform
@@ -108,11 +108,23 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
                 if record is None:
                     causes = site.causes(vertex, key, inputs)
                     return make(Miss(vertex, key, inputs, causes), site, step)
+        admit(record, vertex, key, site, step)
         site.ledger.records[vertex.id] = record
         journal(vertex, key, site, step, "cached")
         step.cached()
     chain = *inputs[0].chain, *record.diff_ids
     return Result(chain, record.created, origin=origin_of(vertex, inputs))
+
+
+def admit(record: BuildRecord, vertex: Vertex, key: Key, site: Site, step: Step) -> None:
+    """Let the gate for secrets see what the cache gave. Raises SecretLeaked."""
+    if site.gate is None:
+        return
+    try:
+        site.gate.admit(vertex, record.diff_ids)
+    except BuildError:
+        journal(vertex, key, site, step, "failed")
+        raise
 
 
 def explained(ingredients: Ingredients, vertex: Vertex, inputs: Sequence[Result]) -> Ingredients:
@@ -189,6 +201,8 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
         if isinstance(error, NotStorable):
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
         raise
+    if site.gate is not None:
+        site.gate.passed(vertex, made.diff_id)
     window = started_ns, time.time_ns()
     created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     status = "done"

@@ -28,10 +28,14 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
-    """One history entry to be; `vertex` is what makes its layer, None for an empty one."""
+    """One history entry to be; `vertex` is what makes its layer, None for an empty one.
+
+    line: of its instruction in the Dockerfile, 0 where that is not known.
+    """
 
     created_by: str
     vertex: VertexID | None
+    line: int = 0
 
 
 @dataclass(slots=True)
@@ -85,7 +89,8 @@ class Stage:
     ports and volumes mean nothing.
     root: the vertex that makes the root file system. base: the image the stage began with.
     step, steps: number of the instruction at hand among those that make vertices, and how many
-    there are. cmd_set: CMD was given in this stage (ENTRYPOINT then leaves it alone).
+    there are. line: that of the instruction at hand.
+    cmd_set: CMD was given in this stage (ENTRYPOINT then leaves it alone).
     is_workdir_set: this stage, or one that it is built on, has a WORKDIR.
     """
 
@@ -105,6 +110,7 @@ class Stage:
     author: str | None = None
     step: int = 1
     steps: int = 1
+    line: int = 0
     cmd_set: bool = False
     is_workdir_set: bool = False
 
@@ -157,7 +163,8 @@ class Stage:
 
     def record(self, created_by: str, vertex: VertexID | None = None) -> "Stage":
         """Return the stage with a history entry more."""
-        return replace(self, history=self.history.append(HistoryStep(created_by, vertex)))
+        entry = HistoryStep(created_by, vertex, self.line)
+        return replace(self, history=self.history.append(entry))
 
     def with_env(self, name: str, value: str) -> "Stage":
         """Return the stage with a variable of the build's environment set."""

@@ -9,7 +9,8 @@ same. Follows containerd's archive writer; the opaque mark is the OCI one (image
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from store.errors import NotStorable, StoreError
 from store.headers import HeaderWriter
@@ -40,6 +41,18 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _SPECIAL = {stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK, stat.S_IFIFO: FIFO}
 
 
+class Watcher(Protocol):
+    """Is shown all that becomes a layer, on its way there."""
+
+    def entry(
+        self, name: bytes, target: bytes, xattrs: tuple[tuple[bytes, bytes], ...]
+    ) -> Callable[[bytes], None]:
+        """Take an entry before its bytes; what comes back is called with those of a file."""
+
+    def finish(self) -> None:
+        """All was shown. What is raised here refuses the layer."""
+
+
 @dataclass(slots=True)
 class Summary:
     """What a walk found: counts, the paths of whiteouts, and what was left out and why."""
@@ -63,20 +76,31 @@ class _Level:
     changed: bool = False
 
 
-def write_layer(upper_fd: int, below: Merged, sink: TarSink, headers: HeaderWriter) -> Summary:
+def write_layer(
+    upper_fd: int,
+    below: Merged,
+    sink: TarSink,
+    headers: HeaderWriter,
+    watcher: Watcher | None = None,
+) -> Summary:
     """Make the tree below `upper_fd` canonical and stream its tar.
 
-    below: what the chain under it shows, to tell real whiteouts from idle ones.
+    below: what the chain under it shows, to tell real whiteouts from idle ones. watcher: is shown
+    everything; that it has seen all is for the caller to say.
     Raises StoreError, NotStorable for what no layer can hold, OSError.
     """
-    return _Walk(below, sink, headers).run(upper_fd)
+    return _Walk(below, sink, headers, watcher).run(upper_fd)
 
 
 class _Walk:
-    def __init__(self, below: Merged, sink: TarSink, headers: HeaderWriter) -> None:
+    def __init__(
+        self, below: Merged, sink: TarSink, headers: HeaderWriter, watcher: Watcher | None
+    ) -> None:
         self._below = below
         self._sink = sink
         self._headers = headers
+        self._watcher = watcher
+        self._seen: Callable[[bytes], None] | None = None
         self._links: dict[tuple[int, int], bytes] = {}
         self._levels: list[_Level] = []
         self.summary = Summary()
@@ -189,7 +213,7 @@ class _Walk:
             self._emit(_header(path, REGULAR, status, size, xattrs))
             if size:
                 self._headers.data(path, 0, size)
-                if self._sink.copy(fd, size) != size:
+                if self._sink.copy(fd, size, self._seen) != size:
                     raise StoreError(
                         f"commit layer: /{os.fsdecode(path)} changed while it was read"
                     )
@@ -219,6 +243,8 @@ class _Walk:
         self.summary.files += 1
         if b"/" not in header.name.rstrip(b"/") and not header.name.startswith(WHITEOUT):
             self.summary.newest_s = max(self.summary.newest_s, header.mtime_s)
+        if self._watcher is not None:
+            self._seen = self._watcher.entry(header.name, header.target, header.xattrs)
         self._raw(encode(header))
 
     def _raw(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from store.contents import Contents, Policy
-from store.diff import Summary, write_layer
+from store.diff import Summary, Watcher, write_layer
 from store.headers import HeaderWriter
 from store.layerinfo import LayerInfo, LayerRecord
 from store.overlay import Merged
@@ -29,17 +29,17 @@ class Written:
     summary: Summary
 
 
-def write_upper(upper: str, below: Merged, folder: str) -> Written:
+def write_upper(upper: str, below: Merged, folder: str, watcher: Watcher | None = None) -> Written:
     """Make the tree at `upper` canonical, hash its tar and write its header stream.
 
-    below: what the chain under it shows. folder: gets the file `headers`.
+    below: what the chain under it shows. folder: gets the file `headers`. watcher: see write_layer.
     Raises StoreError for what no layer can hold, OSError.
     """
     upper_fd = os.open(upper, _DIRECTORY)
     try:
         with open(f"{folder}/headers", "xb", buffering=0) as file, TarSink() as sink:
             headers = HeaderWriter(file)
-            summary = write_layer(upper_fd, below, sink, headers)
+            summary = write_layer(upper_fd, below, sink, headers, watcher)
             headers.finish(sink.size_bytes)
             diff_id = sink.finish()
     finally:

@@ -24,6 +24,7 @@ from store.stubs import EMPTY, STUBS, ensure
 from values.classes import dataclass
 
 if TYPE_CHECKING:
+    from store.diff import Watcher
     from store.restream import Source
 
 VERSION = 1
@@ -266,21 +267,31 @@ class Active:
             os.close(self._held.lease_fd)
             self._held.lease_fd = -1
 
-    def discard(self) -> None:
-        """Throw the snapshot away; the caller has unmounted it. Again is fine."""
+    def discard(self, *, at_once: bool = False) -> None:
+        """Throw the snapshot away; the caller has unmounted it. Again is fine.
+
+        at_once: nothing of it is left in the trash when this returns.
+        """
         if self._held.folder_fd < 0:
             return
         try:
             # Even the little that a commit leaves takes a disk with discard milliseconds.
-            self._folder.remove_tree(self._path, later=True)
+            self._folder.remove_tree(self._path, later=not at_once)
         finally:
             self._held.close()
 
-    def commit(self, *, instead: "Callable[[Candidate], DiffID | None] | None" = None) -> LayerInfo:
+    def commit(
+        self,
+        *,
+        instead: "Callable[[Candidate], DiffID | None] | None" = None,
+        watcher: "Watcher | None" = None,
+    ) -> LayerInfo:
         """Make the changes a layer, durably, and end the snapshot; the caller has unmounted it.
 
         instead: told what would be stored; may name a stored layer that is just as good, and then
-        nothing new is. Returns what is recorded of the layer that stands for the changes.
+        nothing new is. watcher: is shown all of it; what it raises at the end goes to the caller,
+        and nothing of the snapshot is left then.
+        Returns what is recorded of the layer that stands for the changes.
         Raises InUse while another process can still write to it, StoreError for what no layer can
         hold, DiskFull; then the snapshot is still there, to be discarded.
         """
@@ -293,7 +304,10 @@ class Active:
             os.mkdir(folder, 0o700)
             from store.layerwriter import write_upper
 
-            written = write_upper(self.upper, self._layers.merged(self._plan.chain), folder)
+            below = self._layers.merged(self._plan.chain)
+            written = write_upper(self.upper, below, folder, watcher)
+            if watcher is not None:
+                self._ask(watcher)
             record, summary = written.record, written.summary
             checkpoint("layer-hashed")
             is_new = not self._layers.has(record.info.diff_id)
@@ -309,6 +323,13 @@ class Active:
         self._kept = False
         self.discard()
         return info
+
+    def _ask(self, watcher: "Watcher") -> None:
+        try:
+            watcher.finish()
+        except BaseException:
+            self.discard(at_once=True)
+            raise
 
     def _candidate(self, info: LayerInfo, is_new: bool) -> Candidate:
         from store.restream import Source

@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from store.digest import DiffID
 
@@ -55,14 +55,19 @@ class TarSink:
         self._batch.clear()
         self._batched = 0
 
-    def copy(self, fd: int, size_bytes: int) -> int:
-        """Append `size_bytes` read from `fd`; return how many there were."""
+    def copy(self, fd: int, size_bytes: int, seen: Callable[[bytes], None] | None = None) -> int:
+        """Append `size_bytes` read from `fd`; return how many there were.
+
+        seen: is shown them on the way, piece by piece.
+        """
         left = size_bytes
         while left:
             data = os.read(fd, min(left, _READ_BYTES))
             if not data:
                 break
             left -= len(data)
+            if seen is not None:
+                seen(data)
             self.write(data)
         return size_bytes - left
 

@@ -38,7 +38,7 @@ def perform_workdir(
                     hint="give numbers, or copy a passwd file first",
                 )
             make_dirs(tree.root, op.path, 0o755, owner.ids if owner else None)
-        info = active.commit()
+        info = active.commit(watcher=site.watch(vertex))
     return Made(info.diff_id, info.size_bytes)
 
 
@@ -79,7 +79,7 @@ def perform_copy(
                     sources.copy(source, target)
                 except CopyRefused as error:
                     raise InstructionError(vertex.place, str(error)) from error
-        info = active.commit()
+        info = active.commit(watcher=site.watch(vertex))
     return Made(info.diff_id, info.size_bytes)
 
 

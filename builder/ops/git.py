@@ -40,7 +40,7 @@ def perform_git(
         with site.store.snapshots.prepare(()) as active:
             with told(vertex):
                 git_of(site, step).check_out(op.ref, commit, scratch.path, active.upper)
-            info = active.commit()
+            info = active.commit(watcher=site.watch(vertex))
     finally:
         site.store.remove_tree(scratch.path)
         os.close(scratch.fd)

@@ -55,6 +55,7 @@ def perform_run(
     with site.store.snapshots.prepare(inputs[0].chain, stubs=True) as active:
         status = run_process(op, Place(vertex, inputs, site), active, step)
         adoption = Adoption(site.store, instruction, Window(started_ns, time.time_ns()))
-        info = active.commit(instead=None if vertex.no_cache else adoption.choose)
+        instead = None if vertex.no_cache else adoption.choose
+        info = active.commit(instead=instead, watcher=site.watch(vertex))
     facts = {"cpu_seconds": status.cpu_seconds, "peak_memory_bytes": status.peak_memory_bytes}
     return Made(info.diff_id, info.size_bytes, facts, instruction, adoption.found)

@@ -31,7 +31,7 @@ from pybuild.cli.buildvalues import (
     parse_ulimit,
     words,
 )
-from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
+from pybuild.cli.options import Parsed, Syntax, flag, many, perhaps, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import PybuildError
 
@@ -81,6 +81,7 @@ SYNTAX = Syntax(
         many("ulimit", "NAME=SOFT[:HARD]", "limit of RUN's processes, as nofile=1024:2048"),
         value("cgroup-parent", "CGROUP", "cgroup below which RUN's containers have theirs"),
         many("secret", "id=…", "for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]"),
+        perhaps("allow-secret-leak", "[=ID]", "go on where the image has a secret's value in it"),
         many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
         many("allow", "WHAT", "let RUN have network.host or security.insecure"),
         flag("pull", "ask the registry for base images that are here too"),
@@ -190,7 +191,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
 
     Raises UsageError and NotSupported. Reads stdin for `-f -`.
     """
-    from builder.request import BuildRequest
+    from builder.request import ALL, BuildRequest
 
     dockerfile = parsed.text("file")
     context = parsed.arguments[0]
@@ -215,6 +216,7 @@ def request_of(parsed: Parsed) -> BuildRequest:
         outputs=_outputs(parsed),
         jobs=parse_jobs(parsed.text("jobs")),
         secrets=tuple(map(parse_secret, parsed.many("secret"))),
+        allow_secret_leak=tuple(name or ALL for name in parsed.many("allow-secret-leak")),
         ssh=tuple(map(parse_ssh, parsed.many("ssh"))),
         allow=allowed(parsed.many("allow"), network),
         network=network,

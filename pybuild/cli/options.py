@@ -18,11 +18,12 @@ _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 class Kind(Enum):
-    """What an option takes: nothing, one value (the last one counts), or many."""
+    """What an option takes: nothing, one value (the last one counts), many, or many `=values`."""
 
     FLAG = "flag"
     VALUE = "value"
     MANY = "many"
+    PERHAPS = "perhaps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ def value(name: str, metavar: str, help_text: str, short: str = "") -> Option:
 def many(name: str, metavar: str, help_text: str, short: str = "") -> Option:
     """Return an option that takes a value and may be given again."""
     return Option(name, help_text, Kind.MANY, short, metavar)
+
+
+def perhaps(name: str, metavar: str, help_text: str) -> Option:
+    """Return an option that may have a value after an equals sign, and may be given again."""
+    return Option(name, help_text, Kind.PERHAPS, metavar=metavar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,8 @@ def usage_error(syntax: Syntax, message: str, hint: str | None = None) -> UsageE
 
 def _spelling(option: Option) -> str:
     short = f"-{option.short}, " if option.short else "    "
-    return f"{short}--{option.name} {option.metavar}".rstrip()
+    joint = "" if option.kind is Kind.PERHAPS else " "
+    return f"{short}--{option.name}{joint}{option.metavar}".rstrip()
 
 
 def _check_count(syntax: Syntax, count: int) -> None:
@@ -185,6 +192,8 @@ class _Reader:
             self._unknown(name)
         elif option.kind is Kind.FLAG:
             self._parsed.add(name, self._boolean(f"--{name}", text) if equals else "true")
+        elif option.kind is Kind.PERHAPS:
+            self._parsed.add(name, text)
         else:
             self._parsed.add(name, text if equals else self._next(f"--{name}", rest))
 
