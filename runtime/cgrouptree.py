@@ -16,13 +16,12 @@ def folders(path: str) -> "list[str]":
     """Return a cgroup and those that the container made in it, the deepest first."""
     found: list[str] = []
     try:
-        names = os.listdir(path)
+        with os.scandir(path) as entries:
+            inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return found
-    for name in names:
-        inner = f"{path}/{name}"
-        if os.path.isdir(inner) and not os.path.islink(inner):
-            found += folders(inner)
+    for folder in inner:
+        found += folders(folder)
     return [*found, path]
 
 

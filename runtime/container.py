@@ -15,6 +15,7 @@ from runtime import jsontext
 from runtime.errors import ContainerExists, NoSuchContainer, RuntimeFailure, WrongState
 from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
+from runtime.linux.mount import RENAME_EXCHANGE, renameat2
 from runtime.linux.process import pidfd_open, pidfd_send_signal
 
 TYPE_CHECKING = False
@@ -138,7 +139,12 @@ class Container:
         path = os.path.join(self.folder, STATE)
         with open(f"{path}.new", "wb") as file:
             file.write(jsontext.dumps(self.record))
-        os.rename(f"{path}.new", path)
+        try:
+            # A rename over a file makes some file systems write the new one to the disk first.
+            renameat2(f"{path}.new", path, RENAME_EXCHANGE)
+            os.unlink(f"{path}.new")
+        except OSError:  # there was none yet, or the file system has no exchange
+            os.rename(f"{path}.new", path)
 
     def spec(self) -> "dict[str, Any]":
         """Return the config.json that the container was made from."""

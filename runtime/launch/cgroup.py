@@ -21,6 +21,8 @@ from runtime.linux import mount as m
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.plan import CgroupPlan, LaunchPlan
 
 _REMOVE_TRIES = 500  # a second: a dying process frees its memory first
@@ -93,6 +95,7 @@ class Leaf:
         self._only_v2 = False
         self._to_attach = False
         self._held: list[int] = []
+        self._doors: list[int] = []
         self.fd: int | None = None
         self.guards_devices = False
 
@@ -109,15 +112,13 @@ class Leaf:
                 self._make_v2(mounted["unified"], v1)
             if v1:
                 self._make_v1(mounted)
+            self._doors = open_doors(self._v1.values())
         except OSError as error:
             self._give_up(error)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in (self.fd, *self._held):
-            if fd is not None:
-                os.close(fd)
-        self._held.clear()
+        self.release()
         for path in (*self._v1.values(), self._v2):
             if path:
                 _remove(path)
@@ -125,7 +126,7 @@ class Leaf:
     def _give_up(self, error: OSError) -> None:
         """Do without cgroups where the plan has no limits; else say what cannot be kept."""
         self.__exit__()
-        self.fd, self._v2, self._v1, self.guards_devices = None, "", {}, False
+        self._v2, self._v1, self.guards_devices = "", {}, False
         if self._plan["required"]:
             raise error
 
@@ -194,19 +195,22 @@ class Leaf:
         """The container was not started in the leaf: `attach` has to move it."""
         self._to_attach = True
 
+    def enter(self) -> None:
+        """Go into the v1 leaves: for the container's init itself, still alone in its process."""
+        go_through(self._doors)
+
     def attach(self, pid: int) -> None:
-        """Move the container's init into the leaves it was not cloned into."""
-        for path in dict.fromkeys(self._v1.values()):
-            _write(path, "cgroup.procs", str(pid))
+        """Move the container's init into the v2 leaf where it was not cloned into it."""
         if self._to_attach and self._v2:
             _write(self._v2, "cgroup.procs", str(pid))
 
     def release(self) -> None:
         """Let the leaf be; whoever knows its paths removes it."""
-        for fd in (self.fd, *self._held):
+        for fd in (self.fd, *self._held, *self._doors):
             if fd is not None:
                 os.close(fd)
         self._held.clear()
+        self._doors.clear()
         self.fd = None
 
     def view(self, plan: "LaunchPlan") -> "list[tuple[str, str, int]]":
@@ -246,6 +250,26 @@ class Leaf:
             cpu / 1e6 if cpu is not None else None,
             _numbers(events).get("oom_kill", 0) > 0,
         )
+
+
+def open_doors(folders: "Iterable[str]") -> "list[int]":
+    """Return descriptors by which a process enters v1 cgroups, each tree's once."""
+    doors = []
+    for folder in dict.fromkeys(folders):
+        doors.append(os.open(f"{folder}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+    return doors
+
+
+def go_through(doors: "list[int]") -> None:
+    """Enter the cgroups of `doors`, which are closed then. Only for a process of a single thread.
+
+    A thread that moves itself has nobody to wait for; moving a process from outside waits until
+    no CPU is in the middle of a fork or an exit, often ten milliseconds.
+    """
+    for door in doors:
+        os.write(door, b"0")
+        os.close(door)
+    doors.clear()
 
 
 def _tree(path: str, own_namespace: int) -> int:

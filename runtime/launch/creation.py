@@ -91,7 +91,7 @@ class Creation:
             in_child()
             os.close(self._go)
             os.close(self._said)
-            init.run(plan, self._root, go_read, said_write)
+            init.run(plan, self._root, go_read, said_write, self.leaf.enter)
         os.close(go_read)
         os.close(said_write)
         close_sources(plan)

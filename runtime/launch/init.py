@@ -40,6 +40,8 @@ from runtime.linux.process import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.plan import LaunchPlan
 
 
@@ -64,14 +66,19 @@ def forget_imports() -> None:
     sys.unraisablehook = lambda unraisable: None
 
 
-def run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
+def run(
+    plan: "LaunchPlan", root: int, go: int, report: int, enter_cgroups: "Callable[[], None]"
+) -> None:
     """Become the container's command; never returns.
 
     root: the detached root file system. go: a byte arrives when the launcher is done with us, its
     end means that the launcher is gone. report: messages go there; closed by a good execve.
+    enter_cgroups: of the leaves into which nobody was cloned.
     """
     forget_imports()
     try:
+        prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
+        _into(enter_cgroups)
         _run(plan, root, go, report)
     except Failed as failure:
         send(report, ("failed", *failure.args))
@@ -84,7 +91,6 @@ def run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
 
 
 def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
-    prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
     _await(go, b"g")
     os.setsid()
     for path, kind in plan["join"]:
@@ -106,6 +112,13 @@ def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
     if console >= 0:
         take_terminal(console)
     _become_the_command(plan, go, report)
+
+
+def _into(enter_cgroups: "Callable[[], None]") -> None:
+    try:
+        enter_cgroups()
+    except OSError as error:
+        raise Failed("cgroup", f"cgroup: {error.strerror}", error.errno or 0) from error
 
 
 def _await(go: int, word: bytes) -> None:

@@ -10,6 +10,7 @@ import os
 import struct
 
 from runtime.launch import command, credentials
+from runtime.launch.cgroup import go_through, open_doors
 from runtime.launch.channel import receive, send, send_descriptor
 from runtime.launch.init import forget_imports
 from runtime.launch.listener import pass_listener
@@ -63,6 +64,7 @@ class Joining:
         self._plan = plan
         self._init = init
         self._cgroups = cgroups
+        self._doors: list[int] = []
         self._go = self._said = -1
         self.pid, self.pidfd = 0, -1
 
@@ -96,12 +98,13 @@ class Joining:
     def _clone(self, kinds: int, go: int, report: int) -> None:
         pid_read, pid_write = os.pipe()
         cgroup = self._cgroup_fd()
+        v1 = (path for name, path in self._cgroups.items() if name != "unified")
+        self._doors = open_doors(v1)
         helper = os.fork()
         if helper == 0:
             self._enter(kinds, cgroup, go, report, pid_write)
-        os.close(pid_write)
-        if cgroup >= 0:
-            os.close(cgroup)
+        for fd in (pid_write, *self._doors, *([cgroup] if cgroup >= 0 else [])):
+            os.close(fd)
         answer = os.read(pid_read, _PID.size)
         os.close(pid_read)
         os.waitpid(helper, 0)
@@ -139,6 +142,7 @@ class Joining:
         """Become the command; never returns."""
         try:
             prctl(c.PR_SET_PDEATHSIG, c.SIGKILL)
+            go_through(self._doors)
             if os.read(go, 1) != b"g":
                 os._exit(125)
             self._set_up(report, go)
@@ -185,14 +189,14 @@ class Joining:
         command.execute(plan["args"], env)
 
     def _attach(self) -> None:
-        for controller, path in self._cgroups.items():
-            if controller == "unified" and not self._to_attach_v2():
-                continue
-            fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, str(self.pid).encode())
-            finally:
-                os.close(fd)
+        if "unified" not in self._cgroups or not self._to_attach_v2():
+            return
+        path = self._cgroups["unified"]
+        fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(self.pid).encode())
+        finally:
+            os.close(fd)
 
     def _to_attach_v2(self) -> bool:
         with open(f"/proc/{self.pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:

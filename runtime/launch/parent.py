@@ -113,7 +113,7 @@ class Launch:
         if pid == 0:
             os.close(go_write)
             os.close(said_read)
-            init.run(plan, root, go_read, said_write)
+            init.run(plan, root, go_read, said_write, leaf.enter)
         os.close(go_read)
         os.close(said_write)
         close_sources(plan)

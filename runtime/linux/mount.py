@@ -1,10 +1,13 @@
-"""mount(2) and the mount API by file descriptors, thinly."""
+"""mount(2), the mount API by file descriptors, and calls about paths, thinly."""
 
 import ctypes
 import os
 
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, oserror, syscall
+
+
+RENAME_EXCHANGE = 2
 
 
 class _OpenHow(ctypes.Structure):
@@ -143,6 +146,12 @@ def _mount_setattr(fd: int, attr: _MountAttr, recursive: bool) -> None:
         ctypes.byref(attr),
         ctypes.sizeof(attr),
     )
+
+
+def renameat2(source: str, target: str, flags: int) -> None:
+    raw = os.fsencode(source), os.fsencode(target)
+    if libc.renameat2(c.AT_FDCWD, raw[0], c.AT_FDCWD, raw[1], ctypes.c_uint(flags)) < 0:
+        raise oserror("renameat2", target)
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
