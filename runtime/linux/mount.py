@@ -6,7 +6,6 @@ import os
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, oserror, syscall
 
-
 RENAME_EXCHANGE = 2
 
 

@@ -1,5 +1,6 @@
 """config.json, field by field: what a probe inside the container sees, what is called an error."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -60,7 +61,11 @@ def merge(base: object, patch: object) -> object:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Make a root file system, folders of the host, and a process in other namespaces."""
-    folder = tmp_path_factory.mktemp("oci")
+    with contextlib.ExitStack() as undo:  # whatever fails, no mount is left
+        yield make_world(tmp_path_factory.mktemp("oci"), undo)
+
+
+def make_world(folder: Path, undo: contextlib.ExitStack) -> dict[str, str]:
     busybox = next(p for d in os.environ["PATH"].split(":") if (p := Path(d, "busybox")).exists())
     root = folder / "rootfs"
     for name in ("bin", "etc", "tmp", "below/dir"):
@@ -83,23 +88,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         os.chown(folder / "host" / str(number), number, number)
     shared = folder / "shared"
     shared.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "x", shared], check=True)
-    subprocess.run(["mount", "--make-shared", shared], check=True)
-    (shared / "inner").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "x", shared / "inner"], check=True)
+    for place in (shared, shared / "inner"):
+        place.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "x", place], check=True)
+        undo.callback(subprocess.run, ["umount", place], check=True)
+        subprocess.run(["mount", "--make-shared", shared], check=True)
     device = os.stat("/").st_dev
     numbers = disk_of(device)
     made = {"folder": str(folder), "host": str(folder / "host"), "shared": str(shared)}
     made |= {"major": str(numbers[0]), "minor": str(numbers[1])}
     # Somebody in other namespaces, to be joined.
     bundle = bundle_of("other", {"config": "{}", "script": "sleep 1000"}, made)
+    undo.callback(runtime, made, "delete", "--force", "other")
     started = runtime(made, "run", "--detach", "--bundle", str(bundle), "other")
     assert started.returncode == 0, started.stderr
     other = json.loads(runtime(made, "state", "other").stdout)["pid"]
-    yield {**made, "other": str(other)}
-    runtime(made, "delete", "--force", "other")
-    for mounted in (shared / "inner", shared):
-        subprocess.run(["umount", mounted], check=True)
+    return {**made, "other": str(other)}
 
 
 def disk_of(device: int) -> tuple[int, int]:
