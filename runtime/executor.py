@@ -21,6 +21,7 @@ from runtime.plan import LaunchPlan, MountPlan
 from runtime.planning import launch_plan
 from runtime.rootfs import mount_of, mount_plan, root_plan
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
+from store import manner
 from store.mount import OverlayMount
 
 __all__ = [
@@ -116,6 +117,10 @@ def plan_of(execution: Execution) -> LaunchPlan:
     if execution.cgroup_parent:
         spec["linux"]["cgroupsPath"] = posixpath.join("/", execution.cgroup_parent, name)
     plan = launch_plan(spec, root, name=name, user=execution.user or "0")
+    if not manner.in_first_user_namespace():
+        from runtime.rootless.plans import adapt
+
+        adapt(plan, manner.current())
     binds = sorted([*_generated(execution), *execution.binds], key=_depth)
     for bind in binds:
         if not bind.target.startswith("/") or not _depth(bind):

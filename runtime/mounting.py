@@ -53,7 +53,7 @@ def _mount(plan: RootPlan, base: int) -> int:
     if upper is not None and not lowers:
         return overlay.directory(upper, read_only=False)
     try:
-        return overlay.overlay(lowers, upper, work, plan["volatile"])
+        return overlay.overlay(lowers, upper, work, plan["flags"])
     except OSError as error:
         if not overlay.lowerdir_plus_missing(error):
             raise
@@ -69,9 +69,7 @@ def _by_mount(plan: RootPlan) -> int:
             overlay.leave_mount_namespace()
             os.chdir(plan["base"])  # of this thread alone, now
             result.append(
-                overlay.overlay_by_mount(
-                    plan["lowers"], plan["upper"], plan["work"], plan["volatile"]
-                )
+                overlay.overlay_by_mount(plan["lowers"], plan["upper"], plan["work"], plan["flags"])
             )
         except OSError as error:
             result.append(error)

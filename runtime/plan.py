@@ -8,13 +8,16 @@ from typing import Literal, TypedDict
 
 
 class RootPlan(TypedDict):
-    """A root file system: lower directories below `base`, topmost first, under `upper`."""
+    """A root file system: lower directories below `base`, topmost first, under `upper`.
+
+    flags: options of overlay without a value.
+    """
 
     base: str
     lowers: list[str]
     upper: str | None
     work: str | None
-    volatile: bool
+    flags: list[str]
     read_only: bool
     no_devices: bool
 

@@ -66,7 +66,7 @@ def directory_plan(path: str, *, read_only: bool = False) -> "RootPlan":
         "lowers": [],
         "upper": ".",
         "work": None,
-        "volatile": False,
+        "flags": [],
         "read_only": read_only,
         "no_devices": False,
     }
@@ -82,7 +82,7 @@ def root_plan(mount: "OverlayMount", *, read_only: bool = False) -> "RootPlan":
         "lowers": lowers,
         "upper": mount.upper,
         "work": mount.work,
-        "volatile": mount.volatile,
+        "flags": ["volatile"] * mount.volatile + ["userxattr"] * mount.user_marks,
         "read_only": read_only,
         "no_devices": False,
     }

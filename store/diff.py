@@ -14,7 +14,7 @@ from typing import Protocol
 
 from store.errors import NotStorable, StoreError
 from store.headers import HeaderWriter
-from store.overlay import OPAQUE, PREFIXES, Merged, is_whiteout
+from store.overlay import PREFIXES, Merged, elsewhere_marks, is_whiteout, opaque_mark
 from store.tarstream import TarSink
 from store.tarwriter import (
     BLOCK,
@@ -187,7 +187,7 @@ class _Walk:
         if opaque and inner.below.exists():
             self._mark(inner.path + OPAQUE_NAME)
         elif opaque:
-            os.removexattr(fd, OPAQUE)
+            os.removexattr(fd, opaque_mark())
         if opaque:
             inner.below = Merged()
         self._list(inner)
@@ -303,11 +303,11 @@ def _xattrs(fd: int, raw: bytes, summary: Summary) -> tuple[tuple[tuple[bytes, b
     kept: list[tuple[bytes, bytes]] = []
     opaque = False
     for name in sorted(names):
-        if name == OPAQUE:
+        if name == opaque_mark():
             opaque = os.getxattr(fd, name) == b"y"
         elif name == "security.capability" or _is_ours_to_keep(name):
             kept.append((os.fsencode(name), os.getxattr(fd, name)))
-        elif name in ("trusted.overlay.redirect", "trusted.overlay.metacopy"):
+        elif name in elsewhere_marks():
             raise StoreError(
                 f"commit layer: /{path} has {name}: its content lies in another layer",
                 hint="the overlay was mounted without metacopy=off,redirect_dir=off",

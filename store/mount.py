@@ -17,7 +17,8 @@ class OverlayMount:
     stubs: a lowest directory of empty mount points (proc, dev, sys, etc/hosts, ...) that keeps
     the runtime's mount targets out of the upper directory; None where nothing will be mounted.
     Read-only with a single lower: a bind mount of that directory shows the same (overlay wants
-    two lowers). Options always passed: metacopy=off, redirect_dir=off, index=off.
+    two lowers). user_marks: overlay's xattrs are of the class `user.`, as in a user namespace.
+    Options always passed: metacopy=off, redirect_dir=off, index=off.
     """
 
     base: str
@@ -26,3 +27,4 @@ class OverlayMount:
     work: str | None = None
     stubs: str | None = None
     volatile: bool = False
+    user_marks: bool = False

@@ -10,7 +10,8 @@ import os
 import stat
 from collections.abc import Sequence
 
-OPAQUE = "trusted.overlay.opaque"
+from store import manner
+
 PREFIXES = ("trusted.overlay.", "user.overlay.")
 
 _ABSENT = (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT)
@@ -21,10 +22,21 @@ def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+def opaque_mark() -> str:
+    """Return the xattr that makes a directory hide what lies below it."""
+    return f"{manner.current().marks}.overlay.opaque"
+
+
+def elsewhere_marks() -> tuple[str, str]:
+    """Return the xattrs of what lies in another layer. We never mount so that there are any."""
+    marks = manner.current().marks
+    return f"{marks}.overlay.redirect", f"{marks}.overlay.metacopy"
+
+
 def is_opaque(directory: int | str | bytes) -> bool:
     """Tell whether a directory (path or descriptor) hides what lies below it. Raises OSError."""
     try:
-        return os.getxattr(directory, OPAQUE) == b"y"
+        return os.getxattr(directory, opaque_mark()) == b"y"
     except OSError as error:
         if error.errno in _ABSENT:
             return False

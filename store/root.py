@@ -6,6 +6,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from store import manner
 from store.content import ContentStore
 from store.errors import NewerFormat, NotFound, StoreError, disk_errors
 from store.folder import Folder, write_durably
@@ -59,6 +60,7 @@ class Store:
                 if not create:
                     raise NotFound(f"open store {path}: there is none")
                 _make(path)
+            manner.check(path)
         return cls(path)
 
     @classmethod
@@ -71,6 +73,8 @@ class Store:
         with disk_errors(f"open store {path}", path):
             if _version(path) is None:
                 _refuse_foreign(path)
+            else:
+                manner.check(path)
         return cls(path)
 
     @property
@@ -200,12 +204,13 @@ def _make(root: str) -> None:
         if _version(root) is None:
             for name in _FOLDERS:
                 os.makedirs(f"{root}/{name}", mode=0o700, exist_ok=True)
+            manner.stamp(root)
             write_durably(Folder(root), f"{root}/version", b"%d\n" % VERSION)
 
 
 def _refuse_foreign(root: str) -> None:
     """Raise StoreError when `root` holds something that is not ours: it is not ours to fill."""
-    ours = {name.split("/")[0] for name in _FOLDERS} | {"version"}
+    ours = {name.split("/")[0] for name in _FOLDERS} | {"version", "manner"}
     try:
         foreign = sorted(set(os.listdir(root)) - ours)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from store import manner
 from store.checkpoint import checkpoint
 from store.digest import DiffID, is_digest
 from store.errors import Corrupt, InUse, NewerFormat, NotFound, StoreError, disk_errors
@@ -57,6 +58,7 @@ class Snapshots:
     def __init__(self, folder: Folder, layers: LayerStore) -> None:
         self._folder = folder
         self._layers = layers
+        self._user_marks = manner.current().marks == "user"
 
     def prepare(
         self, chain: Sequence[DiffID], *, stubs: bool = False, volatile: bool = False
@@ -92,7 +94,12 @@ class Snapshots:
         lowers = self._layers.lower_path(chain)
         if stubs or not lowers:
             ensure(self._folder)
-        return OverlayMount(self._folder.root, lowers or (EMPTY,), stubs=STUBS if stubs else None)
+        return OverlayMount(
+            self._folder.root,
+            lowers or (EMPTY,),
+            stubs=STUBS if stubs else None,
+            user_marks=self._user_marks,
+        )
 
     def reopen(self, name: str) -> "Active":
         """Open a kept snapshot again. Raises NotFound, InUse while it is open elsewhere."""
@@ -172,6 +179,7 @@ class Snapshots:
             work=f"snapshots/{name}/work",
             stubs=STUBS if plan.stubs else None,
             volatile=plan.volatile,
+            user_marks=self._user_marks,
         )
 
 

@@ -16,7 +16,7 @@ from store.diff import OPAQUE_NAME, WHITEOUT
 from store.entries import copy_attributes, copy_up, refused, set_xattrs
 from store.errors import BadArchive
 from store.folder import write_all
-from store.overlay import OPAQUE, is_whiteout
+from store.overlay import is_whiteout, opaque_mark
 from store.tarreader import Member, TarReader
 from store.tree import Place, Tree, shown
 
@@ -122,7 +122,7 @@ class Unpacker:
         parent, _, name = parent.rpartition(b"/")
         fd, path = self._tree.enter(self._tree.place(parent, name))
         try:
-            os.setxattr(fd, OPAQUE, b"y")
+            os.setxattr(fd, opaque_mark(), b"y")
         finally:
             os.close(fd)
         self.contents.opaques.add(path)
@@ -139,7 +139,7 @@ class Unpacker:
             self._make_opaque(place)
 
     def _make_opaque(self, place: Place) -> None:
-        os.setxattr(place.proc_path(), OPAQUE, b"y", follow_symlinks=False)
+        os.setxattr(place.proc_path(), opaque_mark(), b"y", follow_symlinks=False)
         self.contents.opaques.add(place.path)
 
     def _drop_idle_whiteouts(self) -> None:

@@ -30,11 +30,16 @@ class Session:
     def engine(self, *, reading: bool = False) -> Engine:
         """Return a new Engine on the chosen store; the caller closes it.
 
+        An ordinary user's process becomes root of a user namespace, where that is possible.
         reading: for a verb that only looks: it makes no store where there is none.
         """
+        from pybuild.engine.core import default_root
         from pybuild.engine.engine import Engine
+        from runtime.rootless.entering import enter
 
-        return Engine(self.root, reading=reading)
+        root = self.root or default_root()  # inside we are root, whose default is another
+        enter()
+        return Engine(root, reading=reading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 def default_root() -> str:
     """Return the folder of the store where no one named another.
 
-    PYBUILD_ROOT, else /var/lib/pybuild for root and $XDG_DATA_HOME/pybuild for others.
+    PYBUILD_ROOT, else /var/lib/pybuild for root and $XDG_DATA_HOME/pybuild for others: those, too,
+    who are root of a user namespace only.
     """
     named = os.environ.get("PYBUILD_ROOT")
     if named:
         return named
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and os.access("/var/lib", os.W_OK):
         return "/var/lib/pybuild"
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(data, "pybuild")
@@ -40,13 +41,14 @@ def require_privilege(what: str) -> None:
 
     Asked before the store is touched.
     """
-    from pybuild.engine.privileges import missing_privileges
+    from runtime.rootless.entering import mode
+    from runtime.rootless.mode import missing_capabilities
 
-    missing = missing_privileges()
-    if missing:
+    if not mode().may_mount:
+        lacking = ", ".join(missing_capabilities())
         raise NotPrivileged(
-            f"{what}: not enough privilege: this process lacks {', '.join(missing)}",
-            hint="run it as root, for example with sudo; running without root is not supported yet",
+            f"{what}: not enough privilege: this process lacks {lacking}",
+            hint="a program calls pybuild.enter_user_namespace() first; pybuild info says more",
         )
 
 

@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.engine.core import disk_of
-from pybuild.engine.privileges import missing_privileges
 from pybuild.engine.records import load_all
 
 if TYPE_CHECKING:
@@ -49,9 +48,29 @@ def cgroup_version() -> str:
         return "v1" if any(line.split(":")[1] for line in lines) else "none"
 
 
+_MODES = {
+    "root": "root",
+    "subordinate": "rootless, with subordinate ids",
+    "single": "rootless, with a single id",
+    "chroot": "root without mounts and namespaces",
+    "none": "no root, no mounts, no namespaces",
+}
+
+
+def ability() -> dict[str, object]:
+    """Return how layers and containers are made here, and what would allow more."""
+    from runtime.rootless.entering import mode
+
+    found = mode()
+    rows: dict[str, object] = {"mode": _MODES[found.kind]}
+    if found.reasons:
+        rows["because"] = "; ".join(map(str, found.reasons))
+    return rows
+
+
 def described(store: Store) -> dict[str, object]:
     """Return what `info` says, in the order in which it says it."""
-    missing = missing_privileges()
+
     return {
         **versions(),
         "interpreter": sys.executable,
@@ -59,7 +78,7 @@ def described(store: Store) -> dict[str, object]:
         "free_bytes": disk_of(store.root)[0],
         "images": len(store.images.ids()),
         "containers": len(load_all(store.root)),
-        "mode": "root" if not missing else f"may not build or run: lacks {', '.join(missing)}",
+        **ability(),
         "cgroups": cgroup_version(),
         "processors": len(os.sched_getaffinity(0)),
     }

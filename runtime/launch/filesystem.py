@@ -57,13 +57,13 @@ def open_root(root: "RootPlan", propagation: int = 0) -> int:
         # An overlay needs a lower directory; over nothing the upper one alone shows the same.
         return overlay.directory(upper, False, recursive=True, propagation=propagation & ~c.MS_REC)
     try:
-        return overlay.overlay(lowers, upper, work, root["volatile"])
+        return overlay.overlay(lowers, upper, work, root["flags"])
     except OSError as error:
         if not overlay.lowerdir_plus_missing(error):
             raise
         overlay.leave_mount_namespace()
         os.chdir(root["base"])
-        return overlay.overlay_by_mount(lowers, upper, work, root["volatile"])
+        return overlay.overlay_by_mount(lowers, upper, work, root["flags"])
 
 
 def open_views(mounts: "list[MountPlan]") -> None:

@@ -25,6 +25,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _ABOVE, _ABOVE_BY_MOUNT = 480, 400
 
 
+# With xattrs of the class `user.` the kernel takes no other word than this for "not followed".
+_FIXED_USER = (("redirect_dir", "nofollow"), ("index", "off"))
+
+
+def _fixed(flags: "list[str]") -> "tuple[tuple[str, str], ...]":
+    return _FIXED_USER if "userxattr" in flags else FIXED
+
+
 def _release() -> "tuple[int, int]":
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
@@ -48,11 +56,12 @@ def directory(path: str, read_only: bool, *, recursive: bool = False, propagatio
 
 
 def overlay(
-    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, volatile: bool
+    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, flags: "list[str]"
 ) -> int:
     """Return a detached overlay of `lowers` (topmost first) under `upper`.
 
     Paths are relative to the working directory, or absolute. Without `upper` it is read-only.
+    flags: options without a value, as `volatile`.
     Raises OSError with EINVAL where the kernel has no `lowerdir+` (before 6.8).
     """
     if not _HAS_LOWERDIR_PLUS:
@@ -60,13 +69,20 @@ def overlay(
     if len(lowers) > _ABOVE:
         check_height(lowers, 2 * _ABOVE)
         below = lowers[_ABOVE:]
-        floor = _stack(below, None, None, False) if len(below) > 1 else directory(below[0], True)
+        floor = (
+            _stack(below, None, None, _kept(flags)) if len(below) > 1 else directory(below[0], True)
+        )
         try:
             on_floor = [*lowers[:_ABOVE], f"/proc/self/fd/{floor}"]
-            return _stack(on_floor, upper, work, volatile)
+            return _stack(on_floor, upper, work, flags)
         finally:
             os.close(floor)
-    return _stack(lowers, upper, work, volatile)
+    return _stack(lowers, upper, work, flags)
+
+
+def _kept(flags: "list[str]") -> "list[str]":
+    """Return the flags that a floor takes too, which is never written to."""
+    return [flag for flag in flags if flag != "volatile"]
 
 
 def check_height(lowers: "list[str] | tuple[str, ...]", most: int) -> None:
@@ -76,14 +92,13 @@ def check_height(lowers: "list[str] | tuple[str, ...]", most: int) -> None:
 
 
 def _stack(
-    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, volatile: bool
+    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, flags: "list[str]"
 ) -> int:
     options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
     if upper is not None:
         options += [("upperdir", upper), ("workdir", work)]
-    options += FIXED
-    if volatile:
-        options.append(("volatile", None))
+    options += _fixed(flags)
+    options += [(flag, None) for flag in flags]
     attributes = 0 if upper is not None else c.MOUNT_ATTR_RDONLY
     return m.make_detached("overlay", "overlay", options, attributes)
 
@@ -95,7 +110,7 @@ def leave_mount_namespace() -> None:
 
 
 def overlay_by_mount(
-    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, volatile: bool
+    lowers: "list[str] | tuple[str, ...]", upper: str | None, work: str | None, flags: "list[str]"
 ) -> int:
     """Do the same as `overlay` with mount(2), for kernels that lack `lowerdir+`.
 
@@ -109,9 +124,9 @@ def overlay_by_mount(
         check_height(lowers, 2 * _ABOVE_BY_MOUNT)
         floor = lowers[-1]
         if len(lowers) > _ABOVE_BY_MOUNT + 1:
-            _mount_on(floor, lowers[_ABOVE_BY_MOUNT:], None, None, False)
+            _mount_on(floor, lowers[_ABOVE_BY_MOUNT:], None, None, _kept(flags))
         lowers = [*lowers[:_ABOVE_BY_MOUNT], floor]
-    _mount_on(".", lowers, upper, work, volatile)
+    _mount_on(".", lowers, upper, work, flags)
     # "." still means the covered directory; an absolute look-up finds what covers it.
     top = os.getcwd()
     try:
@@ -125,14 +140,17 @@ def _mount_on(
     lowers: "list[str] | tuple[str, ...]",
     upper: str | None,
     work: str | None,
-    volatile: bool,
+    flags: "list[str]",
 ) -> None:
     escaped = [x.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,") for x in lowers]
-    data = ",".join(f"{key}={value}" for key, value in FIXED) + ",lowerdir=" + ":".join(escaped)
+    data = (
+        ",".join(f"{key}={value}" for key, value in _fixed(flags))
+        + ",lowerdir="
+        + ":".join(escaped)
+    )
     if upper is not None:
         data += f",upperdir={upper},workdir={work}"
-    if volatile:
-        data += ",volatile"
+    data += "".join(f",{flag}" for flag in flags)
     if len(os.fsencode(data)) >= _PAGE:
         raise OSError(errno.E2BIG, f"mount: {len(lowers)} lower directories do not fit", "overlay")
     m.mount("overlay", place, "overlay", 0 if upper is not None else c.MS_RDONLY, data)

@@ -11,8 +11,8 @@ from pybuild.engine.core import default_root, require_privilege
 from pybuild.engine.engine import Engine
 from pybuild.engine.images import describe, history, images
 from pybuild.engine.info import host_platform
-from pybuild.engine.privileges import missing_privileges
 from pybuild.errors import NotPrivileged
+from runtime.rootless.mode import missing_capabilities
 from store.errors import InvalidReference
 from store.oci import ContainerConfig, HistoryEntry, ImageConfig
 from store.reference import Reference
@@ -52,7 +52,7 @@ def test_the_package_has_an_engine_but_does_not_import_it() -> None:
 
 
 def test_privileges() -> None:
-    missing = missing_privileges()
+    missing = missing_capabilities()
     if not missing:
         require_privilege("build")
         return

@@ -1,0 +1,45 @@
+"""What changes in a container's plan where we are root of a user namespace only. Pure."""
+
+import stat
+
+from runtime.linux import constants as c
+from runtime.rootfs import mount_plan
+from store.manner import Manner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.plan import LaunchPlan, MountPlan
+
+_LOCKED_DOWN = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
+
+
+def adapt(plan: "LaunchPlan", manner: Manner) -> None:
+    """Change `plan` to what root of a user namespace with the ids of `manner` may do."""
+    # No node that we could make would work, so the host's are shown.
+    plan["bind_devices"] = True
+    shares_network = not plan["namespaces"] & c.CLONE_NEWNET and not any(
+        kind == c.CLONE_NEWNET for _, kind in plan["join"]
+    )
+    for index, mount in enumerate(plan["mounts"]):
+        if mount["kind"] == "new" and mount["type"] == "sysfs" and shares_network:
+            # The kernel shows a network's sysfs only to the owner of the network.
+            plan["mounts"][index] = _hosts_sys(mount)
+        elif mount["type"] == "devpts":
+            mount["options"] = [
+                (key, value)
+                for key, value in mount["options"]
+                if key != "gid" or _is_mapped(int(value or 0), manner.gids)
+            ]
+    plan["devices"] = [device for device in plan["devices"] if device[1] != stat.S_IFIFO]
+
+
+def _hosts_sys(mount: "MountPlan") -> "MountPlan":
+    plan = mount_plan("bind", mount["target"])
+    plan["source"], plan["recursive"] = "/sys", True
+    plan["attributes"] = mount["attributes"]
+    plan["below"] = (mount["attributes"] | _LOCKED_DOWN, 0)
+    return plan
+
+
+def _is_mapped(number: int, ids: "tuple[tuple[int, int, int], ...]") -> bool:
+    return any(inside <= number < inside + count for inside, _, count in ids)
