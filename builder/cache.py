@@ -55,13 +55,17 @@ def is_sound(record: BuildRecord) -> bool:
     return canonical_digest(keyed) == record.key
 
 
-def look_up(store: Store, key: Key, *, since_ns: int = 0) -> BuildRecord | None:
+def look_up(
+    store: Store, key: Key, *, since_ns: int = 0, touching: bool = True
+) -> BuildRecord | None:
     """Return the newest record of `key` whose layers are there; None is a miss.
 
-    since_ns: only records of steps begun after this time (ns since the epoch) count.
+    since_ns: only records of steps begun after this time (ns since the epoch) count. touching: it
+    counts as a use.
     """
     for record in store.records.lookup(key.digest):
         if record.started_ns >= since_ns and all(map(store.layers.has, record.diff_ids)):
-            store.records.touch(key.digest)
+            if touching:
+                store.records.touch(key.digest)
             return record
     return None

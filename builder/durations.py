@@ -46,6 +46,15 @@ def expected_seconds(
     return {vertex.id: past.seconds(vertex) for vertex in vertices}
 
 
+def recorded_seconds(
+    store: Store, dockerfile: str, vertices: Iterable[Vertex]
+) -> dict[VertexID, float]:
+    """Return of each vertex that a build of this Dockerfile has run how long it took."""
+    past = _Past(store.records.recent_steps(dockerfile, _BUILDS))
+    known = ((vertex.id, past.recorded(vertex)) for vertex in vertices)
+    return {name: seconds for name, seconds in known if seconds is not None}
+
+
 class _Past:
     """What recent builds say, newest first."""
 
@@ -61,8 +70,16 @@ class _Past:
 
     def seconds(self, vertex: Vertex) -> float:
         """Return how long `vertex` is likely to take."""
+        recorded = self.recorded(vertex)
+        if recorded is not None:
+            return recorded
+        guess = _UNKNOWN_S[type(vertex.op)]
+        return self._means.get(_kind(vertex.title), guess) if guess else guess
+
+    def recorded(self, vertex: Vertex) -> float | None:
+        """Return how long `vertex` took, None where it never ran."""
         if isinstance(vertex.op, BaseOp | LinkOp):
-            return _UNKNOWN_S[type(vertex.op)]
+            return None
         for name in (
             (vertex.stage, vertex.title),
             (vertex.stage, vertex.step),
@@ -70,7 +87,7 @@ class _Past:
         ):
             if name in self._known:
                 return self._known[name]
-        return self._means.get(_kind(vertex.title), _UNKNOWN_S[type(vertex.op)])
+        return None
 
 
 def _kind(title: str) -> str:

@@ -53,7 +53,9 @@ class Definition:
     @property
     def journal_name(self) -> str:
         """What the journal calls the Dockerfile: its full path where it has one."""
-        return (self.dockerfile.path if self.source.is_local else self.dockerfile.name) or "-"
+        if not self.source.is_local:
+            return self.dockerfile.name or "-"
+        return os.path.abspath(self.dockerfile.path) if self.dockerfile.path else "-"
 
 
 def read_definition(

@@ -35,7 +35,7 @@ from values.classes import dataclass, replace
 if TYPE_CHECKING:
     from builder.causes import Cause
 
-_KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
+KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
 _ATTEMPTS = 5
 # What says nothing of the instruction: a full disk, and what this process ran out of.
 _NOT_OF_THE_STEP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -97,7 +97,7 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
     with site.step(vertex) as step:
         with placed(vertex):
             ingredients = explained(describe(vertex.op, vertex, inputs, site), vertex, inputs)
-        key = make_key(_KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
+        key = make_key(KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
         record = None if vertex.no_cache else found(key, site, step)
         if record is None:
             with site.key_lock(key.digest):
@@ -215,7 +215,7 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
         key=key.digest,
         diff_ids=(made.diff_id,),
         created=created,
-        kind=_KINDS[type(vertex.op)],
+        kind=KINDS[type(vertex.op)],
         title=vertex.title,
         dockerfile=site.dockerfile,
         stage=vertex.stage,

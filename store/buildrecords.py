@@ -277,6 +277,19 @@ class BuildRecords:
         rows = self.read("SELECT DISTINCT diff_ids FROM records WHERE held")
         return {DiffID(diff_id) for row in rows for diff_id in json.loads(row[0])}
 
+    def has_parent(self, chain: Sequence[DiffID]) -> bool:
+        """Tell whether a result that is held was made on exactly this root file system."""
+        return self._has_ingredient(f'"parent":{_json(list(chain))}')
+
+    def has_followers(self, chain: Sequence[DiffID]) -> bool:
+        """Tell whether a result that is held was made on this root file system and a layer more."""
+        begun = _json(list(chain))[:-1]
+        return self._has_ingredient(f'"parent":{begun}{"," if chain else ""}"')
+
+    def _has_ingredient(self, text: str) -> bool:
+        query = "SELECT 1 FROM records WHERE held AND instr(ingredients, ?) LIMIT 1"
+        return bool(self.read(query, (text,)))
+
     def forget(self, keys: Iterable[Digest] | None = None, *, unused_since_ns: int = 0) -> int:
         """Delete records and return how many went.
 

@@ -48,6 +48,7 @@ VERBS = {
     "cache prune": "pybuild.cli.cacheprune",
     "cache verify": "pybuild.cli.cacheprune",
     "cache why": "pybuild.cli.why",
+    "plan": "pybuild.cli.plan",
     "cache mounts ls": "pybuild.cli.cachemounts",
     "cache mounts tree": "pybuild.cli.cachemounts",
     "cache mounts rm": "pybuild.cli.cachemounts",
@@ -128,6 +129,7 @@ Build Dockerfiles, run the images and keep them, without a daemon.
 
 Verbs:
   build            Build an image from a Dockerfile (without a verb: the same)
+  plan             Say which steps would run and why, running nothing
   repro            Build twice and name the first file that differs
   run              Run a command in a new container
   ps               List containers

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING
 from pybuild.engine.core import OpenStore
 
 if TYPE_CHECKING:
+    from builder.forecast import Forecast
+    from builder.request import BuildRequest
     from pybuild.engine.explanations import BuildWhy
     from pybuild.engine.imagefiles import ImageDiff, LayerLine, Written
+    from runtime.cancel import Cancel
 
 
 class Explaining(OpenStore):
     """Where things come from and how they differ."""
+
+    def plan(self, request: BuildRequest, cancel: Cancel | None = None) -> Forecast:
+        """Return what building `request` would do; nothing is run, and nothing recorded."""
+        from builder.forecast import forecast
+        from runtime.cancel import Cancel
+
+        return forecast(self.store, request, cancel or Cancel())
 
     def why(self, build_id: str = "last", step: str | None = None) -> BuildWhy:
         """Return why the steps of a build of the journal ran, or one of them."""
