@@ -65,10 +65,14 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class StepMessage:
-    """A line about what the step is doing, as `naming to docker.io/library/x:latest`."""
+    """A line about what the step is doing, as `naming to docker.io/library/x:latest`.
+
+    done: it is not only begun.
+    """
 
     step: int
     text: str
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +115,16 @@ class StepCanceled:
 
 @dataclass(frozen=True, slots=True)
 class BuildWarning:
-    """Something that a person may want to know: a lint rule, its message, a line or None."""
+    """Something that a person may want to know: a lint rule, its message, a line or None.
+
+    detail: what the rule says in general. url: of a page about it.
+    """
 
     rule: str
     message: str
     line: int | None
+    detail: str = ""
+    url: str = ""
 
 
 Event = (

@@ -4,6 +4,7 @@ What a build and a forecast have in common. Solves nothing.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from builder.bases import Bases
 from builder.context import LocalContext, open_context, open_named, read_ignore_rules
 from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.errors import BuildError
+from builder.events import BuildWarning
 from builder.lint.engine import Linter, options_of
+from builder.lint.rules import Rule
 from builder.planning import BuildPlan, plan_build
 from builder.request import BuildRequest
 from builder.schedule import default_jobs
-from builder.site import Progress, Site, WarnFunction
+from builder.site import Progress, Site
 from builder.slots import Slots
 from builder.stages import StageList, stages_of
 from builder.supplies import Supplies
@@ -103,9 +106,8 @@ class Start:
         """
         request, store, definition = self.request, self.store, self.definition
         absent = absent or Absent(store)
-        linter = Linter(
-            definition.stages, options_of(definition.stages, request), WarnFunction(self.progress)
-        )
+        options = options_of(definition.stages, request)
+        linter = Linter(definition.stages, options, warning_to(self.progress))
         bases = Bases(store, request, self.progress, absent if lazily else None)
         plans, vertices = self._plans(linter, bases)
         cache_folder = os.path.join(store.root, "contexts")
@@ -161,6 +163,15 @@ class Start:
         return plans, vertices
 
 
+def warning_to(progress: Progress) -> Callable[[Rule, str, int | None], None]:
+    """Return what makes an event of each finding that counts."""
+
+    def warn(rule: Rule, message: str, line: int | None) -> None:
+        progress.emit(BuildWarning(rule.name, message, line, rule.description, rule.url))
+
+    return warn
+
+
 def check_platform(request: BuildRequest) -> str:
     """Return the first platform to build for. Raises BuildError for what is none."""
     return platforms_of(request)[0]
@@ -188,7 +199,7 @@ def parse_dockerfile(dockerfile: DockerfileText, trees: str, progress: Progress)
     except (GrammarError, BuildError) as error:
         step.failed(error)
         raise
-    step.message(f"transferring dockerfile: {len(dockerfile.data)}B")
+    step.transfer("transferring dockerfile:", len(dockerfile.data), 0, done=True)
     step.done()
     return stages
 

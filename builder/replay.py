@@ -87,9 +87,9 @@ def _export(
     if not is_done:
         for reference in references:
             store.images.tag(Digest(memo.image_id), reference)
-    on_event(events.StepMessage(number, f"writing image {memo.image_id}"))
+    on_event(events.StepMessage(number, f"writing image {memo.image_id}", done=True))
     for reference in references:
-        on_event(events.StepMessage(number, f"naming to {reference}"))
+        on_event(events.StepMessage(number, f"naming to {reference}", done=True))
     on_event(events.StepDone(number, time.monotonic() - began))
 
 

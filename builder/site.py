@@ -141,9 +141,9 @@ class Step:
                 view = view[os.write(self._log, view) :]
         self.progress.emit(events.StepOutput(self.number, fd, data, self.seconds))
 
-    def message(self, text: str) -> None:
-        """Say in a line what the step is doing."""
-        self.progress.emit(events.StepMessage(self.number, text))
+    def message(self, text: str, *, done: bool = False) -> None:
+        """Say in a line what the step is doing, or has done."""
+        self.progress.emit(events.StepMessage(self.number, text, done))
 
     def transfer(self, what: str, done_bytes: int, total_bytes: int, *, done: bool = False) -> None:
         """Say how much of something has come or gone."""
@@ -295,20 +295,3 @@ class Site:
         poller.register(self.cancel.fd, select.POLLIN)
         if poller.poll(1000 * seconds):
             raise Canceled
-
-
-class WarnFunction:
-    """Collects warnings of a build and passes each on once."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._said: set[tuple[str, str, int | None]] = set()
-        self._lock = threading.Lock()
-
-    def __call__(self, rule: str, message: str, line: int | None) -> None:
-        """Warn; the same warning is given once."""
-        with self._lock:
-            if (rule, message, line) in self._said:
-                return
-            self._said.add((rule, message, line))
-        self._progress.emit(events.BuildWarning(rule, message, line))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import BinaryIO
 
 from store.cachemounts import VERSION, CacheMountInfo, CacheMountKey, CacheMounts, Wait
@@ -167,7 +168,11 @@ def import_mounts(
     scratch = folder.scratch_directory()
     try:
         with disk_errors("import cache mounts", scratch.path):
-            tar = decompressed(chunks_of(source), name="archive of cache mounts")
+            pieces = chunks_of(source)
+            first = next(pieces, None)
+            if first is None:  # who should have written it failed
+                raise BadArchive("import cache mounts: there is nothing to read")
+            tar = decompressed(chain([first], pieces), name="archive of cache mounts")
             Unpacker(scratch.fd, Policy(whiteouts=False)).run(TarReader(tar))
             found = [
                 (_key_in(f"{scratch.path}/{name}"), f"{scratch.path}/{name}/{_TREE}")

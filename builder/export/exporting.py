@@ -129,7 +129,7 @@ class Exporter:
         if made.is_stored and not output.is_on("push-by-digest"):
             for reference in references:
                 self.store.images.tag(made.image.id, reference, target=made.target)
-                step.message(f"naming to {reference}")
+                step.message(f"naming to {reference}", done=True)
         return made
 
     def _new(self, product: Product, form: Form, output: Output, step: Step) -> _Made:
@@ -153,7 +153,7 @@ class Exporter:
         own = platforms.host()
         fitting = (image for image in images if platforms.fits(image.config.platform, own))
         image = next(fitting, images[0])
-        step.message(f"writing image {image.id}")
+        step.message(f"writing image {image.id}", done=True)
         return _Made(formed, image, documents, has_layers)
 
     def _attest(self, variant: Variant) -> list[Statement]:

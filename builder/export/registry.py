@@ -63,5 +63,5 @@ def push_image(
     access = access_of(parcel.request, insecure=output.is_on("registry.insecure"))
     narrator = Narrator(step)
     pushed = ship(parcel.site.store, reference, shipment, access=access, on_event=narrator)
-    step.message(f"pushing manifest for {reference}@{pushed.target.digest}")
+    step.message(f"pushing manifest for {reference}@{pushed.target.digest}", done=True)
     return pushed.target

@@ -127,7 +127,12 @@ class Linter:
     An instance is the `warn` of a build; it may be called from several threads.
     """
 
-    def __init__(self, stages: StageList, options: CheckOptions, on_warning: Warn) -> None:
+    def __init__(
+        self,
+        stages: StageList,
+        options: CheckOptions,
+        on_warning: Callable[[Rule, str, int | None], None],
+    ) -> None:
         self.stages = stages
         self.options = options
         self._found: dict[tuple[str, str, int | None], Violation] = {}
@@ -147,7 +152,7 @@ class Linter:
             if (rule, message, line) in self._found:
                 return
             self._found[rule, message, line] = Violation(found, message, self._place(line, node))
-        self._on_warning(rule, message, line)
+        self._on_warning(found, message, line)
 
     @property
     def violations(self) -> tuple[Violation, ...]:

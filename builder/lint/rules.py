@@ -1,11 +1,14 @@
 """The table of all rules. A new rule is a function, a row here, and a page in docs/lint/."""
 
+import re
 from collections.abc import Callable, Iterator
 
 from builder.lint import semantics, syntax
 from builder.lint.subject import Finding, Subject
 from grammar import ast
 from values.classes import dataclass
+
+_PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class Rule:
 
     check: finds the violations of a file. inspect: gives the messages about one instruction of the
     types `nodes`, given the stage as it is before it. A rule with neither is called by name where
-    what it needs is known. experimental: off unless it is asked for.
+    what it needs is known. experimental: off unless it is asked for. ours: BuildKit has none.
     """
 
     name: str
@@ -23,6 +26,13 @@ class Rule:
     inspect: Callable[..., Iterator[str]] | None = None
     nodes: tuple[type[ast.Instruction], ...] = ()
     experimental: bool = False
+    ours: bool = False
+
+    @property
+    def url(self) -> str:
+        """The address of BuildKit's page about the rule; empty for rules that it does not have."""
+        words = re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", self.name)
+        return "" if self.ours else f"{_PAGES}{words.lower()}/"
 
     @property
     def page(self) -> str:
@@ -136,22 +146,29 @@ _TABLE = (
         inspect=semantics.expose_invalid_format,
         nodes=(ast.Expose,),
     ),
-    # Ours: what BuildKit does silently.
-    Rule("ArgShadowsEnv", "An ARG should not hide an ENV of the same name"),
+    # What BuildKit does silently.
+    Rule("ArgShadowsEnv", "An ARG should not hide an ENV of the same name", ours=True),
     Rule(
         "CopyManySourcesToFile",
         "The destination of several sources should end with /",
+        ours=True,
     ),
-    Rule("CopyUnknownOwner", "--chown should name users and groups that the image knows"),
+    Rule(
+        "CopyUnknownOwner",
+        "--chown should name users and groups that the image knows",
+        ours=True,
+    ),
     Rule(
         "ExecFormInvalidJSON",
         "A command that begins like a JSON array should be one",
         syntax.exec_form_invalid_json,
+        ours=True,
     ),
     Rule(
         "ForeignSyntax",
         "A frontend that the syntax directive asks for is not used",
         syntax.foreign_syntax,
+        ours=True,
     ),
 )
 

@@ -152,6 +152,10 @@ class JSONProgress:
         warning: _Object = {"level": 1, "short": b64encode(short).decode()}
         if self._definition:
             warning = {"vertex": self._definition, **warning}
+        if event.detail:
+            warning["detail"] = [b64encode(event.detail.encode()).decode()]
+        if event.url:
+            warning["url"] = event.url
         if event.line is not None:
             position = {"line": event.line}
             warning["range"] = [{"start": position, "end": position}]

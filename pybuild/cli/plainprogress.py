@@ -40,6 +40,8 @@ _TICK_S = 0.5
 _SHARE = 0.05
 _SHARE_S = 1.0
 _PAUSE_S = 5.0
+# What took no longer is said without its time.
+_INSTANT_S = 0.01
 
 
 @dataclass(slots=True)
@@ -110,8 +112,8 @@ class PlainProgress:
             case StepOutput(number, fd, data, seconds):
                 step = self._steps[number]
                 self._say(step, _shown_lines(step.log.feed(fd, data, seconds)))
-            case StepMessage(number, text):
-                self._say(self._steps[number], _message(text))
+            case StepMessage(number, text, done):
+                self._say(self._steps[number], _message(f"{text} done" if done else text))
             case StepTransfer(number):
                 self._say(self._steps[number], self._transfer(self._steps[number], event))
             case StepCached() | StepDone() | StepFailed() | StepCanceled():
@@ -188,8 +190,8 @@ class PlainProgress:
         if not event.done and now - at < needed_s:
             return []
         step.transfers[event.what] = event.done_bytes, now, began
-        end = f" {now - began:.1f}s done" if event.done else ""
-        return [f"{event.what} {transferred(event)}{end}".encode()]
+        took = f" {now - began:.1f}s" if now - began > _INSTANT_S else ""
+        return [f"{event.what} {transferred(event)}{f'{took} done' if event.done else ''}".encode()]
 
     def _keep_ticking(self) -> None:
         while not self._ended.wait(_TICK_S):

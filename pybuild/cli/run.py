@@ -13,7 +13,7 @@ from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, PybuildError
 
 if TYPE_CHECKING:
-    from pybuild.engine.registries import Watch
+    from pybuild.cli.transfers import PullWatcher
     from pybuild.engine.runrequest import HostFolder, RunRequest
 
 SYNTAX = Syntax(
@@ -73,24 +73,32 @@ def run(parsed: Parsed, session: Session) -> int:
     if cidfile is not None and os.path.lexists(cidfile):
         raise PybuildError(f"--cidfile {cidfile}: the file exists already")
 
+    watch = _watch(parsed)
+
     def created(container_id: str) -> None:
+        if watch is not None:
+            watch.finish()
         if cidfile is not None:
             with open(cidfile, "w") as out:
                 out.write(container_id)
 
     with session.engine() as engine:
-        return engine.run(request, on_created=created, watch=_watch(parsed))
+        try:
+            return engine.run(request, on_created=created, watch=watch)
+        finally:
+            if watch is not None:
+                watch.finish()
 
 
 VERBS = {"run": Verb(SYNTAX, run, in_container=True)}
 
 
-def _watch(parsed: Parsed) -> Watch | None:
+def _watch(parsed: Parsed) -> PullWatcher | None:
     if parsed.flag("quiet"):
         return None
-    from pybuild.cli.transfers import watch_pull
+    from pybuild.cli.transfers import PullWatcher
 
-    return watch_pull
+    return PullWatcher()
 
 
 def request_of(parsed: Parsed) -> RunRequest:

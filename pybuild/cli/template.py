@@ -98,6 +98,8 @@ class Template:
             token = self._tokens[at]
             words = _words(token)
             if words is None:
+                if "{{" in token:
+                    raise UsageError(f"format: {token[token.index('{{') :]}: unclosed action")
                 nodes.append(_Text(_unescaped(token)))
             elif words[0] in _REFUSED:
                 raise NotSupported(f"format: {token}: not supported yet")

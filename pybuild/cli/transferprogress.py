@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from pybuild.cli.celltext import plain_text
+from pybuild.cli.painter import Painter, Row
 from pybuild.cli.table import human_size, short_id
 from registry_client.events import BlobDone, BlobFound, BlobMoved, Event, Outcome, Retrying
 from values.classes import dataclass
 
 _REDRAW_S = 0.1
 _BAR = 30
-_CLEAR = "\x1b[2K"
 
 _PULL_WORDS = {Outcome.PULLED: "Pull complete", Outcome.EXISTS: "Already exists"}
 _PUSH_WORDS = {Outcome.PUSHED: "Pushed", Outcome.EXISTS: "Layer already exists"}
@@ -64,20 +65,13 @@ class LiveTransfer:
     """Draws a line a layer on a terminal, ten times a second at most."""
 
     def __init__(
-        self,
-        out: TextIO,
-        *,
-        pushes: bool,
-        clock: Callable[[], float] = time.monotonic,
-        size: Callable[[], os.terminal_size] = lambda: os.get_terminal_size(2),
+        self, painter: Painter, *, pushes: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._out = out
+        self._painter = painter
         self._pushes = pushes
         self._clock = clock
-        self._size = size
         self._layers: dict[str, _Layer] = {}
         self._note = ""
-        self._drawn = 0
         self._last = float("-inf")
 
     def __call__(self, event: Event) -> None:
@@ -95,43 +89,26 @@ class LiveTransfer:
                 self._layers[digest].done = words_for(event, pushes=self._pushes)
             case Retrying(cause):
                 self._note = f"trying again: {cause}"
-        if now - self._last >= _REDRAW_S or isinstance(event, BlobDone):
+        if now - self._last >= _REDRAW_S:
             self._last = now
-            self._draw()
+            size = self._painter.size()
+            self._painter.paint(self._rows(size.lines - 1), size)
 
     def finish(self) -> None:
-        """Leave the last state of everything on the screen."""
-        self._draw()
-        self._drawn = 0
+        """Leave the last state of everything on the screen, and the cursor below."""
+        if self._layers or self._note:
+            self._painter.leave(self._rows())
+            self._layers, self._note = {}, ""
 
-    def _draw(self) -> None:
-        columns, rows = self._terminal()
-        lines = [self._line(digest, layer) for digest, layer in self._layers.items()]
-        if len(lines) > rows - 2:
-            # What does not fit on the screen cannot be drawn anew: the finished ones go first.
-            lines = [
-                self._line(digest, layer)
-                for digest, layer in self._layers.items()
-                if not layer.done
-            ][: rows - 3]
-            done = sum(1 for layer in self._layers.values() if layer.done)
-            lines.append(f"{done} of {len(self._layers)} layers done")
-        if self._note:
-            lines.append(self._note)
-        blank = max(0, self._drawn - len(lines))
-        up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        text = "".join(f"\r{_CLEAR}{line[: columns - 1]}\n" for line in [*lines, *[""] * blank])
-        self._out.write(up + text)
-        self._out.flush()
-        self._drawn = len(lines) + blank
-
-    def _terminal(self) -> tuple[int, int]:
-        try:
-            size = self._size()
-        except OSError:
-            return 80, 24
-        # A terminal that does not know its size says 0.
-        return max(size.columns or 80, 20), max(size.lines or 24, 6)
+    def _rows(self, room: int | None = None) -> list[Row]:
+        """Return all lines, or as many as there is room for: the layers on their way first."""
+        note = [Row(plain_text(self._note))] if self._note else []
+        layers = [Row(self._line(*item)) for item in self._layers.items()]
+        if room is not None and len(layers) + len(note) > room:
+            moving = [Row(self._line(*item)) for item in self._layers.items() if not item[1].done]
+            done = f"{len(self._layers) - len(moving)} of {len(self._layers)} layers done"
+            layers = [*moving[: max(0, room - len(note) - 1)], Row(done)]
+        return [*layers, *note]
 
     def _line(self, digest: str, layer: _Layer) -> str:
         name = short_id(digest)
@@ -163,5 +140,7 @@ def words_for(event: BlobDone, *, pushes: bool) -> str:
 def transfer_progress(out: TextIO, *, pushes: bool) -> PlainTransfer | LiveTransfer:
     """Return what shows a transfer on `out`, a terminal or not."""
     if out.isatty() and os.environ.get("TERM") != "dumb":
-        return LiveTransfer(out, pushes=pushes, size=lambda: os.get_terminal_size(out.fileno()))
+        fd = out.fileno()
+        painter = Painter(out.buffer, lambda: os.get_terminal_size(fd))
+        return LiveTransfer(painter, pushes=pushes)
     return PlainTransfer(out, pushes=pushes)

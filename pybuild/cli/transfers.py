@@ -109,21 +109,36 @@ def terms_of(parsed: Parsed) -> RegistryTerms:
     return RegistryTerms(parsed.text("tls-verify") != "false", parsed.many("ca"))
 
 
-def watch_pull(reference: Reference) -> OnEvent:
-    """Say on stderr that an image is pulled because it is not here, and show its progress."""
-    from pybuild.cli.transferprogress import transfer_progress
+class _Shown:
+    """The progress of one transfer after the other. shown: that of the last one."""
 
-    print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr)
-    return transfer_progress(sys.stderr, pushes=False)
+    shown: PlainTransfer | LiveTransfer | None = None
+
+    def finish(self) -> None:
+        """Leave the last state on the screen."""
+        if self.shown is not None:
+            self.shown.finish()
+            self.shown = None
 
 
-class _Watcher:
+class PullWatcher(_Shown):
+    """Says on stderr that an image is pulled because it is not here, and shows its progress."""
+
+    def __call__(self, reference: Reference) -> OnEvent:
+        """Begin the progress of a pull."""
+        from pybuild.cli.transferprogress import transfer_progress
+
+        print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr)
+        self.shown = transfer_progress(sys.stderr, pushes=False)
+        return self.shown
+
+
+class _Watcher(_Shown):
     """Begins the progress of each image of a transfer."""
 
     def __init__(self, *, pushes: bool, quiet: bool) -> None:
         self._pushes = pushes
         self._quiet = quiet
-        self._shown: PlainTransfer | LiveTransfer | None = None
         self._repository = ""
 
     def __call__(self, reference: Reference) -> OnEvent:
@@ -132,17 +147,11 @@ class _Watcher:
         from pybuild.cli.transferprogress import transfer_progress
 
         self.finish()
-        shown = self._shown = transfer_progress(sys.stdout, pushes=self._pushes)
+        shown = self.shown = transfer_progress(sys.stdout, pushes=self._pushes)
         if self._pushes:
             self._announce_push(reference)
             return shown
         return _after(partial(_announce_pull, reference), shown)
-
-    def finish(self) -> None:
-        """Leave the last state on the screen."""
-        if self._shown is not None:
-            self._shown.finish()
-            self._shown = None
 
     def _announce_push(self, reference: Reference) -> None:
         if reference.name != self._repository:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.outline import Outline, Target
     from builder.request import BuildRequest
     from pybuild.engine.engine import Engine
+    from store.root import Store
 
 __all__ = ["BuildResult", "build", "check", "outline", "targets"]
 
@@ -45,7 +46,8 @@ def check(engine: Engine, request: BuildRequest) -> CheckReport:
     # Reaches for registries, which takes 100 ms to import.
     from builder.lint.check import check as check_request
 
-    return check_request(engine.store, request)
+    with engine.store_to_ask() as store:
+        return check_request(store, request)
 
 
 def outline(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, Outline]:
@@ -54,21 +56,21 @@ def outline(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, Outl
 
     def image_env(name: str) -> dict[str, str]:
         try:
-            image = engine.store.images.find(str(Reference.parse(name)))
+            image = store.images.find(str(Reference.parse(name)))
         except StoreError:
             return {}
         return dict(env_pairs(image.config.config.env))
 
-    text = dockerfile_of(engine, request)
-    stages = stages_of(parser()(text.data, text.name), text.data)
-    return text, outline_of(stages, request, check_platform(request), image_env)
+    with engine.store_to_ask() as store:
+        text = dockerfile_of(store, request)
+        stages = stages_of(parser()(text.data, text.name), text.data)
+        return text, outline_of(stages, request, check_platform(request), image_env)
 
 
-def dockerfile_of(engine: Engine, request: BuildRequest) -> DockerfileText:
+def dockerfile_of(store: Store, request: BuildRequest) -> DockerfileText:
     """Return the Dockerfile of `request`, wherever its context is."""
     silent = Progress(lambda _event: None)
     secrets = Secrets(request.secrets)
-    store = engine.store
     with store.lease(), opened_source(store, request, silent, Cancel(), secrets) as source:
         return read_dockerfile(request, source)
 
@@ -77,5 +79,6 @@ def targets(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, tupl
     """Return the targets of a Dockerfile, and the text that says so."""
     from builder.outline import targets_of
 
-    text = dockerfile_of(engine, request)
+    with engine.store_to_ask() as store:
+        text = dockerfile_of(store, request)
     return text, targets_of(stages_of(parser()(text.data, text.name), text.data))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pybuild.errors import NotPrivileged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from store.root import Store
@@ -80,6 +82,22 @@ class OpenStore:
         store, self._store = self._store, None
         if store is not None:
             store.__exit__(None, None, None)
+
+    @contextmanager
+    def store_to_ask(self) -> Iterator[Store]:
+        """The store, for who only asks; where there is none an empty one for the moment.
+
+        Raises StoreError when it cannot be opened.
+        """
+        from store.root import Store
+
+        if Store.open_to_read(self.root).is_there:
+            yield self.store
+            return
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="pybuild-") as folder, Store.open(folder) as scratch:
+            yield scratch
 
     @property
     def store(self) -> Store:

@@ -85,7 +85,7 @@ def found_in(example: Example, root: Path) -> list[tuple[str, int | None, str]]:
     linter = Linter(
         stages,
         options_of(stages, request),
-        lambda rule, message, line: found.append((rule, line, message)),
+        lambda rule, message, line: found.append((rule.name, line, message)),
     )
     linter.check_file(request, PLATFORM)
     planner = Planner(SimpleNamespace(image=image, layout=None), request, stages, PLATFORM, linter)

@@ -103,6 +103,13 @@ def test_a_base_image_that_is_not_there(pybuild, context: Path, registry: Regist
     assert f"error: Dockerfile:1: 127.0.0.1:{registry.server_port}/base:10" in done.stderr
 
 
+@pytest.mark.parametrize("question", ["--check", "--call=outline", "--call=targets"])
+def test_a_question_makes_no_store(pybuild, context: Path, store_root: Path, question: str) -> None:
+    (context / "Dockerfile").write_text("FROM scratch AS one\nARG A=1\nCOPY Dockerfile /\n")
+    assert pybuild("build", question, context).stdout
+    assert not store_root.exists()
+
+
 @pytest.mark.kernel
 def test_a_build_warns_at_its_end(pybuild, context: Path) -> None:
     (context / "Dockerfile").write_text("FROM scratch\nENV A b\nCOPY $absent/Dockerfile /\n")

@@ -103,12 +103,15 @@ def test_warnings() -> None:
     *_, line = status(
         StepStarted(1, "[internal] load build definition from Dockerfile"),
         StepDone(1, 0.0),
-        BuildWarning("FromAsCasing", "case differs", 3),
+        BuildWarning("FromAsCasing", "case differs", 3, "should match", "https://h/x"),
     )
     (warning,) = line["warnings"]
     assert b64decode(str(warning.pop("short"))) == b"FromAsCasing: case differs (line 3)"
     assert str(warning.pop("vertex")).startswith("sha256:")
-    assert warning == {"level": 1, "range": [{"start": {"line": 3}, "end": {"line": 3}}]}
+    (detail,) = warning.pop("detail")
+    assert b64decode(str(detail)) == b"should match"
+    lines = [{"start": {"line": 3}, "end": {"line": 3}}]
+    assert warning == {"level": 1, "url": "https://h/x", "range": lines}
 
 
 def test_times_are_gos() -> None:

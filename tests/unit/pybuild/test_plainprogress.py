@@ -143,14 +143,18 @@ def test_what_is_held_is_there_when_the_build_breaks_off() -> None:
 def test_messages_and_carriage_returns() -> None:
     assert shown(
         StepStarted(1, "exporting"),
-        StepMessage(1, "naming to docker.io/library/x:latest"),
+        StepTransfer(1, "transferring dockerfile:", 259, 0, done=True),
+        StepMessage(1, "trying again: reset"),
+        StepMessage(1, "naming to docker.io/library/x:latest", done=True),
         StepOutput(1, 1, b"\r10%\r50%", 0.5),
         StepOutput(1, 1, b"\r100%\r", 0.75),
         StepOutput(1, 1, b"\nend\r\n\r\n", 0.8),
         StepDone(1, 0.0),
     ) == (
         "#1 exporting\n"
-        "#1 naming to docker.io/library/x:latest\n"
+        "#1 transferring dockerfile: 259B done\n"
+        "#1 trying again: reset\n"
+        "#1 naming to docker.io/library/x:latest done\n"
         "#1 0.500 10%\n#1 0.500 50%\n#1 0.750 100%\n"
         "#1 0.800 end\n#1 0.800 \n"
         "#1 DONE 0.0s\n"

@@ -86,6 +86,8 @@ def test_what_is_understood(template: str, text: str | None) -> None:
         ("{{range .RepoTags}}", UsageError, "{{end}} is missing"),
         ("{{end}}", UsageError, "unexpected {{end}}"),
         ("{{}}", UsageError, "{{}} is empty"),
+        ("x {{", UsageError, "unclosed action"),
+        ("{{.Id}} {{.Id", UsageError, "{{.Id: unclosed action"),
         ("{{index .RepoTags 7}}", UsageError, "index .RepoTags 7"),
         ("{{nosuch .Id}}", UsageError, 'function "nosuch" not defined'),
         ('{{template "x"}}', NotSupported, "not supported yet"),

@@ -166,6 +166,7 @@ def archive(*names: str, data: bytes = b"") -> bytes:
         "no record": archive("0/fs"),
         "a broken record": archive("0/record.json", "0/fs", data=b"{"),
         "a newer record": archive("0/record.json", "0/fs", data=b'{"version":99}'),
+        "nothing": b"",
         "a way out": archive("0/fs/../../../x"),
     }.values(),
 )

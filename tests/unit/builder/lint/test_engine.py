@@ -142,7 +142,7 @@ def test_error_is_true_only_for_what_counts(linted: Linted) -> None:
 def test_a_finding_is_passed_on_once_and_unknown_rules_are_refused() -> None:
     stages = stages_of(parse(b"FROM scratch\n"), b"FROM scratch\n")
     said: list[tuple[str, str, int | None]] = []
-    linter = Linter(stages, CheckOptions(), lambda *finding: said.append(finding))
+    linter = Linter(stages, CheckOptions(), lambda rule, *at: said.append((rule.name, *at)))
     linter("UndefinedVar", "a", 1)
     linter("UndefinedVar", "a", 1)
     linter("UndefinedVar", "a", None)
@@ -170,3 +170,11 @@ def test_the_table_is_whole() -> None:
     assert [rule.name for rule in RULES.values() if rule.experimental] == [
         "InvalidDefinitionDescription"
     ]
+
+
+def test_rules_have_the_address_of_buildkits_page() -> None:
+    pages = "https://docs.docker.com/go/dockerfile/rule"
+    assert RULES["JSONArgsRecommended"].url == f"{pages}/json-args-recommended/"
+    assert RULES["FromAsCasing"].url == f"{pages}/from-as-casing/"
+    assert RULES["SecretsUsedInArgOrEnv"].url == f"{pages}/secrets-used-in-arg-or-env/"
+    assert RULES["ArgShadowsEnv"].url == ""
