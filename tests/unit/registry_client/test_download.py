@@ -471,7 +471,9 @@ def test_a_silent_server(site: Site) -> None:
             assert str(caught.value) == f"download {site.address}{path}: timed out"
     finally:
         release.set()
-    assert [path for path, _ in site.seen] == ["/silent"] * 2 + ["/half"] * 2
+    seen = [path for path, _ in site.seen]
+    # A busy machine may be late with the first bytes of a half, which then counts as silent.
+    assert (seen[:2], {*seen[2:]}, len(seen) >= 4) == (["/silent"] * 2, {"/half"}, True)
 
 
 def test_tls_with_a_server_that_has_none(site: Site) -> None:
