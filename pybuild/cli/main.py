@@ -42,6 +42,7 @@ VERBS = {
     "push": "pybuild.cli.transfers",
     "login": "pybuild.cli.login",
     "logout": "pybuild.cli.login",
+    "context ls": "pybuild.cli.contextlist",
     "cache ls": "pybuild.cli.cache",
     "cache du": "pybuild.cli.cache",
     "cache show": "pybuild.cli.cacheshow",
@@ -115,7 +116,7 @@ _GROUPS = frozenset(
 
 # Docker's verbs that this version does not have.
 _LATER_WORDS = """
-attach bake commit compose context cp create diff events exec kill logs
+attach bake commit compose cp create diff events exec kill logs
 manifest network pause plugin port rename restart search start stats stop top unpause
 update volume wait
 """
@@ -152,6 +153,7 @@ Verbs:
   push             Bring an image to its registry
   login            Show credentials to a registry and keep them
   logout           Forget the credentials for a registry
+  context ls       List the files that a build's context has, and why
   cache ls         List what the build cache holds
   cache du         Show what the build cache takes on disk
   cache show       Show all that a result was made of

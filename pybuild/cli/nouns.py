@@ -19,6 +19,7 @@ NOUNS = {
     "cache": "Manage the build cache",
     "cache mounts": "Manage the directories of RUN --mount=type=cache",
     "container": "Manage containers",
+    "context": "Look at build contexts",
     "image": "Manage images",
     "system": "Manage pybuild",
 }

@@ -20,6 +20,7 @@ from store.reference import Reference
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.contextlist import ContextListing
     from builder.definition import DockerfileText
     from builder.events import Event
     from builder.lint.check import CheckReport
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from store.root import Store
 
-__all__ = ["BuildResult", "build", "check", "outline", "targets"]
+__all__ = ["BuildResult", "build", "check", "context_files", "outline", "targets"]
 
 
 def build(
@@ -73,6 +74,13 @@ def dockerfile_of(store: Store, request: BuildRequest) -> DockerfileText:
     secrets = Secrets(request.secrets)
     with store.lease(), opened_source(store, request, silent, Cancel(), secrets) as source:
         return read_dockerfile(request, source)
+
+
+def context_files(engine: Engine, request: BuildRequest) -> ContextListing:
+    """Return what is in the context of `request`, and why."""
+    from builder.contextlist import list_context
+
+    return list_context(engine.store, request)
 
 
 def targets(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, tuple[Target, ...]]:

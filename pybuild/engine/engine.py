@@ -17,6 +17,7 @@ from pybuild.engine.imaging import Imaging
 from pybuild.engine.journaling import Journaling
 
 if TYPE_CHECKING:
+    from builder.contextlist import ContextListing
     from builder.definition import DockerfileText
     from builder.events import Event
     from builder.lint.check import CheckReport
@@ -84,6 +85,15 @@ class Engine(Imaging, Caching, Explaining, Journaling):
         from pybuild.engine import builds
 
         return builds.targets(self, request)
+
+    def context_files(self, request: BuildRequest) -> ContextListing:
+        """Return what is in the context of `request`, the ignore rules that decide, and the uses.
+
+        Nothing is built or pulled.
+        """
+        from pybuild.engine import builds
+
+        return builds.context_files(self, request)
 
     def run(
         self,

@@ -173,6 +173,26 @@ def test_a_git_repository(repository, git, commit, serve, files_of, pybuild) -> 
     assert nothing_left(pybuild.root)
 
 
+def test_a_listing_is_of_the_same_files(repository, serve, tmp_path, pybuild) -> None:
+    server = serve(repository.bare.parent)
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM nowhere/base\nCOPY sub run.sh none /d\n")
+    address = f"{server.address}/repo.git#main"
+    done = pybuild(
+        "context", "ls", "-f", dockerfile, "--why", "--format", "{{.Path}} {{.UsedBy}}", address
+    )
+    assert done.stdout.splitlines() == [
+        *(".gitmodules ", "f ", "lib/lib.c ", "link ", "out "),
+        *("run.sh Dockerfile:2", "sub/dir/g Dockerfile:2"),
+    ]
+    assert done.stderr.startswith('warning: Dockerfile:2: COPY failed: "/none": not found\n')
+    assert nothing_left(pybuild.root)
+    sizes = pybuild("context", "ls", "-f", dockerfile, "--size", repository.work / "sub").stdout
+    assert sizes == "SIZE   PATH\n1B     dir/g\n1 file in the context, 1B; 0 files left out, 0B\n"
+    failed = pybuild("context", "ls", address, check=False)
+    assert (failed.returncode, "read Dockerfile Dockerfile of http" in failed.stderr) == (1, True)
+
+
 def test_an_archive_at_an_address(tmp_path, serve, files_of, pybuild) -> None:
     folder = tmp_path / "served"
     folder.mkdir()
