@@ -4,6 +4,7 @@ Names are looked up in the passwd and group files of a root file system, as data
 image runs. Source: Dockerfile reference, "COPY --chown --chmod"; chmod(1) for symbolic modes.
 """
 
+import errno
 import os
 import re
 import stat
@@ -37,38 +38,48 @@ class Owner:
 def find_owner(text: str, root: str, follow: Follow = resolve) -> Owner:
     """Return the owner that `user[:group]` means in the root file system at `root`.
 
-    A numeric user alone has the group of the same number; a named user alone its primary group.
-    An unknown user is root, an unknown group the user's own; ids above 2^31-1 are 0, as BuildKit
-    does it.
+    A numeric user alone has the group of the same number, a named user alone its primary group;
+    behind a colon nothing is 0, and `root` is 0 without a look into the image. An unknown user is
+    root, an unknown group the user's own; ids above 2^31-1 are 0, as BuildKit does it.
+    Raises OSError for a passwd or group file that is a directory.
     """
-    user, _, group = text.partition(":")
+    user, colon, group = text.partition(":")
     unknown = None
-    if user.isascii() and user.isdigit():
-        uid = gid = bounded(user)
-    else:
-        row = find_row(root, "etc/passwd", user, follow) if user else ["", "", "0", "0"]
-        if row is None or len(row) < 4 or not (row[2].isdigit() and row[3].isdigit()):
-            unknown, row = user, ["", "", "0", "0"]
-        uid, gid = bounded(row[2]), bounded(row[3])
-    if group.isascii() and group.isdigit():
-        gid = bounded(group)
-    elif group:
+    uid = gid = number_of(user)
+    if uid is None or gid is None:
+        row = find_row(root, "etc/passwd", user, follow)
+        unknown = user if row is None else None
+        uid, gid = (0, 0) if row is None else (bounded(row[2]), bounded(row[3]))
+    if not colon:
+        return Owner(uid, gid, unknown)
+    named = number_of(group)
+    if named is None:
         row = find_row(root, "etc/group", group, follow)
-        if row is None or len(row) < 3 or not row[2].isdigit():
-            unknown = unknown or group
-        else:
-            gid = bounded(row[2])
-    return Owner(uid, gid, unknown)
+        if row is None:
+            return Owner(uid, gid, unknown or group)
+        named = bounded(row[2])
+    return Owner(uid, named, unknown)
+
+
+def number_of(name: str) -> int | None:
+    """Return the id that needs no look-up: a number's, root's and that of nothing."""
+    if name in ("", "root"):
+        return 0
+    return bounded(name) if name.isascii() and name.isdigit() else None
 
 
 def bounded(digits: str) -> int:
-    """Return an id as a number; 0 for one that is too large."""
-    number = int(digits)
+    """Return an id as a number; 0 for one that is too large and for what is none."""
+    number = int(digits) if digits.isascii() and digits.isdigit() else 0
     return number if number <= _MAX_ID else 0
 
 
 def find_row(root: str, path: str, name: str, follow: Follow = resolve) -> list[str] | None:
-    """Return the fields of the line of a passwd or group file that begins with `name`."""
+    """Return the fields, four at least, of the first line of a file that begins with `name`.
+
+    path: a passwd or group file. None where there is no such line, and no such file.
+    Raises OSError for a directory in its place.
+    """
     try:
         # O_NONBLOCK: a fifo in the file's place must not hang us.
         fd = os.open(
@@ -77,12 +88,17 @@ def find_row(root: str, path: str, name: str, follow: Follow = resolve) -> list[
         )
     except OSError:
         return None
+    kind = os.fstat(fd).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(fd)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), f"/{path}")
+        return None
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return None
         text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
-    rows = (line.split(":") for line in text.splitlines())
-    return next((row for row in rows if row[0] == name), None)
+    rows = (line.strip().split(":") for line in text.split("\n"))
+    found = next((row for row in rows if row[0] == name), None)
+    return None if found is None else [*found, "", "", ""]
 
 
 def parse_chmod(text: str) -> Callable[[int, bool], int]:

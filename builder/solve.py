@@ -160,7 +160,8 @@ def placed(vertex: Vertex) -> Iterator[None]:
         if error.errno in _NOT_OF_THE_STEP or not isinstance(vertex.op, CopyOp | MakeDirOp | RunOp):
             raise
         cause = (error.strerror or str(error)).lower()
-        named = os.fsdecode(error.filename) if error.filename else ""
+        is_path = isinstance(error.filename, str | bytes)  # for an fd it is a number
+        named = os.fsdecode(error.filename) if is_path else ""
         path = "/" + re.sub(r"\A/proc/self/fd/[0-9]+", "", named).lstrip("/")
         if isinstance(vertex.op, MakeDirOp):
             where = vertex.op.path if path in ("/", vertex.op.path) else f"{vertex.op.path}: {path}"

@@ -68,8 +68,8 @@ class StageList:
 
         Raises UnknownStage for an index that does not exist and for a stage that comes later.
         """
-        if re.fullmatch(r"[0-9]+", name):
-            if int(name) >= user.index:
+        if re.fullmatch(r"[-+]?[0-9]+", name):
+            if not 0 <= int(name) < user.index:
                 raise UnknownStage(
                     self.place(node),
                     f"invalid --from={name}: {self._no_index(int(name), user)}",
@@ -105,7 +105,7 @@ class StageList:
     def _no_index(self, index: int, user: StageText) -> str:
         if index == user.index:
             return "a stage can not copy from itself"
-        if index < len(self.stages):
+        if 0 <= index < len(self.stages):
             return "that stage comes later"
         return "there is no stage with that index"
 

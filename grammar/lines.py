@@ -34,6 +34,7 @@ class LogicalLine:
     """One instruction as text, its continuations joined, trimmed.
 
     pieces: (offset in `text`, physical line from 1, column from 1) for every physical line in it.
+    blanks: what stood behind the text.
     """
 
     text: str
@@ -41,6 +42,7 @@ class LogicalLine:
     pieces: tuple[tuple[int, int, int], ...]
     comments: tuple[str, ...] = ()
     heredocs: tuple[ast.Heredoc, ...] = ()
+    blanks: str = ""
 
     def locate(self, offset: int) -> tuple[int, int]:
         """Return the physical line and column, both from 1, of an offset in `text`."""
@@ -177,11 +179,14 @@ class _Joined:
         self.chunks.append(chunk)
         self.length += len(chunk)
 
-    def trimmed(self) -> tuple[str, tuple[tuple[int, int, int], ...]]:
+    def trimmed(self) -> tuple[str, tuple[tuple[int, int, int], ...], str]:
+        """Return the text, its pieces, and the blanks behind it."""
         whole = "".join(self.chunks)
         text = whole.lstrip()
         cut = len(whole) - len(text)
-        return text.rstrip(), tuple((at - cut, line, col) for at, line, col in self.pieces)
+        bare = text.rstrip()
+        pieces = tuple((at - cut, line, col) for at, line, col in self.pieces)
+        return bare, pieces, text[len(bare) :]
 
 
 class _Reader:
@@ -264,7 +269,7 @@ class _Reader:
                 self.warnings.append(ast.Warning_("NoEmptyContinuation", self.at, message))
 
     def _finish(self, joined: _Joined, first: int, comments: tuple[str, ...]) -> LogicalLine | None:
-        text, pieces = joined.trimmed()
+        text, pieces, blanks = joined.trimmed()
         if not text:
             return None
         last = pieces[-1][1]
@@ -281,7 +286,8 @@ class _Reader:
                     return None
         if heredocs:
             last = self.at
-        return LogicalLine(text, ast.Span(first + 1, last), pieces, comments, tuple(heredocs))
+        span = ast.Span(first + 1, last)
+        return LogicalLine(text, span, pieces, comments, tuple(heredocs), blanks)
 
     def _body(self, doc: ast.Heredoc) -> ast.Heredoc | None:
         """Return `doc` with its body, which begins at the next physical line; None without end."""

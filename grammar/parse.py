@@ -113,7 +113,7 @@ def _placed(node: ast.Instruction, line: LogicalLine, source: Source) -> ast.Ins
         text = _ONBUILD.sub("", line.text, count=1)
         bodies = "".join(f"\n{doc.written}{doc.name}" for doc in line.heredocs)
         inner = _placed(node.instruction, replace(line, text=text, comments=()), source)
-        node = replace(node, instruction=inner, trigger=text + bodies)
+        node = replace(node, instruction=inner, trigger=text + line.blanks + bodies)
     elif isinstance(node, ast.Run | ast.Copy | ast.Add):
         announced = [doc.name for doc in node.heredocs]
         if announced and announced != [doc.name for doc in line.heredocs]:

@@ -100,6 +100,9 @@ def _check(process: "Process") -> None:
         raise InvalidSpec("no command specified")
     if not process["cwd"].startswith("/"):
         raise InvalidSpec(f"working directory {process['cwd']!r}: not absolute")
+    nameless = next((item for item in process.get("env", []) if item.startswith("=")), None)
+    if nameless is not None:
+        raise InvalidSpec(f"environment: {nameless!r} has no name before the =")
 
 
 def process_plan(process: "Process", user: str = "") -> "ProcessPlan":

@@ -5,10 +5,9 @@ image-spec config.md, "Properties".
 """
 
 import re
-import signal
 
 from builder.errors import InstructionError
-from builder.gotext import duration, quoted, quoted_list, quoted_rune
+from builder.gotext import duration, quoted_list
 from builder.lint import semantics
 from builder.lower import lower
 from builder.ports import exposed_ports
@@ -17,6 +16,13 @@ from grammar import ast
 from store.oci import Healthcheck
 from values.classes import replace
 
+# Those that docker knows on Linux; some are second names of others, for which Python has one only.
+_SIGNAL = re.compile(
+    "ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT"
+    "|STOP|SYS|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ"
+    r"|RTMIN(\+([1-9]|1[0-5]))?|RTMAX(-([1-9]|1[0-4]))?"
+)
+_MAX_INT32, _MAX_INT64 = (1 << 31) - 1, (1 << 63) - 1
 _NANOSECONDS = {
     "ns": 1,
     "us": 1_000,
@@ -34,8 +40,6 @@ def env(node: ast.Env, stage: Stage) -> Stage:
     pairs = [(stage.expand(key, node), stage.expand(value, node)) for key, value in node.pairs]
     result = stage
     for key, value in pairs:
-        if not key:
-            raise InstructionError(stage.place(node), "ENV names can not be blank")
         result = replace(result, config_env=result.config_env.set(key, value))
         result = result.with_env(key, value)
     return result.record("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
@@ -151,12 +155,10 @@ def shell(node: ast.Shell, stage: Stage) -> Stage:
 
 @lower.register
 def stop_signal(node: ast.StopSignal, stage: Stage) -> Stage:
-    """STOPSIGNAL sets config.StopSignal: a number, or a name with or without SIG."""
+    """STOPSIGNAL sets config.StopSignal: a number but 0, or a name with or without SIG."""
     text = stage.expand(node.signal, node)
-    known = {item.name for item in signal.Signals} | {item.name[3:] for item in signal.Signals}
-    realtime = re.fullmatch(r"(SIG)?RTM(IN(\+\d+)?|AX(-\d+)?)", text.upper())
-    is_number = text.isascii() and text.isdigit() and 0 < int(text) <= 64
-    if not is_number and text.upper() not in known and realtime is None:
+    number = re.fullmatch(r"[-+]?0*[1-9][0-9]{0,17}", text)
+    if number is None and not _SIGNAL.fullmatch(text.upper().removeprefix("SIG")):
         raise InstructionError(stage.place(node), f"invalid signal: {text}")
     return stage.configure(stop_signal=text).record(f"STOPSIGNAL {text}")
 
@@ -178,7 +180,7 @@ def duration_ns(text: str | None, flag: str, node: ast.Healthcheck, stage: Stage
 
     Raises InstructionError for one that cannot be read or is below 1 ms without being 0.
     """
-    if text is None or text == "0":
+    if text is None or text.lstrip("+-") == "0":
         return 0
     parts = re.findall(r"([0-9]*\.?[0-9]+|[0-9]+\.)(ns|us|µs|ms|s|m|h)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text.lstrip("+"):
@@ -188,6 +190,8 @@ def duration_ns(text: str | None, flag: str, node: ast.Healthcheck, stage: Stage
             hint="write a number with a unit: 500ms, 30s, 1m30s",
         )
     total = round(sum(float(number) * _NANOSECONDS[unit] for number, unit in parts))
+    if total > _MAX_INT64:
+        raise InstructionError(stage.place(node), f"--{flag} is too long: {text}")
     if 0 < total < 1_000_000:
         raise InstructionError(stage.place(node), f"--{flag} can not be less than 1ms: {text}")
     return total
@@ -195,34 +199,41 @@ def duration_ns(text: str | None, flag: str, node: ast.Healthcheck, stage: Stage
 
 @lower.register
 def healthcheck(node: ast.Healthcheck, stage: Stage) -> Stage:
-    """HEALTHCHECK sets config.Healthcheck; zero means inherit."""
+    """HEALTHCHECK sets config.Healthcheck; zero means inherit. NONE has none of the flags."""
     if node.command is None:
-        test: tuple[str, ...] = ("NONE",)
-    elif isinstance(node.command, ast.ExecForm):
-        test = ("CMD", *node.command.args)
+        check = Healthcheck(test=("NONE",))
     else:
-        test = ("CMD-SHELL", node.command.text)
-    retries = node.retries or "0"
-    if not (retries.isascii() and retries.isdigit()):
-        raise InstructionError(stage.place(node), f"--retries must be a number: {retries}")
-    check = Healthcheck(
+        check = health_check_of(node, node.command, stage)
+    return stage.configure(healthcheck=check).record(f"HEALTHCHECK {shown(check)}")
+
+
+def health_check_of(node: ast.Healthcheck, command: ast.Command, stage: Stage) -> Healthcheck:
+    """Return what HEALTHCHECK CMD asks for. Raises InstructionError."""
+    retries = int(node.retries or "0")
+    if retries > _MAX_INT32:
+        raise InstructionError(stage.place(node), f"--retries is too large: {node.retries}")
+    if isinstance(command, ast.ExecForm):
+        test: tuple[str, ...] = ("CMD", *command.args)
+    else:
+        test = ("CMD-SHELL", command.text)
+    return Healthcheck(
         test=test,
         interval_ns=duration_ns(node.interval, "interval", node, stage),
         timeout_ns=duration_ns(node.timeout, "timeout", node, stage),
         start_period_ns=duration_ns(node.start_period, "start-period", node, stage),
         start_interval_ns=duration_ns(node.start_interval, "start-interval", node, stage),
-        retries=int(retries),
+        retries=retries,
     )
-    return stage.configure(healthcheck=check).record(f"HEALTHCHECK {shown(check)}")
 
 
 def shown(check: Healthcheck) -> str:
-    """Return a health check as history has it: a Go struct, printed as a quoted string."""
-    durations = (
-        check.interval_ns,
-        check.timeout_ns,
-        check.start_period_ns,
-        check.start_interval_ns,
-    )
-    times = " ".join(quoted(duration(item)) for item in durations)
-    return f"&{{{quoted_list(check.test)} {times} {quoted_rune(check.retries)}}}"
+    """Return a health check as history has it: as Go prints a struct with its fields' names."""
+    fields = {
+        "Test": f"[{' '.join(check.test)}]",
+        "Interval": duration(check.interval_ns),
+        "Timeout": duration(check.timeout_ns),
+        "StartPeriod": duration(check.start_period_ns),
+        "StartInterval": duration(check.start_interval_ns),
+        "Retries": str(check.retries),
+    }
+    return f"{{{' '.join(f'{name}:{value}' for name, value in fields.items())}}}"

@@ -81,7 +81,7 @@ def on_platform_of(node: ast.From, plan: Plan) -> Plan:
 
     What the stages share stays shared. Raises InstructionError.
     """
-    if node.platform is None:
+    if not node.platform:
         return plan
     place = plan.stages.place(node)
     text = expand_global(node.platform, node, plan)
@@ -310,8 +310,6 @@ def folder_of_copy_source(node: ast.Copy, stage: Stage) -> str | None:
 def root_of_mount_source(name: str, node: ast.Run, stage: Stage) -> VertexID:
     """Return the vertex whose files `RUN --mount=from=name` shows; here a number is a name."""
     source = stage.plan.stages.named(name, stage.text, node)
-    if source is None and name == "scratch":
-        return stage.add_vertex(node, BaseOp(()), (), stage.step + 1, name="[internal] scratch")
     return root_of_stage_or_image(name, source, node, stage)
 
 
@@ -321,6 +319,8 @@ def root_of_stage_or_image(
     """Return the last vertex of a stage or, without one, the vertex of the image `name`."""
     if source is not None:
         return stage.plan.stage(source).root
+    if name == "scratch":
+        return stage.add_vertex(node, BaseOp(()), (), stage.step + 1, name="[internal] scratch")
     context = stage.plan.contexts.find(name, stage.plan.platform)
     if context is not None:
         return add_context(context, node, stage.text, stage.plan)

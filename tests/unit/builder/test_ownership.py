@@ -10,7 +10,9 @@ from builder.ownership import find_owner, parse_chmod
 @pytest.fixture
 def root(tmp_path: Path) -> str:
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:2000::/:/bin/sh\n")
+    (tmp_path / "etc/passwd").write_text(
+        "root:x:0:0::/:/bin/sh\nweb:x:1000:2000::/:/bin/sh\nhalf:x:1a:5\n"
+    )
     (tmp_path / "etc/group").write_text("root:x:0:\nstaff:x:50:\n")
     return str(tmp_path)
 
@@ -27,6 +29,10 @@ def root(tmp_path: Path) -> str:
         ("nobody", (0, 0), "nobody"),
         ("web:nogroup", (1000, 2000), "nogroup"),
         ("4294967295:1", (0, 1), None),
+        ("web:", (1000, 0), None),
+        ("7:", (7, 0), None),
+        ("root:staff", (0, 50), None),
+        ("half", (0, 5), None),
     ],
 )
 def test_owner(root: str, text: str, ids: tuple[int, int], unknown: str | None) -> None:
