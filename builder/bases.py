@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.absent import Absent
 from builder.errors import BaseImageNotFound, ContextError, Place
@@ -17,6 +17,9 @@ from store.oci import Platform
 from store.reference import Reference
 from store.root import Store
 from values.classes import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from builder.locked import Locked
 
 
 class BaseSource(Protocol):
@@ -56,13 +59,14 @@ class Bases:
     """The base images of one build, each asked for once.
 
     absent: with it, what is not here is looked at only; its layers are pulled when something needs
-    them. asked: what was given so far.
+    them. locked: with it, names mean what the lock says. asked: what was given so far.
     """
 
     store: Store
     request: BuildRequest
     progress: Progress
     absent: Absent | None = None
+    locked: "Locked | None" = None
     asked: dict[Reference, Image] = field(default_factory=dict)
     _pulled: dict[tuple[Reference, str], Image] = field(default_factory=dict)
 
@@ -72,6 +76,11 @@ class Bases:
         return image
 
     def _image(self, reference: Reference, place: Place, platform: str) -> Image:
+        if self.locked is not None and reference.digest is None:
+            from builder.locked import LockedImages
+
+            locked = LockedImages(self.store, self.locked, self._fetched)
+            return locked.image(reference, place, platform)
         key = (reference, platform)
         if key in self._pulled:
             return self._pulled[key]
@@ -81,17 +90,26 @@ class Bases:
                 # One that lost a layer to damage is fetched again.
                 if all(map(self.store.layers.has, image.config.diff_ids)):
                     return image
-        wanted = platforms.parse(platform)
-        if self.absent is not None:
-            self._pulled[key] = self._look_at(reference, place, wanted, self.absent)
-        else:
-            self._pulled[key] = self._pull(reference, place, wanted)
+        return self._fetched(reference, place, platform)
+
+    def _fetched(self, reference: Reference, place: Place, platform: str) -> Image:
+        """Return an image of a registry."""
+        key = (reference, platform)
+        if key not in self._pulled:
+            wanted = platforms.parse(platform)
+            if self.absent is not None:
+                self._pulled[key] = self._look_at(reference, place, wanted, self.absent)
+            else:
+                self._pulled[key] = self._pull(reference, place, wanted)
         return self._pulled[key]
 
     def digests(self) -> dict[Reference, Digest]:
         """Return what the names of the images meant: an index, a manifest, else a config."""
         found = {}
         for reference, image in self.asked.items():
+            if self.locked is not None and reference.digest is None:
+                found[reference] = self.locked.digest(reference, image)
+                continue
             record = self.store.images.reference(reference)
             is_it = record is not None and record.image_id == image.id
             found[reference] = record.target.digest if record and is_it else image.id
@@ -102,7 +120,10 @@ class Bases:
         # Archives take 10 ms to import.
         from builder.layoutimages import layout_image
 
-        return layout_image(self.store, context, platforms.parse(platform))
+        image = layout_image(self.store, context, platforms.parse(platform))
+        if self.locked is not None:
+            return self.locked.checked_layout(context, platform, image)
+        return image
 
     def _look_at(
         self, reference: Reference, place: Place, platform: Platform, absent: Absent

@@ -20,7 +20,7 @@ from builder.graph import build_graph
 from builder.imageconfig import image_config
 from builder.memorize import Memorizer
 from builder.planning import BuildPlan
-from builder.ready import Definition, Start, platforms_of, read_definition
+from builder.ready import Definition, Start, lock_of, platforms_of, read_definition
 from builder.remotecache.ledger import Ledger
 from builder.remotecache.places import check_places
 from builder.request import BuildRequest, BuildResult
@@ -58,12 +58,13 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
         *(name for output in outputs for name in output.names),
     )
     references = tuple(parse_tag(name) for name in dict.fromkeys(names))
+    locked = lock_of(request)
     memorizer = Memorizer(store, request, on_event)
     progress = Progress(memorizer.recorder)
     with (
         store.lease(),
         supplies_of(store, request) as supplies,
-        opened_source(store, request, progress, cancel, supplies.secrets) as source,
+        opened_source(store, request, progress, cancel, supplies.secrets, locked) as source,
     ):
         definition = read_definition(store, request, source, progress)
         with journaled(store, request, definition) as row, ExitStack() as stack:
@@ -77,6 +78,7 @@ def build(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Cancel
                 progress,
                 cancel,
                 row.build_id,
+                locked,
             )
             # With a remote cache a base's layers may not be needed at all.
             ready = start.ready(stack, lazily=bool(request.cache_from))

@@ -20,7 +20,7 @@ from builder.errors import ContextChanged, InstructionError, LayersLost
 from builder.export.destinations import check_outputs
 from builder.graph import BuildGraph, build_graph
 from builder.ops.registry import describe, perform
-from builder.ready import Ready, Start, platforms_of, read_definition
+from builder.ready import Ready, Start, lock_of, platforms_of, read_definition
 from builder.remotecache.places import check_places
 from builder.request import BuildRequest
 from builder.site import Progress, Result, Site, origin_of
@@ -82,17 +82,27 @@ def forecast(store: Store, request: BuildRequest, cancel: Cancel) -> Forecast:
     platforms_wanted = platforms_of(request)
     check_outputs(request)
     check_places(request)
+    locked = lock_of(request)
     silent = Progress(lambda _event: None)
     scratch: set[DiffID] = set()
     try:
         with (
             store.lease(),
             supplies_of(store, request) as supplies,
-            opened_source(store, request, silent, cancel, supplies.secrets) as source,
+            opened_source(store, request, silent, cancel, supplies.secrets, locked) as source,
             ExitStack() as stack,
         ):
             definition = read_definition(store, request, source, silent)
-            start = Start(store, request, platforms_wanted, definition, supplies, silent, cancel)
+            start = Start(
+                store,
+                request,
+                platforms_wanted,
+                definition,
+                supplies,
+                silent,
+                cancel,
+                locked=locked,
+            )
             ready = start.ready(stack, lazily=True, absent=Absent(store))
             return _Forecaster(ready, request, scratch).run()
     finally:

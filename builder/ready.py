@@ -35,6 +35,9 @@ from store.root import Store
 from values.classes import dataclass
 
 if TYPE_CHECKING:
+    from builder.gitcheckout import Commit
+    from builder.gitref import GitRef
+    from builder.locked import Locked
     from builder.remotecache.imports import Imports
     from builder.secretgate import SecretGate
 
@@ -87,7 +90,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """All that plans and their site are made of. build_id: empty where nothing is journalled."""
+    """All that plans and their site are made of.
+
+    build_id: empty where nothing is journalled. locked: the lock that sources are held to.
+    """
 
     store: Store
     request: BuildRequest
@@ -97,6 +103,7 @@ class Start:
     progress: Progress
     cancel: Cancel
     build_id: str = ""
+    locked: "Locked | None" = None
 
     def ready(self, stack: ExitStack, *, lazily: bool, absent: Absent | None = None) -> Ready:
         """Lower the target and open the site, until `stack` ends.
@@ -108,7 +115,9 @@ class Start:
         absent = absent or Absent(store)
         options = options_of(definition.stages, request)
         linter = Linter(definition.stages, options, warning_to(self.progress))
-        bases = Bases(store, request, self.progress, absent if lazily else None)
+        if self.locked is not None:
+            self.locked.find(definition.source, definition.dockerfile)
+        bases = Bases(store, request, self.progress, absent if lazily else None, self.locked)
         plans, vertices = self._plans(linter, bases)
         cache_folder = os.path.join(store.root, "contexts")
         context = open_context(
@@ -131,6 +140,7 @@ class Start:
             vertices=vertices,
             absent=absent,
             imports=imports_of(request, plans[0].platform, absent, self.progress, stack),
+            commits=self._commits(plans, vertices),
             gate=self._gate(plans),
         )
         return Ready(plans, site, bases)
@@ -146,6 +156,16 @@ class Start:
             images = (stage for plan in plans for stage in plan.images)
             gate.check_plan(plans[0].vertices.values(), images)
         return gate
+
+    def _commits(
+        self, plans: list[BuildPlan], vertices: dict[VertexID, Vertex]
+    ) -> "dict[GitRef, Commit]":
+        """Hold the plans to the lock; return the commits that it names. Raises BuildError."""
+        if self.locked is None:
+            return {}
+        commits = self.locked.pin(vertices, self.store, self.supplies.secrets)
+        self.locked.warn_of_rest(plans, self.definition.stages, self.progress)
+        return commits
 
     def _plans(
         self, linter: Linter, bases: Bases
@@ -232,6 +252,15 @@ def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[
         opened[item.name] = open_named(item.where, item.name, cache_folder)
         stack.callback(opened[item.name].close)
     return opened
+
+
+def lock_of(request: BuildRequest) -> "Locked | None":
+    """Return the lock that a request goes by, None without one. Raises BuildError."""
+    if not request.locked:
+        return None
+    from builder.locked import opened_lock
+
+    return opened_lock(request)
 
 
 def imports_of(

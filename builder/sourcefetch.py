@@ -109,17 +109,13 @@ def clone(
 
 
 def download(
-    request: BuildRequest,
-    shown: str,
-    root_fd: int,
-    store: Store,
-    progress: Progress,
-    secrets: Secrets,
+    op: DownloadOp, root_fd: int, store: Store, progress: Progress, secrets: Secrets
 ) -> bytes | None:
     """Fetch a context; unpack it, or return the Dockerfile that it is instead."""
+    shown = without_password(op.url)
     step = progress.begin(f"[internal] load remote build context {shown}")
     try:
-        path = fetched_path(request.context, store, secrets, step)
+        path = fetched_path(op, store, secrets, step)
         with open(path, "rb") as file:
             head = _read_head(file)
             file.seek(0)
@@ -136,11 +132,11 @@ def download(
     return data
 
 
-def fetch_dockerfile(url: str, store: Store, progress: Progress, secrets: Secrets) -> bytes:
+def fetch_dockerfile(op: DownloadOp, store: Store, progress: Progress, secrets: Secrets) -> bytes:
     """Return the Dockerfile at an address. Raises ContextError."""
-    step = progress.begin(f"[internal] load remote Dockerfile {without_password(url)}")
+    step = progress.begin(f"[internal] load remote Dockerfile {without_password(op.url)}")
     try:
-        path = fetched_path(url, store, secrets, step)
+        path = fetched_path(op, store, secrets, step)
         with open(path, "rb") as file:
             data = file.read(_MAX_DOCKERFILE_BYTES)
     except BaseException as error:
@@ -150,10 +146,10 @@ def fetch_dockerfile(url: str, store: Store, progress: Progress, secrets: Secret
     return data
 
 
-def fetched_path(url: str, store: Store, secrets: Secrets, step: Step) -> str:
+def fetched_path(op: DownloadOp, store: Store, secrets: Secrets, step: Step) -> str:
     """Return the path of a blob that holds what is at an address. Raises ContextError."""
     try:
-        fetched, _ = fetch_file(DownloadOp(url), store, secrets)
+        fetched, _ = fetch_file(op, store, secrets)
     except RegistryError as error:
         raise ContextError(str(error), hint=error.hint) from error
     step.message(f"{fetched.digest} {fetched.size_bytes}B")

@@ -9,6 +9,7 @@ Source: docker buildx build, "Build context"; BuildKit's dockerui for what it le
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from builder import gitref
 from builder.definition import SourceTree
@@ -17,9 +18,13 @@ from builder.gitref import GitRef, InvalidGitAddress, without_password
 from builder.request import BuildRequest
 from builder.secrets import Secrets
 from builder.site import Progress
+from builder.vertex import DownloadOp
 from runtime.cancel import Cancel
 from store.root import Store
 from values.classes import replace
+
+if TYPE_CHECKING:
+    from builder.locked import Locked
 
 _KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"  # a build argument
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
@@ -46,18 +51,26 @@ def git_context(text: str) -> GitRef | None:
 
 @contextmanager
 def opened_source(
-    store: Store, request: BuildRequest, progress: Progress, cancel: Cancel, secrets: Secrets
+    store: Store,
+    request: BuildRequest,
+    progress: Progress,
+    cancel: Cancel,
+    secrets: Secrets,
+    locked: "Locked | None" = None,
 ) -> Iterator[SourceTree]:
-    """Give the main context of a build. Raises ContextError."""
+    """Give the main context of a build; with a lock the one that it names. Raises ContextError."""
     text = request.context
     repository = git_context(text)
     if repository is not None and dict(request.build_args).get(_KEEP_GIT_DIR) in _TRUE:
         repository = replace(repository, keep_git_dir=True)
+    if repository is not None and locked is not None:
+        repository = locked.context(repository)
     given = None
     if request.dockerfile is not None and is_url(request.dockerfile):
         from builder import sourcefetch  # see its docstring
 
-        given = sourcefetch.fetch_dockerfile(request.dockerfile, store, progress, secrets)
+        wanted = download_of(request.dockerfile, locked)
+        given = sourcefetch.fetch_dockerfile(wanted, store, progress, secrets)
     if text != "-" and repository is None and not is_url(text):
         yield SourceTree(_directory(text), os.path.abspath(text), dockerfile=given)
         return
@@ -72,13 +85,19 @@ def opened_source(
             dockerfile = None
             sourcefetch.clone(repository, shown, scratch.path, progress, cancel, secrets)
         else:
-            dockerfile = sourcefetch.download(request, shown, scratch.fd, store, progress, secrets)
+            wanted = download_of(text, locked)
+            dockerfile = sourcefetch.download(wanted, scratch.fd, store, progress, secrets)
         path = os.path.join(scratch.path, "tree") if repository is not None else scratch.path
         found = dockerfile if given is None else given
         yield SourceTree(path, shown, is_local=False, dockerfile=found)
     finally:
         store.remove_tree(scratch.path)
         os.close(scratch.fd)
+
+
+def download_of(url: str, locked: "Locked | None") -> DownloadOp:
+    """Return what is to be fetched from an address; with a lock it is what that says."""
+    return DownloadOp(url, None if locked is None else locked.checksum(url))
 
 
 def _directory(path: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from builder.errors import BuildError, InstructionError, UnknownStage
+from builder.errors import BaseImageNotFound, InstructionError, UnknownStage
 from builder.gitref import without_password
 from builder.lint import semantics
 from builder.namedcontexts import NamedContext
@@ -327,7 +327,7 @@ def root_of_stage_or_image(
     reference = reference_of(name, node, stage.plan)
     try:
         image = stage.plan.image(reference, stage.place(node), stage.plan.platform)
-    except BuildError as error:
+    except BaseImageNotFound as error:
         if re.fullmatch(r"[\w.-]+", name) is None or not stage.plan.stages.names():
             raise
         raise UnknownStage(

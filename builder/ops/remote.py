@@ -17,7 +17,7 @@ from builder.secrets import Secrets
 from builder.site import FetchedFile, Result, Site
 from builder.vertex import DownloadOp, Vertex
 from registry_client.download import Downloaded, download
-from registry_client.errors import RegistryError
+from registry_client.errors import DigestMismatch, RegistryError
 from store.buildrecords import DOWNLOADS
 from store.digest import Digest, is_digest
 from store.root import Store
@@ -48,8 +48,13 @@ def fetch_file(
     """Return the file, and whether it is the one of the last time.
 
     A server that answers "not modified" leaves the one that is here; `again` does not tell it
-    that there is one. Raises RegistryError.
+    that there is one. A file whose checksum is known and that is here is not asked for, as BuildKit
+    does not. Raises RegistryError.
     """
+    here = {} if again or op.checksum is None else remembered(op, store)
+    if here:
+        store.records.remember(DOWNLOADS, op.url, json.dumps(here))
+        return fetched_file(here), True
     with tempfile.TemporaryFile(dir=os.path.join(store.root, "tmp")) as file:
         known = {} if again else remembered(op, store)
         answer = ask(op, known, file, authorization(op.url, secrets))
@@ -57,13 +62,28 @@ def fetch_file(
             known = take(op, answer, file, store)
         # Again where it is known: it was used now.
         store.records.remember(DOWNLOADS, op.url, json.dumps(known))
-    fetched = FetchedFile(
+    return fetched_file(known), answer.not_modified
+
+
+def fetched_file(known: Mapping[str, object]) -> FetchedFile:
+    """Return the file that is remembered so."""
+    return FetchedFile(
         digest=Digest(str(known["digest"])),
         size_bytes=int(str(known["size_bytes"])),
         name=str(known["name"]),
         mtime_ns=mtime_ns(known.get("last_modified")),
     )
-    return fetched, answer.not_modified
+
+
+def pinned_digest(op: DownloadOp, vertex: Vertex, store: Store, secrets: Secrets) -> str:
+    """Fetch a file that has a checksum; return the digest that it has. Raises InstructionError."""
+    try:
+        fetched, _ = fetch_file(op, store, secrets)
+    except DigestMismatch as error:
+        return error.actual
+    except RegistryError as error:
+        raise InstructionError(vertex.place, str(error), hint=error.hint) from error
+    return fetched.digest
 
 
 def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:

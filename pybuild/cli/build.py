@@ -85,6 +85,8 @@ SYNTAX = Syntax(
         many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
         many("allow", "WHAT", "let RUN have network.host or security.insecure"),
         flag("pull", "ask the registry for base images that are here too"),
+        flag("locked", "take the sources that the lock names and no others; see pybuild lock"),
+        value("lock-file", "FILE", "the lock (default: Dockerfile.lock beside the Dockerfile)"),
         flag("push", "push the image; short for --output type=registry"),
         flag("tls-verify", "=false takes any certificate, and plain HTTP (default: true)"),
         many("ca", "FILE", "PEM file with certificates to trust; may be given again"),
@@ -230,6 +232,8 @@ def request_of(parsed: Parsed) -> BuildRequest:
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),
         budget=parse_budget(parsed.many("budget")),
+        locked=parsed.flag("locked"),
+        lock_file=parsed.text("lock-file"),
     )
 
 

@@ -21,6 +21,7 @@ from pybuild.errors import NotSupported, PybuildError, UsageError
 VERBS = {
     "build": "pybuild.cli.build",
     "repro": "pybuild.cli.repro",
+    "lock": "pybuild.cli.lock",
     "run": "pybuild.cli.run",
     "ps": "pybuild.cli.containers",
     "rm": "pybuild.cli.containers",
@@ -132,6 +133,7 @@ Verbs:
   build            Build an image from a Dockerfile (without a verb: the same)
   plan             Say which steps would run and why, running nothing
   repro            Build twice and name the first file that differs
+  lock             Write down what images, addresses and branches are now
   run              Run a command in a new container
   ps               List containers
   rm               Remove containers

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from builder.definition import DockerfileText
     from builder.events import Event
     from builder.lint.check import CheckReport
+    from builder.locking import Locking, Update
     from builder.outline import Outline, Target
     from builder.request import BuildRequest
     from pybuild.engine.engine import Engine
     from store.root import Store
 
-__all__ = ["BuildResult", "build", "check", "context_files", "outline", "targets"]
+__all__ = ["BuildResult", "build", "check", "context_files", "lock", "outline", "targets"]
 
 
 def build(
@@ -49,6 +50,20 @@ def check(engine: Engine, request: BuildRequest) -> CheckReport:
 
     with engine.store_to_ask() as store:
         return check_request(store, request)
+
+
+def lock(
+    engine: Engine,
+    request: BuildRequest,
+    update: Update,
+    on_event: Callable[[Event], None],
+    cancel: Cancel | None,
+) -> Locking:
+    """Return what the lock of `request` said and what it is to say; nothing is written."""
+    # Reaches for registries, which takes 100 ms to import.
+    from builder.locking import lock_sources
+
+    return lock_sources(engine.store, request, update, on_event, cancel or Cancel())
 
 
 def outline(engine: Engine, request: BuildRequest) -> tuple[DockerfileText, Outline]:

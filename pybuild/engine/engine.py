@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.definition import DockerfileText
     from builder.events import Event
     from builder.lint.check import CheckReport
+    from builder.locking import Locking, Update
     from builder.outline import Outline, Target
     from builder.repro import Verdict
     from builder.request import BuildRequest
@@ -73,6 +74,21 @@ class Engine(Imaging, Caching, Explaining, Journaling):
         from pybuild.engine import builds
 
         return builds.check(self, request)
+
+    def lock(
+        self,
+        request: BuildRequest,
+        update: Update,
+        on_event: Callable[[Event], None],
+        cancel: Cancel | None = None,
+    ) -> Locking:
+        """Return the lock of `request`, as it was and as it is to be; `write` writes it.
+
+        update: the entries to be asked for again.
+        """
+        from pybuild.engine import builds
+
+        return builds.lock(self, request, update, on_event, cancel)
 
     def outline(self, request: BuildRequest) -> tuple[DockerfileText, Outline]:
         """Return what the target of `request` takes: ARGs, secrets, ssh; and the text read."""
