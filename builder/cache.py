@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from builder.cachekey import KEY_SCHEMA
 from builder.ops.registry import Ingredients
 from builder.vertex import canonical_digest
+from store import manner
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest
 from store.root import Store
@@ -36,7 +37,7 @@ def make_key(kind: str, parent: Sequence[DiffID], platform: str, ingredients: In
         "kind": kind,
         "parent": list(parent),
         "platform": platform,
-        "fidelity": "full",
+        "fidelity": "full" if manner.current().all_owners else "single-id",
         **ingredients.keyed,
     }
     assert ingredients.noted.keys() <= NOTED

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from builder.looked import Stamp
 from store.digest import Digest, digest_of
+from store.ownership import is_note
 from values.classes import dataclass
 
 _KINDS = {
@@ -165,6 +166,6 @@ def counted_xattrs(path: str) -> tuple[tuple[str, bytes], ...]:
         name
         for name in names
         if name == "security.capability"
-        or not name.startswith(("security.", "system.", "trusted.", "overlay."))
+        or not (name.startswith(("security.", "system.", "trusted.", "overlay.")) or is_note(name))
     ]
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(kept))

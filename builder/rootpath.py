@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Callable
 
+from store import ownership
+
 _MAX_LINKS = 255  # as BuildKit's fs.RootPath
 
 Follow = Callable[[str, str], str]
@@ -92,6 +94,6 @@ def make_dirs(
                 ) from None
             continue
         if owner is not None:
-            os.chown(at, *owner)
+            ownership.give(at, *owner)
         os.chmod(at, mode | os.lstat(at).st_mode & stat.S_ISGID)
     return real

@@ -16,6 +16,7 @@ from builder.looked import Looked, Stamp, stamp_of
 from builder.rootpath import Follow, is_dir, resolve
 from grammar import glob
 from grammar.ignorefile import IgnoreRules, PatternList
+from store.ownership import owner_of
 from values.classes import dataclass, field
 
 _CHUNK = 1 << 18
@@ -269,12 +270,13 @@ class Tree:
         shared = kind == "file" and status.st_nlink > 1
         if self.looked is not None and kind != "dir":
             self.looked.files[here] = stamp_of(status)
+        uid, gid = (0, 0) if self.owned_by_root else owner_of(disk, status)
         return Entry(
             path=path,
             kind=kind,
             mode=stat.S_IMODE(status.st_mode),
-            uid=0 if self.owned_by_root else status.st_uid,
-            gid=0 if self.owned_by_root else status.st_gid,
+            uid=uid,
+            gid=gid,
             size_bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
             atime_ns=status.st_atime_ns,

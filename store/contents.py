@@ -13,6 +13,7 @@ class Contents:
 
     missing: parent directories without an entry of their own; external: hard links (path, target)
     whose target is not inside. A layer with any of these depends on what lies below it.
+    unmade: devices that the disk does not have, for want of the right to make them.
     displaced: (number of data references before, path, number in the folder of lost files), for
     entries that a later one of the same tar replaced.
     """
@@ -26,6 +27,7 @@ class Contents:
     opaques: set[bytes] = field(default_factory=set)
     missing: set[bytes] = field(default_factory=set)
     external: list[tuple[bytes, bytes]] = field(default_factory=list)
+    unmade: list[bytes] = field(default_factory=list)
     displaced: list[tuple[int, bytes, int]] = field(default_factory=list)
 
 

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from store import ownership
 from store.errors import NotStorable, StoreError
 from store.headers import HeaderWriter
 from store.overlay import PREFIXES, Merged, elsewhere_marks, is_whiteout, opaque_mark
@@ -257,7 +258,7 @@ def _plain_root(fd: int) -> None:
 
     A changed mode of / is lost, as in containerd.
     """
-    os.fchown(fd, 0, 0)
+    ownership.give(fd, 0, 0)
     os.fchmod(fd, 0o755)
     for name in os.listxattr(fd):
         if not name.startswith("security."):
@@ -271,12 +272,13 @@ def _header(
     size_bytes: int = 0,
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Header:
+    uid, gid, xattrs = ownership.taken_from(xattrs, status)
     return Header(
         name,
         kind,
         status.st_mode & 0o7777,
-        status.st_uid,
-        status.st_gid,
+        uid,
+        gid,
         size_bytes,
         _seconds(status),
         xattrs=xattrs,

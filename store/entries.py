@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 
+from store import ownership
 from store.errors import BadArchive
 from store.linux import copy_file
 from store.overlay import PREFIXES
@@ -46,7 +47,7 @@ def copy_up(source: bytes, status: os.stat_result, place: Place) -> None:
 
 def copy_attributes(source: bytes, status: os.stat_result, place: Place) -> None:
     """Give what is at `place` the owner, mode and xattrs of a file or directory elsewhere."""
-    os.chown(place.name, status.st_uid, status.st_gid, dir_fd=place.fd, follow_symlinks=False)
+    ownership.give(place.name, *ownership.owner_of(source, status), dir_fd=place.fd)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(place.name, status.st_mode & 0o7777, dir_fd=place.fd)
     for name in os.listxattr(source, follow_symlinks=False):

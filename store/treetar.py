@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, NamedTuple
 
-from store import tarwriter
+from store import ownership, tarwriter
 from store.errors import StoreError
 from store.overlay import PREFIXES, is_whiteout
 from store.tarwriter import BLOCK, CHARACTER, DIRECTORY, END, FIFO, LINK, REGULAR, SYMLINK, Header
@@ -173,8 +173,10 @@ def _put(dest: BinaryIO, data: bytes) -> None:
 def _header(entry: Entry, name: bytes, kind: bytes) -> Header:
     status = entry.status
     mode, when = status.st_mode & 0o7777, status.st_mtime_ns // _NANO
-    return Header(name, kind, mode, status.st_uid, status.st_gid, 0, when)
+    uid, gid, _ = ownership.taken_from((), status)
+    return Header(name, kind, mode, uid, gid, 0, when)
 
 
 def _with_xattrs(header: Header, fd: int) -> Header:
-    return header._replace(xattrs=tuple(read_xattrs(fd).items()))
+    uid, gid, xattrs = ownership.taken_from(tuple(read_xattrs(fd).items()), os.fstat(fd))
+    return header._replace(uid=uid, gid=gid, xattrs=xattrs)

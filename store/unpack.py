@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 
+from store import manner, ownership
 from store.contents import Contents, Policy
 from store.diff import OPAQUE_NAME, WHITEOUT
 from store.entries import copy_attributes, copy_up, refused, set_xattrs
@@ -162,7 +163,7 @@ class Unpacker:
             raise refused(member, "the root can only be a directory")
         root_fd = self._tree.root_fd
         self.contents.root = member
-        os.fchown(root_fd, member.uid, member.gid)
+        ownership.give(root_fd, member.uid, member.gid)
         os.fchmod(root_fd, member.mode)
         set_xattrs(member, root_fd)
 
@@ -182,7 +183,7 @@ class Unpacker:
             self.contents.content_bytes += member.size_bytes
             # After the data: a write takes security.capability away, a chown the setuid bit.
             if self._owns(member):
-                os.fchown(fd, member.uid, member.gid)
+                ownership.give(fd, member.uid, member.gid)
             os.fchmod(fd, member.mode)
             if member.xattrs:
                 set_xattrs(member, fd)
@@ -242,7 +243,7 @@ class Unpacker:
             if status is not None and is_whiteout(status):
                 self._make_opaque(place)
         if self._owns(member):
-            os.chown(place.name, member.uid, member.gid, dir_fd=place.fd, follow_symlinks=False)
+            ownership.give(place.name, member.uid, member.gid, dir_fd=place.fd)
         os.chmod(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
             set_xattrs(member, place.proc_path())
@@ -265,12 +266,19 @@ class Unpacker:
             raise refused(member, "a character device 0:0 would be a whiteout")
         self._free(place)
         device = os.makedev(member.major, member.minor)
-        os.mknod(place.name, kind | 0o600, device, dir_fd=place.fd)
+        try:
+            os.mknod(place.name, kind | 0o600, device, dir_fd=place.fd)
+        except PermissionError:
+            if kind == stat.S_IFIFO or manner.current() == manner.ROOTS:
+                raise
+            # Root of a user namespace makes no devices. The kept headers have it all the same.
+            self.contents.unmade.append(place.path)
+            return
         self._finish_special(place, member)
 
     def _finish_special(self, place: Place, member: Member) -> None:
         if self._owns(member):
-            os.chown(place.name, member.uid, member.gid, dir_fd=place.fd, follow_symlinks=False)
+            ownership.give(place.name, member.uid, member.gid, dir_fd=place.fd)
         if member.kind != b"2":
             os.chmod(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
@@ -333,7 +341,7 @@ class Unpacker:
         os.mkdir(place.name, 0o755, dir_fd=place.fd)
         os.chmod(place.name, 0o755, dir_fd=place.fd)
         if self._is_root:
-            os.chown(place.name, 0, 0, dir_fd=place.fd, follow_symlinks=False)
+            ownership.give(place.name, 0, 0, dir_fd=place.fd)
         self.contents.missing.add(place.path)
         self._directory_times[place.path] = 0
         if status is not None:

@@ -15,6 +15,7 @@ from builder.contenthash import Entry, Match
 from builder.ops.filecopy import Attributes, OpenFolder, copy_regular
 from builder.ownership import Owner
 from builder.rootpath import Follow, is_dir, lstat, make_dirs, resolve
+from store import ownership
 from values.classes import dataclass
 
 _SECOND_NS = 1_000_000_000
@@ -204,7 +205,7 @@ def make_special(path: str, entry: Entry, target: Target) -> None:
 def set_attributes(path: str, entry: Entry, target: Target) -> None:
     """Give a new file its owner, mode and xattrs: in this order, chown clears setuid bits."""
     uid, gid = target.owner.ids if target.owner else (entry.uid, entry.gid)
-    os.chown(path, uid, gid, follow_symlinks=False)
+    ownership.give(path, uid, gid)
     if entry.kind != "symlink":
         os.chmod(path, target.mode_of(entry))
     for name, value in entry.xattrs:

@@ -16,6 +16,7 @@ from builder.contenthash import Entry
 from builder.looked import stamp_of
 from builder.statcache import is_settled
 from builder.tree import FileChanged, digest_of_open_file
+from store import ownership
 from store.linux import copy_file
 from values.classes import dataclass
 
@@ -130,7 +131,7 @@ def _digest(data: bytes | None, fd: int) -> str:
 
 def _set_attributes(fd: int, wanted: Attributes) -> None:
     """Set owner, mode, xattrs and times: in this order, chown clears setuid bits."""
-    os.fchown(fd, wanted.uid, wanted.gid)
+    ownership.give(fd, wanted.uid, wanted.gid)
     os.fchmod(fd, wanted.mode)
     for name, value in wanted.xattrs:
         # BuildKit ignores what the destination's file system cannot hold, and so do we.

@@ -29,6 +29,7 @@ from builder.tree import PathNotFound, Tree
 from builder.vertex import RunOp, Vertex, canonical_digest
 from runtime.execution import Bind, FileMount, Tmpfs
 from runtime.mounting import open_overlay
+from store import ownership
 from store.cachemounts import CacheMountKey, Instance
 from store.digest import DiffID, Digest, digest_of
 from values.classes import asdict, dataclass, field, replace
@@ -218,7 +219,7 @@ def make_cache(path: str, mount: CacheMount, place: Place) -> None:
     if mount.input is None:
         mode, uid, gid = mount.owner or (0o755, 0, 0)
         os.mkdir(path)
-        os.chown(path, uid, gid)
+        ownership.give(path, uid, gid)
         os.chmod(path, mode & 0o7777)
         return
     chain = place.inputs[mount.input].chain

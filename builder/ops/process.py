@@ -16,7 +16,7 @@ from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
 from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
 from runtime.spec import Rlimit
-from store import platforms
+from store import manner, platforms
 from store.snapshots import Active
 from values.classes import dataclass, field
 
@@ -25,6 +25,7 @@ _LOOPBACK = "127.0.0.1"
 _TAIL_LINES = 10
 # A line may be of any length, an error's text may not.
 _TAIL_LINE_BYTES = 1 << 12
+_SINGLE_ID = "with a single id no chown to others and no other user works (pybuild info)"
 _UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY
 
 
@@ -159,7 +160,7 @@ def exit_text(status: ExitStatus) -> str:
 
 def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> StepFailed:
     """Return the error of a process that ended badly, with the last lines that it wrote."""
-    return StepFailed(
+    failed = StepFailed(
         vertex.place,
         f'process "{" ".join(op.args)}" did not complete successfully: {how}',
         exit_code=code,
@@ -167,3 +168,6 @@ def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> S
         step_name=vertex.name,
         output=output.tail.text(),
     )
+    if not manner.current().all_owners:
+        failed.hint = "; ".join(filter(None, (_SINGLE_ID, failed.hint)))
+    return failed

@@ -4,6 +4,7 @@ import errno
 import os
 
 from runtime.launch.channel import send
+from runtime.launch.process import Failed
 from runtime.linux import capabilities as caps
 from runtime.linux import constants as c
 from runtime.linux.process import prctl, seccomp_set_filter, set_seccomp_filter, setrlimit
@@ -42,12 +43,12 @@ def become(plan: "ProcessPlan", account: "Account", report: int = -1, go: int = 
     available = caps.limit_bounding(wanted["bounding"])
     prctl(c.PR_SET_KEEPCAPS, 1)
     try:
-        os.setgroups(groups)
-    except PermissionError:
-        if groups:  # a user namespace may have given up that right for good
+        _take_ids(uid, gid, groups, plan["strict"])
+    except OSError as error:
+        if error.errno != errno.EINVAL:
             raise
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+        text = f"user {uid}:{gid}: this user namespace does not have all of its ids"
+        raise Failed("no-id", text, errno.EINVAL) from error
     prctl(c.PR_SET_KEEPCAPS, 0)
     caps.capset(
         wanted["effective"] & available,
@@ -56,6 +57,17 @@ def become(plan: "ProcessPlan", account: "Account", report: int = -1, go: int = 
     )
     if wanted["ambient"]:
         caps.set_ambient(wanted["ambient"] & available)
+
+
+def _take_ids(uid: int, gid: int, groups: "list[int]", strict: bool) -> None:
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        # A user namespace may have given up that right for good.
+        if groups and strict:
+            raise
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 def last_filter(plan: "ProcessPlan", report: int = -1, go: int = -1) -> None:

@@ -12,7 +12,7 @@ from runtime.rootless.mode import NEEDED, Mode, Reason, effective_capabilities, 
 from runtime.rootless.subordinate import map_arguments, program, ranges
 
 _FAILED, _READY = b"f", b"r"
-_OVERFLOW_S = 30
+_FILES = ("/etc/subuid", "/etc/subgid")
 _mode: Mode | None = None
 
 
@@ -90,19 +90,16 @@ def _plan(uid: int, gid: int) -> "tuple[list[list[str]], tuple[Reason, ...]]":
     from runtime.rootless.obstacles import no_program, no_ranges
 
     names = (_name(uid), str(uid))
-    found = [ranges(path, names) for path in ("/etc/subuid", "/etc/subgid")]
+    found = [ranges(path, names) for path in _FILES]
     tools = [program(name) for name in ("newuidmap", "newgidmap")]
-    reasons = [no_ranges(path, names[0]) for path, lines in _paired(found) if not lines]
+    missing = [path for path, lines in zip(_FILES, found, strict=True) if not lines]
+    reasons = [no_ranges(missing, names[0])] if missing else []
     if not all(tools):
         reasons.append(no_program())
     if reasons:
         return [], tuple(reasons)
     own = (uid, gid)
     return [[tools[i], *map_arguments(own[i], found[i])] for i in (0, 1)], ()
-
-
-def _paired(found: "list[list[tuple[int, int]]]") -> "list[tuple[str, list[tuple[int, int]]]]":
-    return [("/etc/subuid", found[0]), ("/etc/subgid", found[1])]
 
 
 def _identity() -> "tuple[list[list[str]], tuple[Reason, ...]]":

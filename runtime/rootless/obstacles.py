@@ -16,11 +16,11 @@ _HOST_WIDE = (
 )
 
 
-def no_ranges(path: str, user: str) -> Reason:
-    """Return the reason of a user without subordinate ids."""
-    option = "--add-subuids" if path.endswith("uid") else "--add-subgids"
+def no_ranges(paths: "list[str]", user: str) -> Reason:
+    """Return the reason of a user whom `paths` give no subordinate ids."""
+    options = " ".join(f"--add-{path.rpartition('/')[2]}s 100000-165535" for path in paths)
     return Reason(
-        f"no line for {user} in {path}", f"as root: usermod {option} 100000-165535 {user}"
+        f"no line for {user} in {' and '.join(paths)}", f"as root: usermod {options} {user}"
     )
 
 

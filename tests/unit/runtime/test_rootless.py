@@ -42,7 +42,7 @@ def test_programs_are_found_where_they_are(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_reasons_say_what_would_help() -> None:
-    said = str(no_ranges("/etc/subgid", "me"))
+    said = str(no_ranges(["/etc/subgid"], "me"))
     assert said == "no line for me in /etc/subgid (as root: usermod --add-subgids 100000-165535 me)"
     assert str(Reason("so it is")) == "so it is"
     assert "several threads" in str(why_no_namespace(OSError(errno.EINVAL, "Invalid argument")))

@@ -1,0 +1,78 @@
+"""pybuild as an ordinary user with one id: owners are kept where no file can have them."""
+
+import io
+import shutil
+import tarfile
+
+import pytest
+
+pytestmark = pytest.mark.kernel
+
+TIME = "1700000000"
+OWNERS = """\
+FROM busybox:test AS one
+RUN mkdir /opt && echo one > /opt/one && rm -r /home && mkdir /home && touch /home/new
+COPY --chown=1000:1000 file /srv/file
+COPY --chown=7:8 --chmod=4711 file /srv/again
+RUN echo more >> /srv/file
+FROM busybox:test
+COPY --from=one /srv /srv
+WORKDIR /work
+"""
+
+
+@pytest.fixture
+def user(make_user):
+    user = make_user(subids=False)
+    user("import", "rootfs.tar", "busybox:test")
+    user.write("context/file", "text\n")
+    return user
+
+
+def test_owners_are_what_root_makes_them(user, pybuild, tmp_path) -> None:
+    user.write("context/Dockerfile", OWNERS)
+    shutil.copytree(user.home / "context", tmp_path / "context")
+    shutil.copy(user.home / "rootfs.tar", tmp_path)
+    pybuild("import", "rootfs.tar", "busybox:test", cwd=tmp_path)
+    words = ("build", "--build-arg", f"SOURCE_DATE_EPOCH={TIME}", "-q", "-o")
+    to = "type=oci,dest={},rewrite-timestamp=true"
+    of_root = pybuild(*words, to.format(tmp_path / "x.tar"), tmp_path / "context").stdout
+    assert user(*words, to.format(user.home / "x.tar"), "context").stdout == of_root
+
+
+def test_other_users_are_refused_with_what_would_help(user) -> None:
+    text = "FROM busybox:test\nUSER app\nRUN true\n"
+    user.write("context/Dockerfile", text)
+    for words in (("run", "--rm", "-u", "1000", "busybox:test", "true"), ("build", "context")):
+        refused = user(*words, check=False)
+        assert refused.returncode in (1, 125)
+        assert "user 1000:1000: this user namespace does not have all of its ids" in refused.stderr
+        assert "/etc/subuid" in refused.stderr
+    user.write("context/Dockerfile", "FROM busybox:test\nRUN touch /x && chown 33 /x\n")
+    assert "with a single id no chown to others" in user("build", "context", check=False).stderr
+
+
+def test_info_says_what_would_give_more(user) -> None:
+    said = user("info").stdout
+    assert "mode:        rootless, with a single id\n" in said
+    wanted = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 pybuilder"
+    assert wanted in said
+
+
+def test_a_pulled_layer_keeps_its_owners_and_devices(user) -> None:
+    """A device cannot be made here: it stays in the layer's headers."""
+    with tarfile.open(user.home / "devices.tar", "w") as archive:
+        for name, kind in (("dev", tarfile.CHRTYPE), ("file", tarfile.REGTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.devmajor, member.devminor, member.uid = kind, 1, 7, 33
+            archive.addfile(member, io.BytesIO())
+    user("import", "devices.tar", "devices")
+    user.write("context/Dockerfile", "FROM devices\nCOPY file /other\n")
+    user("build", "-t", "x", "-o", f"type=oci,dest={user.home}/x.tar,compression=none", "context")
+    with tarfile.open(user.home / "x.tar") as layout:
+        names = [name for name in layout.getnames() if "blobs/sha256/" in name]
+        layers = [layout.extractfile(name).read() for name in names]
+    first = next(data for data in layers if b"ustar" in data and b"dev\0" in data)
+    with tarfile.open(fileobj=io.BytesIO(first)) as layer:
+        member = layer.getmember("dev")
+    assert (member.ischr(), member.devminor, member.uid) == (True, 7, 33)
