@@ -118,7 +118,9 @@ def export_cache(plans: Sequence[BuildPlan], site: Site, request: BuildRequest) 
     first = plans[0]
     roots = [stage.root for plan in plans for stage in plan.images]
     with opened_exports(request, platforms.parse(first.platform), site.absent) as exports:
-        solved = Solved(first.vertices, roots, site.ledger)
+        rules = site.context.tree.rules
+        ignored = rules.patterns if rules else None
+        solved = Solved(first.vertices, roots, site.ledger, site.dockerfile, ignored)
         export_all(exports, solved, site.progress, ERRORS)
 
 

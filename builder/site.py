@@ -215,7 +215,12 @@ class Site:
             from builder.why import Explainer
 
             self._explainer = Explainer(
-                self.store, self.build_id, self.journal_name, self.context, self.vertices.values()
+                self.store,
+                self.build_id,
+                self.journal_name,
+                self.context,
+                self.vertices.values(),
+                None if self.imports is None else self.imports.last_steps(self.dockerfile),
             )
         return self._explainer.causes(vertex, key, inputs)
 

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.cache import Key
 from builder.causes import Cause, FileFacts, changed_files, compare, shortened
@@ -21,16 +21,21 @@ from store.buildrecords import BuildRecord, BuildRow, StepRow
 from store.root import Store
 from values.classes import dataclass, field
 
+if TYPE_CHECKING:
+    from builder.remotecache.laststeps import LastSteps
+
 BUILDS_COMPARED = 10
 _FILES_COUNTED = 5
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class _Earlier(NamedTuple):
-    """A step of an earlier build, and that build."""
+    """A step of an earlier build with its record, that build and all of its steps."""
 
     build: BuildRow
     row: StepRow
+    record: BuildRecord
+    rows: Sequence[StepRow]
 
 
 @dataclass(slots=True)
@@ -38,7 +43,8 @@ class Explainer:
     """Explains the misses of one build or forecast; asked from several threads.
 
     build_id: of this build, empty for a forecast. dockerfile: what the journal calls it. context:
-    the main one, with its ignore rules. vertices: the plan's.
+    the main one, with its ignore rules. vertices: the plan's. elsewhere: the last build that was
+    exported to a remote cache, compared with where this store knows nothing.
     """
 
     store: Store
@@ -46,6 +52,7 @@ class Explainer:
     dockerfile: str
     context: LocalContext
     vertices: Collection[Vertex]
+    elsewhere: "LastSteps | None" = None
     _builds: list[BuildRow] | None = None
     _steps: dict[str, list[StepRow]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,10 +96,10 @@ class Explainer:
 
     def _compared(self, vertex: Vertex, key: Key, inputs: Sequence[Result]) -> tuple[Cause, ...]:
         best: tuple[int, list[Cause], _Earlier] | None = None
-        for earlier, record in self._candidates(vertex):
-            facts = self._facts(earlier, record, vertex, key)
-            own = compare(record.ingredients, key.ingredients, facts)
-            moved = record.ingredients.get("parent") != key.ingredients.get("parent")
+        for earlier in self._candidates(vertex):
+            before = earlier.record.ingredients
+            own = compare(before, key.ingredients, self._facts(earlier, key))
+            moved = before.get("parent") != key.ingredients.get("parent")
             distance = len(own) + moved
             if best is None or distance < best[0]:
                 best = distance, own, earlier
@@ -109,7 +116,8 @@ class Explainer:
     def _first(self, inputs: Sequence[Result]) -> tuple[Cause, ...]:
         return (Cause("first", "first build of this step"),)
 
-    def _facts(self, earlier: _Earlier, record: BuildRecord, vertex: Vertex, key: Key) -> FileFacts:
+    def _facts(self, earlier: _Earlier, key: Key) -> FileFacts:
+        record = earlier.record
         patterns = earlier.build.details.get("ignore")
         before = tuple(map(str, patterns)) if isinstance(patterns, list) else ()
         changed = changed_files(record.ingredients, key.ingredients)[:_FILES_COUNTED]
@@ -124,18 +132,25 @@ class Explainer:
         rules = self.context.tree.rules
         return FileFacts(before, rules.patterns if rules else (), counts)
 
-    def _candidates(self, vertex: Vertex) -> "list[tuple[_Earlier, BuildRecord]]":
-        """Return the same step in earlier builds with its record, the newest build first."""
+    def _candidates(self, vertex: Vertex) -> list[_Earlier]:
+        """Return the same step in earlier builds, the newest build first."""
         titles = frozenset((each.stage, each.title) for each in self.vertices)
         found, seen = [], set[str]()
         for build in self._earlier():
-            row = _same_step(vertex, self._steps_of(build), titles)
+            rows = self._steps_of(build)
+            row = _same_step(vertex, rows, titles)
             if row is None or not row.key or row.key in seen:
                 continue
             seen.add(row.key)
             records = self.store.records.every(row.key)
             if records:
-                found.append((_Earlier(build, row), records[0]))
+                found.append(_Earlier(build, row, records[0], rows))
+        if not found and self.elsewhere is not None:
+            known = {row.key: record for row, record in self.elsewhere.steps}
+            rows = [row for row, _ in self.elsewhere.steps]
+            row = _same_step(vertex, rows, titles)
+            if row is not None:
+                found.append(_Earlier(self.elsewhere.build, row, known[row.key], rows))
         return found
 
     def _earlier(self) -> list[BuildRow]:
@@ -164,8 +179,7 @@ class Explainer:
         return self._sequence_changed(vertex, earlier)
 
     def _base_changed(self, vertex: Vertex, base: Origin, earlier: _Earlier) -> Cause:
-        records = self.store.records.every(earlier.row.key)
-        was = records[0].ingredients.get("base") if records else None
+        was = earlier.record.ingredients.get("base")
         if not isinstance(was, list) or len(was) != 2:
             return Cause("base", f"the base of {_stage(vertex)} changed to {base.image}")
         name, digest = map(str, was)
@@ -177,7 +191,7 @@ class Explainer:
 
     def _sequence_changed(self, vertex: Vertex, earlier: _Earlier) -> Cause:
         """Say which instruction before this one came or went, cached as it is."""
-        before = _titles_before(earlier.row, self._steps_of(earlier.build))
+        before = _titles_before(earlier.row, earlier.rows)
         now = [
             each.title
             for each in self.vertices
@@ -224,7 +238,7 @@ def _same_step(
     return next(iter([*placed, *elsewhere]), None)
 
 
-def _titles_before(row: StepRow, rows: list[StepRow]) -> list[str]:
+def _titles_before(row: StepRow, rows: Sequence[StepRow]) -> list[str]:
     return [item.title for item in rows if item.stage == row.stage and item.step < row.step]
 
 

@@ -103,6 +103,13 @@ def manifest_of(entry: CacheEntry) -> Manifest:
     return Manifest(config, layers or (config,), artifact_type=ARTIFACT, annotations=annotations)
 
 
+def manifest_of_note(blob: BlobRef) -> Manifest:
+    """Return the manifest that keeps the blob of a note."""
+    config = Descriptor(mediatypes.OCI_EMPTY, digest_of(EMPTY), len(EMPTY))
+    layer = Descriptor(blob.media_type, blob.digest, blob.size_bytes)
+    return Manifest(config, (layer,), artifact_type=ARTIFACT)
+
+
 def key_name(key: Digest) -> str:
     """Return the name under which all results of a key are found."""
     return hex_of(key)[:KEY_DIGITS]

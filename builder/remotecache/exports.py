@@ -8,6 +8,7 @@ from builder.absent import Absent, Origin
 from builder.errors import BuildError
 from builder.events import BuildWarning
 from builder.remotecache.entry import CacheEntry, memo_key, shortened
+from builder.remotecache.laststeps import note_name, note_of
 from builder.remotecache.ledger import Ledger
 from builder.remotecache.places import compression_of, mode_of
 from builder.remotecache.source import CacheFailed, CacheTarget
@@ -27,11 +28,16 @@ _WORKERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What a build did. roots: the vertices of its images."""
+    """What a build did.
+
+    roots: the vertices of its images. dockerfile: its name. ignored: what its ignore file says.
+    """
 
     vertices: Mapping[VertexID, Vertex]
     roots: Sequence[VertexID]
     ledger: Ledger
+    dockerfile: str = "Dockerfile"
+    ignored: Sequence[str] | None = None
 
     def entries(self) -> Iterator[tuple[VertexID, CacheEntry]]:
         """Yield the record of every step whose layer is true to what its process made."""
@@ -98,6 +104,10 @@ class Export:
         with ThreadPoolExecutor(_WORKERS) as pool:
             added = [entry for entry in pool.map(self._lacking, wanted) if entry is not None]
         self.target.add(added)
+        # What a stage outside of the images was given stays here, unless its bytes go too.
+        told = [v for v in solved.vertices.values() if with_bytes is None or v.id in with_bytes]
+        note = note_of(solved.ledger.records, told, solved.ignored)
+        self.target.put_note(note_name(solved.dockerfile), note)
         return len(added)
 
     def _lacking(self, entry: CacheEntry) -> CacheEntry | None:

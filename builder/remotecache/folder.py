@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from functools import partial
 
 from builder.absent import Origin
-from builder.remotecache.entry import EMPTY, RECORD, CacheEntry, key_name, manifest_of
+from builder.remotecache.entry import (
+    EMPTY,
+    RECORD,
+    CacheEntry,
+    key_name,
+    manifest_of,
+    manifest_of_note,
+)
+from builder.remotecache.laststeps import MEDIA_TYPE
 from store import mediatypes
 from store.content import ContentStore
 from store.digest import Digest, digest_of, hex_of
@@ -81,6 +89,19 @@ class FolderCache:
         with open(os.path.join(self._folder, blob_path(blob.digest)), "rb") as file:
             self._content.ingest(iter(partial(file.read, 1 << 20), b""), blob.digest)
 
+    def note(self, name: str) -> bytes | None:
+        """Return what stands under a name. Raises Corrupt, OSError."""
+        wanted = f"{self._tag}-{name}"
+        for item in self._index():
+            if (item.annotations or {}).get(REFERENCE_NAME) == wanted:
+                (layer, *_) = Manifest.from_json(self._read(item.digest)).layers
+                return self._read(layer.digest)
+        return None
+
+    def _read(self, digest: Digest) -> bytes:
+        with open(os.path.join(self._folder, blob_path(digest)), "rb") as file:
+            return file.read()
+
     # -- writing
 
     def has(self, entry: CacheEntry) -> bool:
@@ -102,17 +123,29 @@ class FolderCache:
         """Add records whose blobs are there. Raises OSError, Corrupt."""
         self._put(EMPTY)
         added = [self._descriptor(entry) for entry in entries]
+        self._enter(added, is_reset=self._is_reset)
+        self._found = None
+
+    def put_note(self, name: str, data: bytes) -> None:
+        """Let `data` stand under a name. Raises OSError, Corrupt."""
+        blob = BlobRef(self._put(data), len(data), MEDIA_TYPE)
+        manifest = manifest_of_note(blob).to_json()
+        named = {REFERENCE_NAME: f"{self._tag}-{name}"}
+        descriptor = Descriptor(mediatypes.OCI_MANIFEST, self._put(manifest), len(manifest), named)
+        self._enter([descriptor])
+
+    def _enter(self, added: Sequence[Descriptor], *, is_reset: bool = False) -> None:
+        """Let the index name manifests, in the place of others of the same names."""
         with self._locked():
             names = {(item.annotations or {})[REFERENCE_NAME] for item in added}
-            before = () if self._is_reset else self._index()
+            before = () if is_reset else self._index()
             kept = [i for i in before if (i.annotations or {}).get(REFERENCE_NAME) not in names]
             layout = encode({"imageLayoutVersion": "1.0.0"})
             _write(os.path.join(self._folder, LAYOUT_FILE), [layout])
             index = Index((*kept, *added)).to_json()
             _write(os.path.join(self._folder, INDEX_FILE), [index])
-            if self._is_reset:
+            if is_reset:
                 self._drop_unnamed(added)
-        self._found = None
 
     def _descriptor(self, entry: CacheEntry) -> Descriptor:
         """Write the manifest of a record and return what the index says of it."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from builder.absent import Absent
 from builder.cache import Key
 from builder.remotecache.entry import CacheEntry, memo_key
+from builder.remotecache.laststeps import LastSteps, note_name, read_note
 from builder.remotecache.source import CacheFailed, CacheSource
 from store.buildrecords import BuildRecord
 from store.digest import Digest
@@ -57,6 +58,26 @@ class Imports:
             for entry in self._find(source, key):
                 if entry.kind == namespace and entry.value:
                     return entry.value
+        return None
+
+    def last_steps(self, dockerfile: str) -> LastSteps | None:
+        """Return the steps of the last exported build of a Dockerfile, None where nobody knows."""
+        for source in self.sources:
+            if source.name in self._failed:
+                continue
+            data = self._asked(source, note_name(dockerfile))
+            found = read_note(data) if data is not None else None
+            if found is not None:
+                return found
+        return None
+
+    def _asked(self, source: CacheSource, name: str) -> bytes | None:
+        try:
+            return source.note(name)
+        except (StoreError, CacheFailed) as error:
+            self._give_up(source, error)
+        except self.errors as error:
+            self._give_up(source, error)
         return None
 
     def _find(self, source: CacheSource, key: Digest) -> Sequence[CacheEntry]:

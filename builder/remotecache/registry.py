@@ -22,7 +22,9 @@ from builder.remotecache.entry import (
     CacheEntry,
     key_name,
     manifest_of,
+    manifest_of_note,
 )
+from builder.remotecache.laststeps import MEDIA_TYPE
 from builder.remotecache.source import CacheFailed
 from registry_client import blobs, manifests, uploads
 from registry_client.blobs import Blob
@@ -41,6 +43,7 @@ from store.reference import Reference
 from values.classes import replace
 
 _WORKERS = 6
+_EMPTY = BlobRef(digest_of(EMPTY), len(EMPTY), mediatypes.OCI_EMPTY)
 _ROUNDS = 8  # of looking again after others have written
 
 
@@ -133,6 +136,14 @@ class RegistryCache:
         chunks = blobs.stream(Blob(self._repository, descriptor, f"{self.what}: {blob.digest}"))
         self._content.ingest(chunks, blob.digest)
 
+    def note(self, name: str) -> bytes | None:
+        """Return what stands under a name. Raises RegistryError, Corrupt."""
+        document = self._document(self._tag(name))
+        if document is None or document.is_index:
+            return None
+        (descriptor, *_) = Manifest.from_json(document.data).layers
+        return blobs.fetch(Blob(self._repository, descriptor, self.what))
+
     # -- writing
 
     def has(self, entry: CacheEntry) -> bool:
@@ -158,13 +169,23 @@ class RegistryCache:
         """Add records whose blobs are there. Raises RegistryError, Corrupt, CacheFailed."""
         if not entries:
             return
-        empty = BlobRef(digest_of(EMPTY), len(EMPTY), mediatypes.OCI_EMPTY)
-        self.send(empty, None, self._bring_empty)
+        self._send_bytes(_EMPTY, EMPTY)
         self._all(self._put_record, entries)
         self._all(self._lead, entries)
 
-    def _bring_empty(self) -> None:
-        self._content.put(EMPTY)
+    def put_note(self, name: str, data: bytes) -> None:
+        """Let `data` stand under a name. Raises RegistryError, StoreError."""
+        blob = BlobRef(digest_of(data), len(data), MEDIA_TYPE)
+        self._send_bytes(_EMPTY, EMPTY)
+        self._send_bytes(blob, data)
+        document = Document.of(manifest_of_note(blob).to_json(), mediatypes.OCI_MANIFEST)
+        manifests.put(self._repository, self._tag(name), document, self.what)
+
+    def _send_bytes(self, blob: BlobRef, data: bytes) -> None:
+        def bring() -> None:
+            self._content.put(data)
+
+        self.send(blob, None, bring)
 
     def _all(self, do: Callable[[CacheEntry], None], entries: Iterable[CacheEntry]) -> None:
         Crew(_WORKERS).run(partial(do, entry) for entry in entries)

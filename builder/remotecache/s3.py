@@ -82,6 +82,11 @@ class BucketCache:
     def _record(self, entry: CacheEntry) -> str:
         return f"{self._records}{entry.key_name}/{entry.name}"
 
+    def note(self, name: str) -> bytes | None:
+        """Return what stands under a name. Raises RegistryError."""
+        path = f"{self._records}{name}"
+        return self._bucket.get(path) if self._bucket.has(path) else None
+
     # -- writing
 
     def has(self, entry: CacheEntry) -> bool:
@@ -100,3 +105,7 @@ class BucketCache:
         """Add records whose blobs are there. Raises RegistryError."""
         with ThreadPoolExecutor(self._parallel) as pool:
             list(pool.map(lambda e: self._bucket.put(self._record(e), e.to_json()), entries))
+
+    def put_note(self, name: str, data: bytes) -> None:
+        """Let `data` stand under a name. Raises RegistryError."""
+        self._bucket.put(f"{self._records}{name}", data)

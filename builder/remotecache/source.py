@@ -24,6 +24,9 @@ class CacheSource(Protocol):
     def origin(self, blob: BlobRef) -> Origin:
         """Return how a blob of a record is brought here."""
 
+    def note(self, name: str) -> bytes | None:
+        """Return what stands under a name beside the records, None where nothing does."""
+
     def close(self) -> None:
         """Let go of connections."""
 
@@ -41,6 +44,9 @@ class CacheTarget(Protocol):
 
     def add(self, entries: Sequence[CacheEntry]) -> None:
         """Add records whose blobs are there; those of others stay."""
+
+    def put_note(self, name: str, data: bytes) -> None:
+        """Let `data` stand under a name, in the place of what stood there."""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -96,6 +96,52 @@ def layers_fetched(registry) -> int:
     return found
 
 
+def why(pybuild) -> dict[str, list[str]]:
+    found = json.loads(pybuild("cache", "why", "--format", "json").stdout)
+    return {
+        step["name"].partition("] ")[2]: [cause["text"] for cause in step["causes"]]
+        for step in found["steps"]
+    }
+
+
+def test_a_machine_that_never_built_knows_why(machine, project, places) -> None:
+    to, from_, name = places
+    (project / ".dockerignore").write_text("src/left-out\n")
+    (project / "src/left-out").write_text("1\n")
+    machine("a")("-t", name, *to, project)
+    (project / "src/file").write_text("other\n")
+    planned = machine("b")("plan", *from_, project).stdout
+    machine("b")("-q", *from_, project)
+    found = why(machine("b"))
+    if "--cache-to=type=inline" in to:  # it has no room for this
+        assert found["COPY src /src"] == ["first build of this step"]
+        return
+    assert found["COPY src /src"] == ["src/file changed"]
+    assert "src/file changed" in planned
+    (project / "src/file").write_text("content\n")
+    (project / ".dockerignore").write_text("")
+    machine("c")("-q", *from_, project)
+    found = why(machine("c"))
+    assert found["COPY src /src"] == [
+        ".dockerignore no longer excludes src/left-out (src/left-out)"
+    ]
+    assert found["COPY --from=tools /src /src"] == ["follows [tools 3/3] COPY src /src"]
+
+
+def test_what_stages_outside_of_the_image_were_given_stays_here(
+    machine, registry, project, tmp_path
+) -> None:
+    dockerfile = (project / "Dockerfile").read_text()
+    dockerfile = dockerfile.replace("RUN echo ran", "ARG TOKEN\nRUN echo ran")
+    (project / "Dockerfile").write_text(dockerfile)
+    for mode, is_there in (("min", False), ("max", True)):
+        folder = tmp_path / mode
+        to = f"--cache-to=type=local,dest={folder},mode={mode}"
+        machine("a")("--build-arg=TOKEN=only-for-the-tools", to, project)
+        held = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        assert (b"only-for-the-tools" in held) == is_there
+
+
 @pytest.mark.parametrize("output", ["type=cacheonly", "type=registry,name={}/other/app:2"])
 def test_a_build_that_is_all_cached_reads_no_layer(
     machine, registry, project, remote, output, tmp_path
@@ -164,7 +210,7 @@ def test_a_blob_that_is_gone_is_made_again(machine, registry, project, remote) -
     assert b("system", "check", "--deep").returncode == 0
 
 
-@pytest.mark.parametrize("damage", [b"", b"rubbish", gzip.compress(b"no tar")])
+@pytest.mark.parametrize("damage", [b"", b"rubbish", gzip.compress(b"no tar", mtime=0)])
 def test_a_damaged_blob_is_made_again(machine, registry, project, remote, damage) -> None:
     for name, digest in list(registry.blobs):
         if name == "app" and not registry.blobs[name, digest].startswith(b"{"):
