@@ -60,7 +60,8 @@ class Execution:
     binds: mounted in the order of their targets' depth, after the usual file systems.
     extra_hosts: (name, address) pairs of /etc/hosts. dns: name servers instead of the host's.
     lock_fds: inherited by the launcher, so held until the container is gone.
-    create_cwd: make a missing working directory, as `docker run` does.
+    create_cwd: make a missing working directory, as `docker run` does. own_cwd: it is the user's
+    then, as in a build.
     privileged: all capabilities, no seccomp, no masks, all devices.
     seccomp: docker's default profile, none, or one of one's own.
     stdin: descriptor to read from; None is an empty input.
@@ -93,6 +94,7 @@ class Execution:
     privileged: bool = False
     no_new_privileges: bool = False
     create_cwd: bool = False
+    own_cwd: bool = False
     additional_groups: tuple[int, ...] = ()
     limits: tuple[Rlimit, ...] = ()
     resources: Resources = field(default_factory=lambda: Resources())

@@ -126,7 +126,7 @@ def plan_of(execution: Execution) -> LaunchPlan:
         if not bind.target.startswith("/") or not _depth(bind):
             raise InvalidSpec(f"mount {bind.target!r}: the target must be a path below /")
     plan["mounts"] += [_own_mount(bind) for bind in binds]
-    plan["create_cwd"] = execution.create_cwd
+    plan["create_cwd"], plan["own_cwd"] = execution.create_cwd, execution.own_cwd
     plan["seccomp"] = _seccomp(execution)
     return plan
 

@@ -121,6 +121,7 @@ class ProcessPlan(TypedDict):
     strict: bool
     cwd: str
     create_cwd: bool
+    own_cwd: bool
     args: list[str]
     env: list[str]
     capabilities: CapabilityPlan

@@ -127,6 +127,7 @@ def process_plan(process: "Process", user: str = "") -> "ProcessPlan":
         "strict": False,
         "cwd": process["cwd"],
         "create_cwd": False,
+        "own_cwd": False,
         "args": list(process["args"]),
         "env": list(process.get("env", [])),
         "capabilities": _capabilities(process.get("capabilities", {})),

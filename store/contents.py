@@ -39,15 +39,17 @@ class Policy:
     lost: a folder for data that a later entry replaces, so that the tar can be made again.
     below: what lies below the tree; None when it is not known.
     whiteouts: whether `.wh.` names mean deletion; a plain archive (ADD) has plain names, and
-    nothing lies below it. confinement: what keeps it inside.
+    nothing lies below it. root: whether an entry for the root itself counts. confinement: what
+    keeps it inside.
     """
 
     headers: HeaderWriter | None = None
     lost: str | None = None
     below: Merged | None = None
     whiteouts: bool = True
+    root: bool = True
     confinement: Confinement = STRICT
 
 
-PLAIN_ARCHIVE = Policy(whiteouts=False, confinement=Confinement(name=rooted_name))
+PLAIN_ARCHIVE = Policy(whiteouts=False, root=False, confinement=Confinement(name=rooted_name))
 """How ADD and build contexts take an archive."""

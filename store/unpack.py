@@ -72,7 +72,8 @@ class Unpacker:
         parent, name = self._confinement.name(member, member.name)
         make = self._makers.get(member.kind)
         if not name:
-            self._root(member)
+            if self._policy.root:
+                self._root(member)
         elif self._policy.whiteouts and b".wh." in member.name and self._mark(parent, name):
             pass
         elif make is None:

@@ -129,6 +129,8 @@ def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
         args=op.args,
         env=tuple(f"{name}={value}" for name, value in env),
         cwd=op.cwd,
+        create_cwd=True,
+        own_cwd=True,
         user=op.user,
         hostname=op.hostname,
         network=network,

@@ -289,7 +289,7 @@ def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
     account = account_of(plan)
     credentials.set_limits(plan["limits"], plan["strict"])
     if plan["create_cwd"]:
-        make_working_directory(plan["cwd"])
+        make_working_directory(plan["cwd"], account[:2] if plan["own_cwd"] else (0, 0))
     if not plan["detached"]:
         enter_working_directory(plan["cwd"])
     own_stdio(account[0], plan["tty"])

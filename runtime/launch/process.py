@@ -55,12 +55,18 @@ def enter_working_directory(path: str) -> None:
         raise Failed("workdir", f"working directory {path}: outside of the container")
 
 
-def make_working_directory(path: str) -> None:
-    """Make the working directory where it is missing."""
+def make_working_directory(path: str, owner: "tuple[int, int]") -> None:
+    """Make the working directory where it is missing; it and the parents made are `owner`'s."""
+    missing, path = [], os.path.realpath(path)
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
     try:
-        os.makedirs(path, 0o755, exist_ok=True)
+        for made in reversed(missing):
+            os.mkdir(made, 0o755)
+            os.chown(made, *owner)
     except OSError as error:
-        text = f"working directory {path}: {error.strerror}"
+        text = f"working directory {missing[0]}: {error.strerror}"
         raise Failed("workdir", text, error.errno or 0) from error
 
 

@@ -171,6 +171,10 @@ def test_working_directory(run):
 def test_working_directory_made_on_request(run, snapshot):
     assert run("busybox pwd", cwd="/a/b", create_cwd=True).out == "/a/b\n"
     assert snapshot.changed() == ["a", "a/b"]
+    owned = {"user": "5:6", "create_cwd": True, "own_cwd": True}
+    assert run("busybox stat -c %u:%g /a/b/c/d /a/b/c /a/b", cwd="/a/b/c/d", **owned).out == (
+        "5:6\n5:6\n0:0\n"
+    )
 
 
 def test_working_directory_that_only_root_may_enter(run, snapshot):
