@@ -10,6 +10,7 @@ from runtime import jsontext
 from runtime.cgrouptree import members
 from runtime.container import CONFIG, START, Container, now, start_time
 from runtime.errors import InvalidSpec, LaunchFailed, RuntimeFailure, WrongState
+from runtime.launch import trampoline
 from runtime.launch.cgroup import planned_paths
 from runtime.launch.creation import Creation
 from runtime.launch.hooks import HookFailed, run_hooks
@@ -34,6 +35,7 @@ class Wish:
     takes the terminal instead of `console_socket`. cache: folder of compiled filters.
     keep_fds: so many descriptors from 3 on are the command's; listen_fds: how many of them systemd
     passed.
+    seal: starts over in an interpreter that a container cannot overwrite, where ours is none.
     """
 
     def __init__(self, root: str, container_id: str, bundle: str, cache: str) -> None:
@@ -50,6 +52,7 @@ class Wish:
         self.no_new_keyring = False
         self.systemd_cgroup = False
         self.waits = True
+        self.seal: Callable[[], None] | None = None
 
 
 def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
@@ -58,10 +61,12 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
     Raises RuntimeFailure, when nothing of it is left.
     """
     spec, data, left_out = load_config(wish.bundle)
-    for text in left_out:
-        warn(text)
     plan = container_plan(spec, wish.bundle, wish.id, wish.cache)
     _apply(wish, plan)
+    if wish.seal is not None:
+        plan["trampoline"] = _trampoline(plan, spec, wish.seal)
+    for text in left_out:
+        warn(text)
     agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
     container = Container(wish.root, wish.id)
     creation = Creation(plan, agent)
@@ -81,6 +86,17 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
         _undo(container, creation)
         raise
     return container, creation
+
+
+def _trampoline(plan: "LaunchPlan", spec: "dict[str, Any]", seal: "Callable[[], None]") -> int:
+    """Return a descriptor of what becomes the command for us; where that will not do, seal."""
+    try:
+        if trampoline.suffices(plan, spec["linux"].get("seccomp")):
+            return trampoline.make(3 + plan["keep_fds"])
+    except OSError:
+        pass  # this host forbids programs in memory
+    seal()
+    return -1
 
 
 def _apply(wish: Wish, plan: "LaunchPlan") -> None:
@@ -158,10 +174,16 @@ def _make(
     container.record["starttime"] = start_time(creation.pid)[0]
     container.write()
     creation.bring_up()
-    container.record["ready"] = True
     container.record["cgroups"] = creation.leaf.paths()
-    container.write()
+    if wish.waits:
+        set_ready(container)
     write_pid_file(wish.pid_file, creation.pid)
+
+
+def set_ready(container: Container) -> None:
+    """Say that the creation has come to its end: others may enter the container."""
+    container.record["ready"] = True
+    container.write()
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -106,10 +106,12 @@ class ProcessPlan(TypedDict):
 
     user: as USER writes it; empty: `account` (uid, gid, groups) says it in numbers.
     strict: limits that the host refuses are errors.
+    trampoline: descriptor of the program that becomes the command for us, -1: we do it ourselves.
     keep_fds: so many descriptors after stdio are the command's.
     """
 
     keep_fds: int
+    trampoline: int
     tty: bool
     tty_socket: int
     window: tuple[int, int]

@@ -123,6 +123,7 @@ def process_plan(process: "Process", user: str = "") -> "ProcessPlan":
         "account": (identity["uid"], identity["gid"], groups),
         "additional_groups": groups,
         "umask": identity.get("umask", 0o022),
+        "trampoline": -1,
         "limits": [_limit(limit) for limit in process.get("rlimits", [])],
         "strict": False,
         "cwd": process["cwd"],

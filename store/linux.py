@@ -3,10 +3,11 @@
 Thin wrappers that bear the system call's name. Imports nothing of ours.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
+
+from store import cdata
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -21,19 +22,19 @@ _FICLONE = 0x40049409  # linux/fs.h; the same number on every architecture we kn
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _COPY_CHUNK = 1 << 30
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = cdata.CDLL(None, use_errno=True)
 
 
-class _OpenHow(ctypes.Structure):
+class _OpenHow(cdata.Structure):
     _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("mode", ctypes.c_uint64),
-        ("resolve", ctypes.c_uint64),
+        ("flags", cdata.c_uint64),
+        ("mode", cdata.c_uint64),
+        ("resolve", cdata.c_uint64),
     )
 
 
 def _failed(call: str, path: str | bytes) -> OSError:
-    number = ctypes.get_errno()
+    number = cdata.get_errno()
     return OSError(number, f"{call}: {os.strerror(number)}", path)
 
 
@@ -47,11 +48,11 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, *, resolve: int, mode: i
     raw = os.fsencode(path)
     while True:
         fd: int = _libc.syscall(
-            _SYS_OPENAT2, dir_fd, ctypes.c_char_p(raw), ctypes.byref(how), ctypes.sizeof(how)
+            _SYS_OPENAT2, dir_fd, cdata.c_char_p(raw), cdata.byref(how), cdata.sizeof(how)
         )
         if fd >= 0:
             return fd
-        if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
+        if cdata.get_errno() not in (errno.EAGAIN, errno.EINTR):
             raise _failed("openat2", path)
 
 
@@ -99,7 +100,7 @@ def syncfs(fd: int) -> None:
 def renameat2(source: str, target: str, flags: int) -> None:
     """Rename `source` to `target` with RENAME_NOREPLACE or RENAME_EXCHANGE. Raises OSError."""
     raw = os.fsencode(source), os.fsencode(target)
-    if _libc.renameat2(_AT_FDCWD, raw[0], _AT_FDCWD, raw[1], ctypes.c_uint(flags)) < 0:
+    if _libc.renameat2(_AT_FDCWD, raw[0], _AT_FDCWD, raw[1], cdata.c_uint(flags)) < 0:
         raise _failed("renameat2", target)
 
 

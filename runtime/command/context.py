@@ -6,14 +6,22 @@ import sys
 from runtime import jsontext
 from runtime.command.options import Parsed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DEFAULT_ROOT = "/run/pybuild-runtime"
 
 
 class Context:
-    """The global options. root: folder of the containers. systemd_cgroup: asked for."""
+    """The global options. root: folder of the containers. systemd_cgroup: asked for.
+
+    seal: starts over in a sealed interpreter; None in one.
+    """
 
     def __init__(self, parsed: Parsed) -> None:
         self.root = os.path.abspath(parsed.text("root") or _default_root())
+        self.seal: Callable[[], None] | None = None
         self.systemd_cgroup = parsed.flag("systemd-cgroup")
         self._log = parsed.text("log")
         self._json = parsed.text("log-format", "text") == "json"

@@ -32,6 +32,7 @@ def wish_of(parsed: Parsed, context: Context) -> Wish:
     name = container_id(parsed)
     bundle = os.path.abspath(parsed.text("bundle") or ".")
     wish = Wish(context.root, name, bundle, context.cache)
+    wish.seal = context.seal
     if parsed.text("console-socket"):
         wish.console_socket = os.path.abspath(parsed.text("console-socket"))
     if parsed.text("pid-file"):

@@ -64,6 +64,8 @@ def _run(parsed: Parsed, context: Context) -> int:
     status = container.status()
     if status == "stopped":
         raise WrongState("cannot exec in a stopped container")
+    if status == "creating":
+        raise WrongState("cannot exec in a container that is being created")
     if status == "paused" and not parsed.flag("ignore-paused"):
         raise WrongState("cannot exec in a paused container (use --ignore-paused to override)")
     spec = container.spec()

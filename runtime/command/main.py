@@ -40,7 +40,8 @@ VERBS = {
     "state": "print the state of a container",
     "update": "change the limits of a container",
 }
-_LAUNCHING = ("create", "run", "exec")
+# Their interpreter can be seen from inside a container; that of run, as long as it waits, cannot.
+_LAUNCHING = ("create", "exec")
 
 
 def console_script() -> int:
@@ -64,9 +65,9 @@ def main(argv: "list[str]", *, sealed: bool = True) -> int:
         verb, *words = parsed.words
         asks_help = words[:1] in (["--help"], ["-h"])
         if verb in _LAUNCHING and not sealed and not asks_help:
-            from runtime.command.sealing import become_sealed
-
             become_sealed(argv)
+        if not sealed:
+            context.seal = lambda: become_sealed(argv)
         module = _module(verb)
         if asks_help:
             return _verb_help(verb, module)
@@ -90,6 +91,13 @@ def main(argv: "list[str]", *, sealed: bool = True) -> int:
             sys.stderr.write(f"pybuild-runtime: {text}\n")
         return 1
     return result
+
+
+def become_sealed(argv: "list[str]") -> None:
+    """Start over in an interpreter that no container can overwrite."""
+    from runtime.command import sealing
+
+    sealing.become_sealed(argv)
 
 
 def _module(verb: str) -> "ModuleType":

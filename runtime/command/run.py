@@ -6,7 +6,7 @@ from runtime.command import create as create_verb
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed
 from runtime.container import Container
-from runtime.creating import after_start, create, raised
+from runtime.creating import after_start, create, raised, set_ready
 from runtime.destroying import destroy
 from runtime.errors import NoSuchContainer
 from runtime.launch.creation import Creation
@@ -52,8 +52,10 @@ def _start(container: Container, creation: Creation, warn: "Warn") -> None:
     try:
         creation.started()
     except Failed as failure:
+        container.record["ready"] = True  # what follows a creation follows this one too
         destroy(container, warn)
         raise raised(failure) from failure
+    set_ready(container)
     after_start(container, warn)
     container.unlock()
 

@@ -1,8 +1,8 @@
 """The last step: find the command inside the container and become it."""
 
 import errno
+import fcntl
 import os
-import stat
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -39,7 +39,7 @@ def find(args: "list[str]", env: "dict[bytes, bytes]") -> None:
     for path in _candidates(args, env):
         if not _is_there(path):
             continue
-        if os.access(path, os.X_OK) and not os.path.isdir(path):
+        if _may_execute(path):
             return
         if "/" in args[0] and os.path.isdir(path):
             # "permission denied" is what docker looks for when it chooses its exit code.
@@ -79,6 +79,40 @@ def execute(args: "list[str]", env: "dict[bytes, bytes]") -> None:
     raise _nothing_found(name, denied)
 
 
+def hand_over(
+    image: int, args: "list[str]", env: "dict[bytes, bytes]", report: "tuple[int, int]"
+) -> None:
+    """Do what `execute` does by the program `image`, a trampoline; only returns by raising.
+
+    report: the number under which that one expects the pipe, and the pipe. What goes wrong from
+    then on arrives there as (errno,).
+    """
+    candidates = [path for path in _candidates(args, env) if _may_execute(path)]
+    if not candidates:
+        find(args, env)
+    number, pipe = report
+    if image == number:
+        image = fcntl.fcntl(image, fcntl.F_DUPFD_CLOEXEC, number + 1)
+    if pipe != number:
+        os.dup2(pipe, number)
+    os.set_inheritable(number, True)
+    os.execve(image, [*candidates, "", *args], env)
+
+
+def refusal(name: str, code: int) -> CommandFailed:
+    """Return why the file that was found for the command `name` was not executed."""
+    cause = os.strerror(code).lower()
+    if code != errno.ENOENT:
+        return CommandFailed("not-executable", f'exec: "{name}": {cause}', code)
+    # The file is there, so what is missing is its interpreter or dynamic loader.
+    text = f'exec: "{name}": {cause} (its interpreter is not in the image)'
+    return CommandFailed("not-found", text, code)
+
+
+def _may_execute(path: str) -> bool:
+    return os.access(path, os.X_OK) and not os.path.isdir(path)
+
+
 def _is_there(path: str) -> bool:
     try:
         os.stat(path)
@@ -89,14 +123,6 @@ def _is_there(path: str) -> bool:
 
 def _explain(name: str, path: str, error: OSError) -> CommandFailed:
     code = error.errno or 0
-    if code == errno.ENOENT:
-        # The file is there, so what is missing is its interpreter or dynamic loader.
-        text = f'exec: "{path}": no such file or directory (its interpreter is not in the image)'
-        return CommandFailed("not-found", text, code)
-    cause = os.strerror(code).lower()
-    try:
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            cause = "is a directory"
-    except OSError:
-        pass  # the first error says enough
-    return CommandFailed("not-executable", f'exec: "{name}": {cause}', code)
+    if code == errno.EACCES and os.path.isdir(path):
+        code = errno.EISDIR
+    return refusal(path if code == errno.ENOENT else name, code)

@@ -8,7 +8,7 @@ import errno
 import os
 
 from runtime import jsontext
-from runtime.launch import cgroup, init
+from runtime.launch import cgroup, command, init
 from runtime.launch.channel import receive
 from runtime.launch.cloning import clone_init
 from runtime.launch.filesystem import close_sources, open_root, open_sources
@@ -96,6 +96,8 @@ class Creation:
         os.close(said_write)
         close_sources(plan)
         os.close(self._root)
+        if plan["trampoline"] >= 0:
+            os.close(plan["trampoline"])
 
     def bring_up(self) -> None:
         """Let the init build itself; return when it waits to be let go. Raises Failed."""
@@ -132,8 +134,12 @@ class Creation:
     def started(self) -> None:
         """Return when the command runs. Raises Failed when it could not be executed."""
         message = self._listen()
-        if message is not None:
-            raise Failed(*message[1:])  # type: ignore[arg-type]
+        if message is None:
+            return
+        if isinstance(message[0], int):  # of the trampoline
+            refused = command.refusal(self._plan["args"][0], message[0])
+            raise Failed(*refused.args)
+        raise Failed(*message[1:])  # type: ignore[arg-type]
 
     def give_up(self) -> None:
         """Take away what was made."""

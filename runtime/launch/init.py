@@ -154,15 +154,7 @@ def _root_file_system(
         # Nothing that is mounted from here on may travel back to the host.
         m.mount("", "/", None, c.MS_REC | c.MS_PRIVATE, None)
     os.umask(0)
-    anchor = os.open(plan["anchor"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    options: list[tuple[str, str | None]] = [("mode", "700")]
-    scratch = m.make_detached("tmpfs", "tmpfs", options, 0)
-    m.move_mount(scratch, anchor, plan["anchor"])
-    os.mkdir("root", dir_fd=scratch)
-    target = os.open("root", os.O_PATH | os.O_CLOEXEC, dir_fd=scratch)
-    m.move_mount(root, target, "/")
-    os.fchdir(root)
-    root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root, scratch = _attached(plan, root)
     filesystem = Filesystem(root, scratch, made)
     for entry in plan["mounts"]:
         if entry["kind"] == "cgroup":
@@ -180,16 +172,38 @@ def _root_file_system(
     filesystem.mask(plan["masked"])
     filesystem.make_read_only(plan["read_only_paths"])
     _switch(plan, root)
-    if plan["root_propagation"]:
-        wanted = plan["root_propagation"]
+    _finish_root(plan, root)
+    # A working directory by the number of a descriptor finds none of ours.
+    os.close(scratch)
+    os.close(root)
+    os.umask(0o022)
+    return console
+
+
+def _attached(plan: "LaunchPlan", root: int) -> "tuple[int, int]":
+    """Mount a private tmpfs, in it the detached `root`; return descriptors of root and tmpfs."""
+    anchor = os.open(plan["anchor"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    options: list[tuple[str, str | None]] = [("mode", "700")]
+    scratch = m.make_detached("tmpfs", "tmpfs", options, 0)
+    m.move_mount(scratch, anchor, plan["anchor"])
+    os.mkdir("root", dir_fd=scratch)
+    target = os.open("root", os.O_PATH | os.O_CLOEXEC, dir_fd=scratch)
+    m.move_mount(root, target, "/")
+    os.fchdir(root)
+    for fd in (anchor, target, root):
+        os.close(fd)
+    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), scratch
+
+
+def _finish_root(plan: "LaunchPlan", root: int) -> None:
+    wanted = plan["root_propagation"]
+    if wanted:
         m.mount_setattr(root, 0, 0, wanted & ~c.MS_REC, bool(wanted & c.MS_REC))
     attributes = c.MOUNT_ATTR_RDONLY if plan["root"]["read_only"] else 0
     if plan["root"]["no_devices"]:
         attributes |= c.MOUNT_ATTR_NODEV
     if attributes:
         m.mount_setattr(root, attributes)
-    os.umask(0o022)
-    return console
 
 
 def _hooks_before_the_switch(plan: "LaunchPlan", pipes: "tuple[int, int]") -> None:
@@ -305,6 +319,8 @@ def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
     prepare_exec(plan["keep_fds"])
     credentials.last_filter(plan, report, go)
     try:
+        if plan["trampoline"] >= 0:
+            command.hand_over(plan["trampoline"], plan["args"], env, (3 + plan["keep_fds"], report))
         command.execute(plan["args"], env)
     except command.CommandFailed as failure:
         raise Failed(*failure.args) from failure

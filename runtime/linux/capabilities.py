@@ -1,10 +1,9 @@
 """Capability names, their numbers, and the calls that set them."""
 
-import ctypes
-
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, oserror
 from runtime.linux.process import prctl
+from store import cdata
 
 # In the kernel's order (include/uapi/linux/capability.h): a name's index is its number.
 NAMES = (
@@ -54,15 +53,15 @@ NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _VERSION_3 = 0x20080522
 
 
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+class _Header(cdata.Structure):
+    _fields_ = (("version", cdata.c_uint32), ("pid", cdata.c_int))
 
 
-class _Data(ctypes.Structure):
+class _Data(cdata.Structure):
     _fields_ = (
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
+        ("effective", cdata.c_uint32),
+        ("permitted", cdata.c_uint32),
+        ("inheritable", cdata.c_uint32),
     )
 
 
@@ -82,7 +81,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         data[index].effective = (effective >> shift) & 0xFFFFFFFF
         data[index].permitted = (permitted >> shift) & 0xFFFFFFFF
         data[index].inheritable = (inheritable >> shift) & 0xFFFFFFFF
-    if libc.capset(ctypes.byref(header), data) < 0:
+    if libc.capset(cdata.byref(header), data) < 0:
         raise oserror("capset")
 
 
@@ -90,7 +89,7 @@ def capget() -> tuple[int, int, int]:
     """Return the calling thread's (effective, permitted, inheritable) bit sets."""
     header = _Header(_VERSION_3, 0)
     data = (_Data * 2)()
-    if libc.capget(ctypes.byref(header), data) < 0:
+    if libc.capget(cdata.byref(header), data) < 0:
         raise oserror("capget")
     return (
         data[0].effective | data[1].effective << 32,

@@ -4,11 +4,11 @@ cgroup v1 has files for this, v2 asks a program at each mknod and open of a devi
 is pure; `attach` loads its bytes and ties them to a cgroup for as long as that lives.
 """
 
-import ctypes
 import struct
 
 from runtime.linux import constants as c
 from runtime.linux.libc import syscall
+from store import cdata
 
 _BPF_PROG_LOAD = 5
 _BPF_PROG_ATTACH = 8
@@ -73,17 +73,17 @@ def compile_rules(rules: "list[Rule]") -> bytes:
 
 def attach(cgroup_fd: int, program: bytes) -> None:
     """Load `program` and attach it to the cgroup; OSError where BPF is not to be had."""
-    code = ctypes.create_string_buffer(program, len(program))
-    licence = ctypes.create_string_buffer(b"GPL")
+    code = cdata.create_string_buffer(program, len(program))
+    licence = cdata.create_string_buffer(b"GPL")
     load = struct.pack(
         "<IIQQ",
         _BPF_PROG_TYPE_CGROUP_DEVICE,
         len(program) // 8,
-        ctypes.addressof(code),
-        ctypes.addressof(licence),
+        cdata.addressof(code),
+        cdata.addressof(licence),
     ).ljust(72, b"\0")
-    attributes = ctypes.create_string_buffer(load, len(load))
+    attributes = cdata.create_string_buffer(load, len(load))
     fd = syscall("bpf", "load", c.SYS_bpf, _BPF_PROG_LOAD, attributes, len(load))
     tie = struct.pack("<IIII", cgroup_fd, fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
-    attributes = ctypes.create_string_buffer(tie, len(tie))
+    attributes = cdata.create_string_buffer(tie, len(tie))
     syscall("bpf", "attach", c.SYS_bpf, _BPF_PROG_ATTACH, attributes, len(tie))

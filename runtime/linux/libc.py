@@ -1,18 +1,19 @@
 """The C library and `syscall(2)`, with errors as OSError that name the call and its object."""
 
-import ctypes
 import os
 
-libc = ctypes.CDLL(None, use_errno=True)
+from store import cdata
+
+libc = cdata.CDLL(None, use_errno=True)
 # Keeps the interpreter's lock during the call: a child made inside it owns a usable interpreter.
-locked_libc = ctypes.PyDLL(None, use_errno=True)
-libc.syscall.restype = ctypes.c_long
-locked_libc.syscall.restype = ctypes.c_long
+locked_libc = cdata.PyDLL(None, use_errno=True)
+libc.syscall.restype = cdata.c_long
+locked_libc.syscall.restype = cdata.c_long
 
 
 def oserror(call: str, subject: str = "") -> OSError:
     """Return the OSError of the C call that failed last, worded `call: cause`."""
-    code = ctypes.get_errno()
+    code = cdata.get_errno()
     return OSError(code, f"{call}: {os.strerror(code)}", subject)
 
 
@@ -23,8 +24,8 @@ def syscall(call: str, subject: str, number: int, *args: object) -> int:
     Raises OSError naming `call` and `subject`.
     """
     result: int = libc.syscall(
-        ctypes.c_long(number),
-        *[ctypes.c_long(a) if isinstance(a, int) else a for a in args],
+        cdata.c_long(number),
+        *[cdata.c_long(a) if isinstance(a, int) else a for a in args],
     )
     if result < 0:
         raise oserror(call, subject)

@@ -1,28 +1,28 @@
 """mount(2), the mount API by file descriptors, and calls about paths, thinly."""
 
-import ctypes
 import os
 
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, oserror, syscall
+from store import cdata
 
 RENAME_EXCHANGE = 2
 
 
-class _OpenHow(ctypes.Structure):
+class _OpenHow(cdata.Structure):
     _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("mode", ctypes.c_uint64),
-        ("resolve", ctypes.c_uint64),
+        ("flags", cdata.c_uint64),
+        ("mode", cdata.c_uint64),
+        ("resolve", cdata.c_uint64),
     )
 
 
-class _MountAttr(ctypes.Structure):
+class _MountAttr(cdata.Structure):
     _fields_ = (
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
+        ("attr_set", cdata.c_uint64),
+        ("attr_clr", cdata.c_uint64),
+        ("propagation", cdata.c_uint64),
+        ("userns_fd", cdata.c_uint64),
     )
 
 
@@ -31,7 +31,7 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str | 
         os.fsencode(source),
         os.fsencode(target),
         fstype.encode() if fstype else None,
-        ctypes.c_ulong(flags),
+        cdata.c_ulong(flags),
         os.fsencode(data) if data else None,
     )
     if result < 0:
@@ -142,14 +142,14 @@ def _mount_setattr(fd: int, attr: _MountAttr, recursive: bool) -> None:
         fd,
         b"",
         c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0),
-        ctypes.byref(attr),
-        ctypes.sizeof(attr),
+        cdata.byref(attr),
+        cdata.sizeof(attr),
     )
 
 
 def renameat2(source: str, target: str, flags: int) -> None:
     raw = os.fsencode(source), os.fsencode(target)
-    if libc.renameat2(c.AT_FDCWD, raw[0], c.AT_FDCWD, raw[1], ctypes.c_uint(flags)) < 0:
+    if libc.renameat2(c.AT_FDCWD, raw[0], c.AT_FDCWD, raw[1], cdata.c_uint(flags)) < 0:
         raise oserror("renameat2", target)
 
 
@@ -161,6 +161,6 @@ def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) 
         c.SYS_openat2,
         dirfd,
         os.fsencode(path),
-        ctypes.byref(how),
-        ctypes.sizeof(how),
+        cdata.byref(how),
+        cdata.sizeof(how),
     )

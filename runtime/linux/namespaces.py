@@ -1,15 +1,15 @@
 """clone3, unshare, setns and the names inside a UTS namespace."""
 
-import ctypes
 import os
 
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, locked_libc, oserror
+from store import cdata
 
 
-class _CloneArgs(ctypes.Structure):
+class _CloneArgs(cdata.Structure):
     _fields_ = tuple(
-        (name, ctypes.c_uint64)
+        (name, cdata.c_uint64)
         for name in (
             "flags",
             "pidfd",
@@ -31,17 +31,17 @@ def clone3(flags: int, exit_signal: int, cgroup_fd: int | None = None) -> tuple[
 
     Only for a process of a single thread: the child goes on in this very interpreter.
     """
-    pidfd = ctypes.c_int(-1)
+    pidfd = cdata.c_int(-1)
     args = _CloneArgs(
         flags=flags | c.CLONE_PIDFD,
-        pidfd=ctypes.addressof(pidfd),
+        pidfd=cdata.addressof(pidfd),
         exit_signal=exit_signal,
     )
     if cgroup_fd is not None:
         args.flags |= c.CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd
     pid: int = locked_libc.syscall(
-        ctypes.c_long(c.SYS_clone3), ctypes.byref(args), ctypes.c_long(ctypes.sizeof(args))
+        cdata.c_long(c.SYS_clone3), cdata.byref(args), cdata.c_long(cdata.sizeof(args))
     )
     if pid < 0:
         raise oserror("clone3")
@@ -60,11 +60,11 @@ def setns(fd: int, kind: int) -> None:
 
 def sethostname(name: str) -> None:
     data = os.fsencode(name)
-    if libc.sethostname(data, ctypes.c_size_t(len(data))) < 0:
+    if libc.sethostname(data, cdata.c_size_t(len(data))) < 0:
         raise oserror("sethostname", name)
 
 
 def setdomainname(name: str) -> None:
     data = os.fsencode(name)
-    if libc.setdomainname(data, ctypes.c_size_t(len(data))) < 0:
+    if libc.setdomainname(data, cdata.c_size_t(len(data))) < 0:
         raise oserror("setdomainname", name)

@@ -4,7 +4,7 @@ The kernel stacks 500 of them (OVL_MAX_STACK), and an overlay once on an overlay
 become one, the floor, that the others stand on. Only the lowest, for nothing below them is left
 that their deletions could still have to hide.
 
-Imported by launchers, which are bare interpreters: nothing here but ctypes and os.
+Imported by launchers, which are bare interpreters: nothing here but the C library and os.
 """
 
 import errno

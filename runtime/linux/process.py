@@ -1,21 +1,20 @@
 """Calls about processes: prctl, pidfds, descriptors, limits, seccomp."""
 
-import ctypes
-
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, oserror, syscall
+from store import cdata
 
 
-class _SockFprog(ctypes.Structure):
-    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+class _SockFprog(cdata.Structure):
+    _fields_ = (("len", cdata.c_ushort), ("filter", cdata.c_char_p))
 
 
-class _Rlimit(ctypes.Structure):
-    _fields_ = (("cur", ctypes.c_uint64), ("max", ctypes.c_uint64))
+class _Rlimit(cdata.Structure):
+    _fields_ = (("cur", cdata.c_uint64), ("max", cdata.c_uint64))
 
 
 def prctl(option: int, *args: int) -> int:
-    padded = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
+    padded = [cdata.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
     result: int = libc.prctl(option, *padded)
     if result < 0:
         raise oserror("prctl", str(option))
@@ -55,13 +54,13 @@ def default_action(signal_number: int) -> None:
 
 def setrlimit(resource: int, soft: int, hard: int) -> None:
     limit = _Rlimit(soft & 0xFFFFFFFFFFFFFFFF, hard & 0xFFFFFFFFFFFFFFFF)
-    if libc.prlimit64(0, resource, ctypes.byref(limit), None) < 0:
+    if libc.prlimit64(0, resource, cdata.byref(limit), None) < 0:
         raise oserror("prlimit", str(resource))
 
 
 def getrlimit(resource: int) -> tuple[int, int]:
     limit = _Rlimit()
-    if libc.prlimit64(0, resource, None, ctypes.byref(limit)) < 0:
+    if libc.prlimit64(0, resource, None, cdata.byref(limit)) < 0:
         raise oserror("prlimit", str(resource))
     return limit.cur, limit.max
 
@@ -71,10 +70,10 @@ def set_seccomp_filter(program: bytes) -> None:
     fprog = _SockFprog(len(program) // 8, program)
     result = libc.prctl(
         c.PR_SET_SECCOMP,
-        ctypes.c_ulong(c.SECCOMP_MODE_FILTER),
-        ctypes.byref(fprog),
-        ctypes.c_ulong(0),
-        ctypes.c_ulong(0),
+        cdata.c_ulong(c.SECCOMP_MODE_FILTER),
+        cdata.byref(fprog),
+        cdata.c_ulong(0),
+        cdata.c_ulong(0),
     )
     if result < 0:
         raise oserror("prctl", "PR_SET_SECCOMP")
@@ -89,27 +88,27 @@ def seccomp_set_filter(program: bytes, flags: int) -> int:
         c.SYS_seccomp,
         c.SECCOMP_SET_MODE_FILTER,
         flags,
-        ctypes.byref(fprog),
+        cdata.byref(fprog),
     )
 
 
-class _SchedAttr(ctypes.Structure):
+class _SchedAttr(cdata.Structure):
     _fields_ = (
-        ("size", ctypes.c_uint32),
-        ("policy", ctypes.c_uint32),
-        ("flags", ctypes.c_uint64),
-        ("nice", ctypes.c_int32),
-        ("priority", ctypes.c_uint32),
-        ("runtime", ctypes.c_uint64),
-        ("deadline", ctypes.c_uint64),
-        ("period", ctypes.c_uint64),
+        ("size", cdata.c_uint32),
+        ("policy", cdata.c_uint32),
+        ("flags", cdata.c_uint64),
+        ("nice", cdata.c_int32),
+        ("priority", cdata.c_uint32),
+        ("runtime", cdata.c_uint64),
+        ("deadline", cdata.c_uint64),
+        ("period", cdata.c_uint64),
     )
 
 
 def sched_setattr(attributes: tuple[int, int, int, int, int, int, int]) -> None:
     """Set our own scheduling: policy, flags, nice, priority, runtime, deadline, period (ns)."""
-    value = _SchedAttr(ctypes.sizeof(_SchedAttr), *attributes)
-    syscall("sched_setattr", str(attributes[0]), c.SYS_sched_setattr, 0, ctypes.byref(value), 0)
+    value = _SchedAttr(cdata.sizeof(_SchedAttr), *attributes)
+    syscall("sched_setattr", str(attributes[0]), c.SYS_sched_setattr, 0, cdata.byref(value), 0)
 
 
 def ioprio_set(priority: int) -> None:
@@ -119,5 +118,5 @@ def ioprio_set(priority: int) -> None:
 
 
 def personality(persona: int) -> None:
-    if libc.personality(ctypes.c_ulong(persona)) < 0:
+    if libc.personality(cdata.c_ulong(persona)) < 0:
         raise oserror("personality", hex(persona))
