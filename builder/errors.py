@@ -14,6 +14,7 @@ BuildError
 ├── LintViolation          a warning where check=error=true makes errors of them
 ├── LayersLost             layers of cached results that can no longer be had; never seen outside
 ├── Canceled
+├── TargetFailed           one of several targets failed; `cause` is why
 └── StepsFailed            several steps failed; `errors` has them all
 """
 
@@ -184,3 +185,27 @@ class StepsFailed(BuildError):
             details="\n".join(error.details for error in errors if error.details) or None,
         )
         self.errors = tuple(errors)
+
+
+class TargetFailed(BuildError):
+    """What failed was wanted for `targets`, of several that are built together."""
+
+    def __init__(self, targets: Sequence[str], cause: Exception):
+        one = len(targets) == 1
+        super().__init__(
+            f"target{'' if one else 's'} {', '.join(targets)}: {cause}",
+            hint=getattr(cause, "hint", None),
+            details=getattr(cause, "details", None),
+        )
+        self.targets = tuple(targets)
+        self.cause = cause
+
+    @property
+    def output(self) -> str:
+        """The last lines that a step wrote, empty where no step failed."""
+        return str(getattr(self.cause, "output", ""))
+
+    @property
+    def step_name(self) -> str:
+        """The step that failed as progress shows it, empty where none did."""
+        return str(getattr(self.cause, "step_name", ""))

@@ -17,8 +17,9 @@ from store.errors import InvalidReference
 from store.reference import Reference
 from values.classes import dataclass
 
-Kind = Literal["local", "image", "layout", "git", "http"]
+Kind = Literal["local", "image", "layout", "git", "http", "target"]
 
+_TARGET = re.compile(r"target:([A-Za-z0-9_-]+)")
 _SCHEME = re.compile(r"([a-z-]+)://")
 
 
@@ -27,7 +28,8 @@ class NamedContext:
     """One named context.
 
     name: as it is compared: familiar, without `:latest`; `::os/arch` for one platform only.
-    where: a folder (local, layout), an image's name, an address. git: what the address means.
+    where: a folder (local, layout), an image's name, an address, a target's name. git: what the
+    address means.
     tag, digest: which image of a layout.
     """
 
@@ -95,7 +97,16 @@ def _platform(text: str, name: str) -> str:
         raise BuildError(f"invalid context name {name}: {error}") from error
 
 
+def target_of(where: str) -> str | None:
+    """Return the target that the place `target:NAME` means, None for any other place."""
+    found = _TARGET.fullmatch(where)
+    return found[1] if found else None
+
+
 def _placed(key: str, where: str) -> NamedContext:
+    target = target_of(where)
+    if target is not None:
+        return NamedContext(key, "target", target)
     try:
         git = gitref.parse_context(where)
     except InvalidGitAddress as error:

@@ -7,6 +7,7 @@ target does not reach are never looked at, their base images neither. Runs nothi
 from collections.abc import Callable
 from importlib import import_module
 
+from builder.among import Among
 from builder.bases import BaseSource, StoredBases
 from builder.errors import InstructionError, Place
 from builder.instructions import origin
@@ -64,7 +65,7 @@ class BuildPlan:
 class Planner:
     """Lowers stages on demand, each once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a plan is made from
         self,
         bases: BaseSource,
         request: BuildRequest,
@@ -72,6 +73,7 @@ class Planner:
         platform: str,
         warn: Callable[[str, str, int | None], None],
         vertices: dict[VertexID, Vertex] | None = None,
+        among: Among | None = None,
     ) -> None:
         given = dict(request.build_args)
         scope = origin.global_env(
@@ -89,6 +91,7 @@ class Planner:
             contexts=parse_all(request.contexts),
             warn=warn,
             vertices={} if vertices is None else vertices,
+            among=among,
         )
         self.done: dict[int, Stage] = {}
         self.open: list[int] = []
@@ -174,18 +177,19 @@ def plan_build(  # noqa: PLR0913  what a plan is made from, and what it is added
     warn: Callable[[str, str, int | None], None],
     bases: BaseSource | None = None,
     vertices: dict[VertexID, Vertex] | None = None,
+    among: Among | None = None,
 ) -> BuildPlan:
     """Return the plan of a build on `platform` (os/arch[/variant]).
 
     bases: gives base images; by default those of the store. vertices: those of the build's other
-    platforms, which this one's are added to.
+    platforms, which this one's are added to. among: the targets that it is built with.
     Raises BuildError (InstructionError with the place, where one instruction is to blame).
     """
     target = stages.target(request.target)
     names: dict[str, list[str]] = {}
     for stage, name in request.stage_tags:
         names.setdefault(stage.lower(), []).append(name)
-    planner = Planner(bases or StoredBases(store), request, stages, platform, warn, vertices)
+    planner = Planner(bases or StoredBases(store), request, stages, platform, warn, vertices, among)
     return BuildPlan(
         planner.stage(target),
         planner.plan.vertices,

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.absent import Absent
+from builder.among import Among
 from builder.bases import Bases
-from builder.context import LocalContext, open_context, open_named, read_ignore_rules
+from builder.context import read_ignore_rules
 from builder.definition import DockerfileText, SourceTree, read_dockerfile
 from builder.errors import BuildError
 from builder.events import BuildWarning
@@ -19,8 +20,8 @@ from builder.lint.rules import Rule
 from builder.planning import BuildPlan, plan_build
 from builder.request import BuildRequest
 from builder.schedule import default_jobs
+from builder.shared import Shared, new_shared
 from builder.site import Progress, Site
-from builder.slots import Slots
 from builder.stages import StageList, stages_of
 from builder.supplies import Supplies
 from builder.treecache import Parse, parse_cached
@@ -29,7 +30,6 @@ from grammar import tables
 from grammar.errors import GrammarError
 from grammar.ignorefile import IgnoreRules
 from runtime.cancel import Cancel
-from runtime.launcher import Launchers
 from store import platforms
 from store.root import Store
 from values.classes import dataclass
@@ -92,7 +92,8 @@ class Ready:
 class Start:
     """All that plans and their site are made of.
 
-    build_id: empty where nothing is journalled. locked: the lock that sources are held to.
+    build_id: empty where nothing is journalled. locked: the lock that sources are held to. shared,
+    among: what it shares with other builds, and what it has to know of them.
     """
 
     store: Store
@@ -104,6 +105,8 @@ class Start:
     cancel: Cancel
     build_id: str = ""
     locked: "Locked | None" = None
+    shared: Shared | None = None
+    among: Among | None = None
 
     def ready(self, stack: ExitStack, *, lazily: bool, absent: Absent | None = None) -> Ready:
         """Lower the target and open the site, until `stack` ends.
@@ -112,35 +115,35 @@ class Start:
         absent: knows where they are. Raises BuildError, GrammarError, StoreError.
         """
         request, store, definition = self.request, self.store, self.definition
-        absent = absent or Absent(store)
+        jobs = request.jobs or default_jobs()
+        shared = self.shared or new_shared(store, jobs, stack, absent)
+        absent = shared.absent
         options = options_of(definition.stages, request)
         linter = Linter(definition.stages, options, warning_to(self.progress))
         if self.locked is not None:
             self.locked.find(definition.source, definition.dockerfile)
         bases = Bases(store, request, self.progress, absent if lazily else None, self.locked)
         plans, vertices = self._plans(linter, bases)
-        cache_folder = os.path.join(store.root, "contexts")
-        context = open_context(
-            definition.source, definition.ignore_file, definition.rules, cache_folder
-        )
-        stack.callback(context.close)
         site = Site(
             store,
-            context,
+            shared.context(definition.source, definition.ignore_file, definition.rules),
             self.progress,
             self.cancel,
             self.build_id,
             definition.dockerfile.name,
             linter,
-            Slots(request.jobs or default_jobs()),
+            shared.slots,
             self.supplies,
-            stack.enter_context(Launchers(refill=True)),
+            shared.launchers,
             journal_name=definition.journal_name,
-            named=named_folders(plans[0], cache_folder, stack),
-            vertices=vertices,
+            named={
+                item.name: shared.folder(item) for item in plans[0].target.plan.contexts.local()
+            },
+            vertices={**self.among.below, **vertices} if self.among is not None else vertices,
             absent=absent,
+            ledger=shared.ledger,
             imports=imports_of(request, plans[0].platform, absent, self.progress, stack),
-            commits=self._commits(plans, vertices),
+            commits=self._commits(plans, vertices, shared.commits),
             gate=self._gate(plans),
         )
         return Ready(plans, site, bases)
@@ -158,11 +161,17 @@ class Start:
         return gate
 
     def _commits(
-        self, plans: list[BuildPlan], vertices: dict[VertexID, Vertex]
+        self,
+        plans: list[BuildPlan],
+        vertices: dict[VertexID, Vertex],
+        known: "dict[GitRef, Commit]",
     ) -> "dict[GitRef, Commit]":
-        """Hold the plans to the lock; return the commits that it names. Raises BuildError."""
+        """Hold the plans to the lock; return the commits that it names. Raises BuildError.
+
+        known: what is returned without a lock.
+        """
         if self.locked is None:
-            return {}
+            return known
         commits = self.locked.pin(vertices, self.store, self.supplies.secrets)
         self.locked.warn_of_rest(plans, self.definition.stages, self.progress)
         return commits
@@ -175,7 +184,16 @@ class Start:
         with tables.kept_in(definition.trees):
             linter.check_file(request, self.platforms[0])
             plans = [
-                plan_build(self.store, request, definition.stages, wanted, linter, bases, vertices)
+                plan_build(
+                    self.store,
+                    request,
+                    definition.stages,
+                    wanted,
+                    linter,
+                    bases,
+                    vertices,
+                    self.among,
+                )
                 for wanted in self.platforms
             ]
             linter.check_plan(vertices.values(), definition.rules)
@@ -243,15 +261,6 @@ def load_ignore_rules(
         raise
     step.done()
     return found
-
-
-def named_folders(plan: BuildPlan, cache_folder: str, stack: ExitStack) -> dict[str, LocalContext]:
-    """Open the named contexts that are folders, until `stack` ends. Raises ContextError."""
-    opened = {}
-    for item in plan.target.plan.contexts.local():
-        opened[item.name] = open_named(item.where, item.name, cache_folder)
-        stack.callback(opened[item.name].close)
-    return opened
 
 
 def lock_of(request: BuildRequest) -> "Locked | None":

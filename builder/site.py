@@ -4,6 +4,7 @@ A `Site` is made for one build and handed to every step. Steps run in threads; e
 may be called from any of them.
 """
 
+import itertools
 import os
 import select
 import threading
@@ -84,11 +85,25 @@ def origin_of(vertex: Vertex, inputs: Sequence[Result], causes: "tuple[Cause, ..
 
 @dataclass(slots=True)
 class Progress:
-    """Gives steps their numbers and passes events on, one at a time."""
+    """Gives steps their numbers and passes events on, one at a time.
+
+    target: whose steps these are, of several targets; their names say it.
+    """
 
     on_event: events.OnEvent
+    target: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _last_step: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def of_target(self, name: str) -> "Progress":
+        """Return the progress of one of several targets; the numbers go on."""
+        return Progress(self.on_event, name, self._lock, self._numbers)
+
+    def shown(self, name: str) -> str:
+        """Return what a step is called: `[build 2/4] …` of target app is `[app build 2/4] …`."""
+        if not self.target:
+            return name
+        return f"[{self.target} {name[1:]}" if name.startswith("[") else f"[{self.target}] {name}"
 
     def emit(self, event: events.Event) -> None:
         """Pass an event on."""
@@ -98,9 +113,8 @@ class Progress:
     def begin(self, name: str, log_folder: str | None = None, digest: str = "") -> "Step":
         """Start a step: it gets the next number. digest: of the vertex that it solves."""
         with self._lock:
-            self._last_step += 1
-            step = Step(self, self._last_step, name, log_folder)
-            self.on_event(events.StepStarted(step.number, name, digest))
+            step = Step(self, next(self._numbers), self.shown(name), log_folder)
+            self.on_event(events.StepStarted(step.number, step.name, digest))
         return step
 
 
@@ -185,6 +199,7 @@ class Site:
     to look up in. commits: what refs of git repositories were when this build first asked. named:
     the named contexts that are directories. vertices: the plan's. gate: keeps secrets out of
     layers, where there are any. journaled: the numbers of the steps that have a row in the journal.
+    sharers: the sites of other builds that a vertex is solved for.
     """
 
     store: Store
@@ -206,6 +221,7 @@ class Site:
     vertices: Mapping[VertexID, Vertex] = field(default_factory=dict)
     gate: "SecretGate | None" = None
     journaled: dict[VertexID, int] = field(default_factory=dict)
+    sharers: "Mapping[VertexID, Sequence[Site]]" = field(default_factory=dict)
     _explainer: "Explainer | None" = None
 
     def causes(self, vertex: Vertex, key: "Key", inputs: Sequence[Result]) -> "tuple[Cause, ...]":

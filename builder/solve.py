@@ -252,26 +252,33 @@ def journal(  # noqa: PLR0913  the columns of one row
 ) -> None:
     """Write a step's row of the journal. facts: what is told of it beside its line."""
     log = f"logs/{site.build_id}/{step.number}.log" if step.log_path else ""
-    site.store.records.add_step(
-        StepRow(
-            build_id=site.build_id,
-            number=step.number,
-            title=vertex.title,
-            stage=vertex.stage,
-            step=vertex.step,
-            key=key.digest,
-            status=status,
-            started_ns=step.started_ns,
-            ended_ns=time.time_ns(),
-            size_bytes=size_bytes,
-            exit_code=exit_code,
-            log_path=log,
-            details={
-                "line": vertex.place.first_line,
-                "name": vertex.name,
-                **site.stands_on(vertex),
-                **(facts or {}),
-            },
-        )
+    row = StepRow(
+        build_id=site.build_id,
+        number=step.number,
+        title=vertex.title,
+        stage=vertex.stage,
+        step=vertex.step,
+        key=key.digest,
+        status=status,
+        started_ns=step.started_ns,
+        ended_ns=time.time_ns(),
+        size_bytes=size_bytes,
+        exit_code=exit_code,
+        log_path=log,
+        details={
+            "line": vertex.place.first_line,
+            "name": vertex.name,
+            **site.stands_on(vertex),
+            **(facts or {}),
+        },
     )
+    site.store.records.add_step(row)
     site.journaled[vertex.id] = step.number
+    for other in site.sharers.get(vertex.id, ()):
+        # It is there for them without having run for them.
+        details = {**row.details, **other.stands_on(vertex)}
+        shared = replace(row, build_id=other.build_id, details=details)
+        if status in ("done", "adopted"):
+            shared = replace(shared, status="cached", size_bytes=0, log_path="")
+        other.store.records.add_step(shared)
+        other.journaled[vertex.id] = step.number

@@ -6,6 +6,7 @@ request, the vertices made so far, other stages) is the `Plan`, reached through 
 
 import posixpath
 from collections.abc import Callable, Container, Mapping
+from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, InstructionError, Place
 from builder.lint import semantics
@@ -21,6 +22,9 @@ from store.images import Image
 from store.oci import ContainerConfig
 from store.reference import Reference
 from values.classes import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from builder.among import Among
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -46,6 +50,7 @@ class Plan:
     platform: os/arch[/variant] of the stage at hand, which its FROM may have named; the target's
     otherwise. image: gives the image of a reference for the instruction at a place, on a platform.
     layout: gives the image of a named context that is an OCI layout. contexts: the named contexts.
+    among: the other targets, where there are some.
     """
 
     request: BuildRequest
@@ -59,6 +64,12 @@ class Plan:
     contexts: NamedContexts
     warn: Callable[[str, str, int | None], None]
     vertices: dict[VertexID, Vertex] = field(default_factory=dict)
+    among: "Among | None" = None
+
+    def identity(self, op: Op, inputs: tuple[VertexID, ...], *, no_cache: bool) -> VertexID:
+        """Return the name of a vertex; equal ones are one."""
+        outside = self.among.outside(op, self.request, self.contexts) if self.among else ()
+        return vertex_id(op, inputs, self.platform, no_cache=no_cache, outside=outside)
 
     def is_uncached(self, text: StageText, op: Op) -> bool:
         """Tell whether an operation of a stage has to be done again; what is just there has not.
@@ -216,7 +227,7 @@ class Stage:
         name: what progress shows instead of the instruction.
         """
         no_cache = self.plan.is_uncached(self.text, op)
-        identity = vertex_id(op, inputs, self.plan.platform, no_cache=no_cache)
+        identity = self.plan.identity(op, inputs, no_cache=no_cache)
         label = step_label(self.plan.shown(self.text), step, self.steps)
         self.plan.vertices.setdefault(
             identity,

@@ -68,8 +68,13 @@ class Supplies:
         self.store.cache_mounts.clear(key, wait)
 
 
-def supplies_of(store: Store, request: BuildRequest) -> Supplies:
-    """Return what a request gives its steps. Raises BuildError for what cannot work."""
+def supplies_of(
+    store: Store, request: BuildRequest, cleared: "set[CacheMountKey] | None" = None
+) -> Supplies:
+    """Return what a request gives its steps. Raises BuildError for what cannot work.
+
+    cleared: the cache mounts that builds which run with this one have cleared.
+    """
     secrets = Secrets(request.secrets)
     secrets.check()
     agents = None
@@ -79,4 +84,4 @@ def supplies_of(store: Store, request: BuildRequest) -> Supplies:
 
         agents = SshAgents(request.ssh)
         agents.check()
-    return Supplies(store, secrets, agents)
+    return Supplies(store, secrets, agents, _cleared=set() if cleared is None else cleared)

@@ -6,7 +6,7 @@ not decided here: that needs content, see `cachekey`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NewType
 
 from builder.errors import Place
@@ -188,13 +188,18 @@ def canonical_digest(value: object) -> Digest:
 
 
 def vertex_id(
-    op: Op, inputs: tuple[VertexID, ...], platform: str, *, no_cache: bool = False
+    op: Op,
+    inputs: tuple[VertexID, ...],
+    platform: str,
+    *,
+    no_cache: bool = False,
+    outside: Sequence[object] = (),
 ) -> VertexID:
     """Return the name of the vertex with this operation and these inputs, on a platform.
 
     What is downloaded, and what an image is, is the same on all. One that has to run again is not
-    one with an equal one that has not.
+    one with an equal one that has not. outside: see `Among`.
     """
     where = "" if isinstance(op, BaseOp | DownloadOp) else platform
-    parts = [op, list(inputs), where, *(["no-cache"] if no_cache else [])]
+    parts = [op, list(inputs), where, *(["no-cache"] if no_cache else []), *outside]
     return VertexID(canonical_digest(parts))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from builder.errors import BaseImageNotFound, InstructionError, UnknownStage
+from builder.errors import BaseImageNotFound, BuildError, InstructionError, UnknownStage
 from builder.gitref import without_password
 from builder.lint import semantics
 from builder.namedcontexts import NamedContext
@@ -20,7 +20,6 @@ from builder.vertex import (
     Op,
     Vertex,
     VertexID,
-    vertex_id,
 )
 from grammar import ast
 from grammar.errors import ExpansionError
@@ -112,8 +111,20 @@ def from_context(context: NamedContext, text: StageText, plan: Plan) -> Stage:
         return from_scratch(text, plan)
     if context.kind in ("image", "layout"):
         return from_image(image_of(context, text.from_, plan), context.where, text, plan)
+    if context.kind == "target":
+        return replace(continue_from(end_of_target(context, plan), text), plan=plan)
     root = add_context(context, text.from_, text, plan)
     return replace(from_scratch(text, plan), root=root)
+
+
+def end_of_target(context: NamedContext, plan: Plan) -> Stage:
+    """Return the end of another target that is a named context. Raises BuildError."""
+    if plan.among is None:
+        raise BuildError(
+            f"build context {context.name}: target:{context.where}: there is only one target",
+            hint="a bake file names several",
+        )
+    return plan.among.end_of(context.where, plan.platform)
 
 
 def image_of(context: NamedContext, node: ast.Instruction, plan: Plan) -> Image:
@@ -133,6 +144,8 @@ def add_context(
     """
     place = Placed(node, text, plan, f"[context {context.name}]")
     match context.kind:
+        case "target":
+            return end_of_target(context, plan).root
         case "local":
             files: Op = CopyOp((ContextPath("/", context=context.name),), "/")
             return place.add(files, (place.add(BaseOp(())),), "load from client")
@@ -171,7 +184,7 @@ class Placed:
         facts: see Vertex.
         """
         no_cache = self.plan.is_uncached(self.text, op)
-        identity = vertex_id(op, inputs, self.plan.platform, no_cache=no_cache)
+        identity = self.plan.identity(op, inputs, no_cache=no_cache)
         self.plan.vertices.setdefault(
             identity,
             Vertex(

@@ -167,7 +167,7 @@ def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> S
         f'process "{" ".join(op.args)}" did not complete successfully: {how}',
         exit_code=code,
         log_path=output.step.log_path,
-        step_name=vertex.name,
+        step_name=output.step.name,
         output=output.tail.text(),
     )
     if not manner.current().all_owners:

@@ -1,5 +1,7 @@
 """What the steps of a build were found or made to be: what an export is made of."""
 
+from collections.abc import Container
+
 from store.buildrecords import BuildRecord
 from values.classes import dataclass, field
 
@@ -10,6 +12,11 @@ class Ledger:
 
     records: dict[str, BuildRecord] = field(default_factory=dict)
     memos: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, vertices: Container[str]) -> "Ledger":
+        """Return the ledger of these vertices; memos are everybody's."""
+        kept = {name: record for name, record in self.records.items() if name in vertices}
+        return Ledger(kept, self.memos)
 
     def clear(self) -> None:
         """Begin anew."""
