@@ -3,7 +3,7 @@
 Source of the rules: docs/architecture.md, "The cache".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from builder.cachekey import KEY_SCHEMA
 from builder.ops.registry import Ingredients
@@ -57,15 +57,22 @@ def is_sound(record: BuildRecord) -> bool:
 
 
 def look_up(
-    store: Store, key: Key, *, since_ns: int = 0, touching: bool = True
+    store: Store,
+    key: Key,
+    *,
+    since_ns: int = 0,
+    accepts: Callable[[BuildRecord], bool] | None = None,
+    touching: bool = True,
 ) -> BuildRecord | None:
     """Return the newest record of `key` whose layers are there; None is a miss.
 
-    since_ns: only records of steps begun after this time (ns since the epoch) count. touching: it
-    counts as a use.
+    since_ns: only records of steps begun after this time (ns since the epoch) count. accepts:
+    tells whether one may be used; None: any may. touching: it counts as a use.
     """
     for record in store.records.lookup(key.digest):
-        if record.started_ns >= since_ns and all(map(store.layers.has, record.diff_ids)):
+        is_here = all(map(store.layers.has, record.diff_ids))
+        is_wanted = record.started_ns >= since_ns and (accepts is None or accepts(record))
+        if is_here and is_wanted:
             if touching:
                 store.records.touch(key.digest)
             return record

@@ -6,6 +6,7 @@ what stands before the step, is `why`'s business.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
+from builder.cachekey import SECRETS
 from grammar.ignorefile import PatternList
 from values.classes import dataclass
 
@@ -36,7 +37,7 @@ _FIELDS = {
 }
 _NOT_COMPARED = {
     "parent", "content", "files", "sources", "args", "env", "mounts", "kind",
-    "arg_names", "base", "remote", "ref",
+    "arg_names", "base", "remote", "ref", SECRETS,
 }  # fmt: skip
 _SHOWN = 60
 _DIGEST = 7 + 12  # sha256: and what people recognize it by
@@ -46,9 +47,9 @@ _DIGEST = 7 + 12  # sha256: and what people recognize it by
 class Cause:
     """One reason why a step ran.
 
-    kind: first, pruned, lost, failed, no-cache, files, ignore, variable, command, field, mount,
-    base, sequence or follows. text: the sentence. old, new: what it says of before and now.
-    paths: for files and ignore, every path that is meant.
+    kind: first, pruned, lost, failed, no-cache, ttl, files, ignore, variable, command, field,
+    mount, secret, base, sequence or follows. text: the sentence. old, new: what it says of before
+    and now. paths: for files and ignore, every path that is meant.
     """
 
     kind: str
@@ -101,6 +102,7 @@ def compare(old: Ingredients, new: Ingredients, facts: FileFacts | None = None) 
         *_command(old, new),
         *_fields(old, new),
         *_mounts(old, new),
+        *_secrets(old, new),
         *_contents(old, new, facts or FileFacts()),
     ]
 
@@ -180,6 +182,21 @@ def _mounts(old: Ingredients, new: Ingredients) -> Iterator[Cause]:
                     f"{name} {_value(was.get(name))} → {_value(now.get(name))}" for name in names
                 )
                 yield Cause("mount", f"--mount at {target}: {said}")
+
+
+def _secrets(old: Ingredients, new: Ingredients) -> Iterator[Cause]:
+    """Compare the secrets whose values count; what they are is in no sentence."""
+    before, after = old.get(SECRETS), new.get(SECRETS)
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        if before != after:
+            how = "count now" if after is not None else "do not count any more"
+            yield Cause("secret", f"values of secrets {how} (secret-key=content)")
+        return
+    for name in after:
+        was, now = before.get(name), after[name]
+        if name in before and was != now:
+            how = "is given now" if was is None else "is not given any more"
+            yield Cause("secret", f'secret "{name}" {"changed" if was and now else how}')
 
 
 def _contents(old: Ingredients, new: Ingredients, facts: FileFacts) -> Iterator[Cause]:

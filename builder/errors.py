@@ -92,23 +92,25 @@ class UnknownStage(InstructionError):
 class StepFailed(InstructionError):
     """A RUN's process ended with `exit_code`.
 
-    step_name: as progress shows it. output: the last lines that it wrote, empty for nothing.
-    log_path: the file with all of them.
+    how: it ended, in words. step_name: as progress shows it. output: the last lines that it wrote,
+    empty for nothing. log_path: the file with all of them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords that do not depend on each other
         self,
         place: Place,
         message: str,
         *,
         exit_code: int,
         log_path: str | None,
+        how: str = "",
         step_name: str = "",
         output: str = "",
     ):
         hint = f"the whole log is in {log_path}" if log_path else None
         super().__init__(place, message, hint=hint)
         self.exit_code = exit_code
+        self.how = how or f"exit code: {exit_code}"
         self.log_path = log_path
         self.step_name = step_name
         self.output = output

@@ -20,11 +20,12 @@ from builder.errors import ContextChanged, InstructionError, LayersLost
 from builder.export.destinations import check_outputs
 from builder.graph import BuildGraph, build_graph
 from builder.ops.registry import describe, perform
+from builder.policy import refused_always, runs_always
 from builder.ready import Ready, Start, lock_of, platforms_of, read_definition
 from builder.remotecache.places import check_places
 from builder.request import BuildRequest
 from builder.site import Progress, Result, Site, origin_of
-from builder.solve import KINDS, explained, placed
+from builder.solve import KINDS, explained, placed, usable
 from builder.sourcetree import opened_source
 from builder.supplies import supplies_of
 from builder.tree import FileChanged
@@ -206,11 +207,11 @@ class _Forecaster:
             raise ContextChanged(error.path) from error
         kind = KINDS[type(vertex.op)]
         key = make_key(kind, inputs[0].chain, vertex.platform, ingredients)
-        twin = None if vertex.no_cache else self.running.get(key.digest)
+        twin = None if runs_always(vertex) else self.running.get(key.digest)
         if twin is not None:
             self._like(vertex, twin)
             return
-        record = None if vertex.no_cache else self._found(key)
+        record = None if runs_always(vertex) else self._found(vertex, key)
         if record is not None:
             chain = *inputs[0].chain, *record.diff_ids
             result = Result(chain, record.created, origin=origin_of(vertex, inputs))
@@ -227,12 +228,13 @@ class _Forecaster:
         else:
             self.results[vertex.id] = self.results[twin]
 
-    def _found(self, key: Key) -> BuildRecord | None:
-        record = look_up(self.site.store, key, touching=False)
+    def _found(self, vertex: Vertex, key: Key) -> BuildRecord | None:
+        accepts = usable(vertex, self.site)
+        record = look_up(self.site.store, key, touching=False, accepts=accepts)
         if record is not None or self.site.imports is None:
             return record
         answer = self.site.imports.look_up(key)
-        return None if answer is None else answer[0]
+        return answer[0] if answer is not None and accepts(answer[0]) else None
 
     # -- misses
 
@@ -295,8 +297,8 @@ class _Forecaster:
     def _cannot_know(self, vertex: Vertex, behind: str) -> None:
         """Forecast a vertex without its key."""
         first = self.results.get(vertex.inputs[0])
-        if vertex.no_cache:
-            cause = Cause("no-cache", "asked for with --no-cache")
+        if runs_always(vertex):
+            cause = refused_always(vertex)
         elif first is not None and not self._may_stand_on(first.chain):
             cause = Cause("follows", f"follows {behind}", None, behind)
         else:

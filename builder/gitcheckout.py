@@ -11,6 +11,7 @@ import os
 import re
 import selectors
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
@@ -49,6 +50,10 @@ class GitFailure(Exception):
         self.hint = hint
 
 
+class TooSlow(GitFailure):
+    """git took longer than it may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """What a `GitRef` leads to now.
@@ -70,7 +75,8 @@ class Git:
     """Calls git. secret: gives GIT_AUTH_TOKEN and GIT_AUTH_HEADER, by name.
 
     settings: given to each call. protocols: what git may fetch by, a submodule too. isolated:
-    nobody's configuration counts where files are made.
+    nobody's configuration counts where files are made. deadline: when a call ends that has not
+    (time.monotonic()).
     """
 
     cancel: Cancel
@@ -79,6 +85,7 @@ class Git:
     settings: tuple[tuple[str, str], ...] = _SETTINGS
     protocols: str = "http:https:ssh:git"
     isolated: bool = True
+    deadline: float | None = None
 
     def find(self, ref: GitRef) -> Commit:
         """Ask the server what `ref` is. Raises GitFailure.
@@ -249,7 +256,7 @@ class Git:
         return output
 
     def _read(self, process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
-        """Return what git prints, and the end of its complaints. Raises Canceled."""
+        """Return what git prints, and the end of its complaints. Raises Canceled, TooSlow."""
         output, tail = b"", b""
         assert process.stdout is not None and process.stderr is not None
         with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
@@ -258,7 +265,11 @@ class Git:
             for stream in streams:
                 selector.register(stream, selectors.EVENT_READ)
             while streams:
-                for key, _ in selector.select():
+                left_s = None if self.deadline is None else self.deadline - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    _kill(process)
+                    raise TooSlow("git")
+                for key, _ in selector.select(left_s):
                     if key.fileobj == self.cancel.fd:
                         _kill(process)
                         raise Canceled

@@ -14,6 +14,7 @@ import json
 import marshal
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from builder import derived
@@ -32,7 +33,7 @@ from store.digest import Digest, digest_of, hex_of
 from store.root import Store
 from values.classes import dataclass, fields
 
-VERSION = 2
+VERSION = 3
 # What a request may ask for; whatever else is given, nothing is looked up. tags are always done;
 # jobs, tls_verify and ca_files mean nothing to what is made of files of this machine.
 _COVERED = frozenset({"context", "contexts", "dockerfile", "dockerfile_text", "build_args"})
@@ -77,6 +78,7 @@ class Memo:
     manifest: str
     metadata: tuple[tuple[str, object], ...]
     tags: tuple[TagMemo, ...]
+    until_ns: int = 0
 
 
 def identity_of(request: BuildRequest, key_schema: int = KEY_SCHEMA) -> Digest | None:
@@ -160,6 +162,8 @@ def recall(store: Store, identity: Digest) -> Memo | None:
     if data is None:
         return None
     memo = Memo(*marshal.loads(data))
+    if memo.until_ns and time.time_ns() >= memo.until_ns:
+        return None
     held = all(os.path.exists(store.folder.path(name)) for name in memo.there)
     held = held and all(holds(store, name, data) for name, data in memo.same)
     held = held and manifest_of(store, memo.image_id) == memo.manifest

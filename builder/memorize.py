@@ -23,11 +23,12 @@ from builder.memo import (
     path_of,
 )
 from builder.planning import BuildPlan
+from builder.policy import expires_ns
 from builder.request import BuildRequest
 from builder.site import Site
 from builder.statcache import is_settled
 from builder.tags import parse_tag
-from builder.vertex import DownloadOp, GitOp
+from builder.vertex import DownloadOp, GitOp, VertexID
 from store.buildrecords import BuildRow, StepRow
 from store.digest import Digest
 from store.images import Image
@@ -103,6 +104,8 @@ class Memorizer:
         """
         if not done.image_id or self._identity is None or not _is_local(plan):
             return
+        if any(vertex.policies.no_cache for vertex in plan.vertices.values()):
+            return
         trees = [self._tree(context) for context in (site.context, *site.named.values())]
         same = [self._name(reference, image) for reference, image in bases.asked.items()]
         # The definition is read again: what was changed meanwhile may not be what was built.
@@ -131,8 +134,17 @@ class Memorizer:
             tags=tuple(self._tags(image_id)),
             manifest=manifest,
             metadata=tuple(metadata.items()),
+            until_ns=self._until_ns(plan, site),
         )
         save(path_of(self._store, self._identity), memo)
+
+    def _until_ns(self, plan: BuildPlan, site: Site) -> int:
+        """Return from when on one of the results may not be used, 0 for never."""
+        times = [
+            expires_ns(plan.vertices[VertexID(name)], record, self._store.records)
+            for name, record in site.ledger.records.items()
+        ]
+        return min((time_ns for time_ns in times if time_ns is not None), default=0)
 
     def _tree(self, context: LocalContext) -> TreeState | None:
         """Return what was looked at in a context, None where that may change unseen."""
@@ -171,7 +183,7 @@ def _is_local(plan: BuildPlan) -> bool:
 
 def where(row: StepRow) -> dict[str, object]:
     """Return what the journal says of a step whether it ran or not."""
-    kept = ("line", "name", "inputs", "bases")
+    kept = ("line", "name", "inputs", "bases", "policies")
     return {name: row.details[name] for name in kept if name in row.details}
 
 

@@ -120,12 +120,18 @@ class Progress:
 
 @dataclass(slots=True)
 class Step:
-    """One running step: where its output, its log and its end go."""
+    """One running step: where its output, its log and its end go.
+
+    tries, try_began_ns: how often it was begun, and when the last time (0 for never; ns since the
+    epoch), where it may be tried again.
+    """
 
     progress: Progress
     number: int
     name: str
     log_folder: str | None
+    tries: int = 0
+    try_began_ns: int = 0
     started_ns: int = field(default_factory=time.time_ns)
     _began: float = field(default_factory=time.monotonic)
     _log: int | None = None

@@ -4,20 +4,23 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
-from builder.errors import BuildError, Canceled, ContextChanged, InstructionError
+from builder.errors import BuildError, Canceled, ContextChanged, InstructionError, StepFailed
 from builder.events import PlannedStep
 from builder.ops import files, run  # noqa: F401  importing registers them
-from builder.ops.registry import Ingredients, describe, perform
+from builder.ops.registry import Ingredients, Made, describe, perform
+from builder.ops.tries import tried
+from builder.policy import facts_of, is_usable, note_run, runs_always
 from builder.site import Result, Site, Step, origin_of
 from builder.tree import FileChanged
 from builder.vertex import (
+    NO_POLICIES,
     BaseOp,
     CopyOp,
     DownloadOp,
@@ -96,15 +99,17 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
     began_ns = time.time_ns()
     with site.step(vertex) as step:
         with placed(vertex):
-            ingredients = explained(describe(vertex.op, vertex, inputs, site), vertex, inputs)
+            known = described(vertex, inputs, site, step)
+            ingredients = explained(known, vertex, inputs)
         key = make_key(KINDS[type(vertex.op)], inputs[0].chain, platform, ingredients)
-        record = None if vertex.no_cache else found(key, site, step)
+        record = None if runs_always(vertex) else found(vertex, key, site, step)
         if record is None:
             with site.key_lock(key.digest):
-                # Another process may have run it while this one waited. With --no-cache only
+                # Another process may have run it while this one waited. With no-cache only
                 # a run that began after this build asked counts.
-                since_ns = began_ns if vertex.no_cache else 0
-                record = look_up(site.store, key, since_ns=since_ns)
+                since_ns = began_ns if runs_always(vertex) else 0
+                accepts = None if runs_always(vertex) else usable(vertex, site)
+                record = look_up(site.store, key, since_ns=since_ns, accepts=accepts)
                 if record is None:
                     causes = site.causes(vertex, key, inputs)
                     return make(Miss(vertex, key, inputs, causes), site, step)
@@ -127,6 +132,13 @@ def admit(record: BuildRecord, vertex: Vertex, key: Key, site: Site, step: Step)
         raise
 
 
+def described(vertex: Vertex, inputs: Sequence[Result], site: Site, step: Step) -> Ingredients:
+    """Return what a vertex's key is made of; a server that has to be asked may be asked again."""
+    if not isinstance(vertex.op, GitOp):
+        return describe(vertex.op, vertex, inputs, site)
+    return tried(lambda: describe(vertex.op, vertex, inputs, site), vertex, site, step)
+
+
 def explained(ingredients: Ingredients, vertex: Vertex, inputs: Sequence[Result]) -> Ingredients:
     """Return ingredients with what only explanations need: variables' kinds, the base's name."""
     facts = dict(vertex.facts)
@@ -136,18 +148,25 @@ def explained(ingredients: Ingredients, vertex: Vertex, inputs: Sequence[Result]
     return replace(ingredients, noted={**ingredients.noted, **facts}) if facts else ingredients
 
 
-def found(key: Key, site: Site, step: Step) -> BuildRecord | None:
+def usable(vertex: Vertex, site: Site) -> Callable[[BuildRecord], bool]:
+    """Return what tells whether a vertex's policies let a record be used."""
+    return lambda record: is_usable(vertex, record, site.store.records)
+
+
+def found(vertex: Vertex, key: Key, site: Site, step: Step) -> BuildRecord | None:
     """Return a result of a key from the store, else from a remote cache; None is a miss."""
-    record = look_up(site.store, key)
+    record = look_up(site.store, key, accepts=usable(vertex, site))
     if record is not None or site.imports is None:
         return record
     answer = site.imports.look_up(key)
     if answer is None:
         return None
     record, source = answer
-    step.message(f"from {source}")
     # As soon as its layers are here it is a result like any other.
     site.store.records.insert(record)
+    if not is_usable(vertex, record, site.store.records):
+        return None
+    step.message(f"from {source}")
     return record
 
 
@@ -198,13 +217,15 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     except BaseException as error:
         code = getattr(error, "exit_code", 0)
         status = "cancelled" if isinstance(error, Canceled) else "failed"
-        journal(vertex, key, site, step, status, facts=miss.facts, exit_code=code)
+        facts = {**miss.facts, **({"failure": error.how} if isinstance(error, StepFailed) else {})}
+        journal(vertex, key, site, step, status, facts=facts, exit_code=code)
         if isinstance(error, NotStorable):
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
         raise
     if site.gate is not None:
         site.gate.passed(vertex, made.diff_id)
-    window = started_ns, time.time_ns()
+    window = step.try_began_ns or started_ns, time.time_ns()
+    made = as_before(made, miss, site)
     created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     status = "done"
     if made.adopted is not None:
@@ -228,6 +249,8 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     )
     site.store.records.insert(record)
     site.ledger.records[vertex.id] = record
+    if made.adopted is not None:
+        note_run(site.store.records, key.digest)
     if made.instruction is not None:
         remember(site.store, made.instruction, key.digest)
     facts = {**made.facts, **miss.facts}
@@ -237,6 +260,18 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     causes = miss.causes if made.adopted is None else ()
     origin = origin_of(vertex, inputs, causes)
     return Result((*inputs[0].chain, made.diff_id), created, origin=origin)
+
+
+def as_before(made: Made, miss: Miss, site: Site) -> Made:
+    """Return what was made, adopted where a policy let it be made again and it is the same.
+
+    RUN adopts by itself what its instruction made; the layer of a COPY says nothing of its moment.
+    """
+    if made.adopted is not None or miss.vertex.no_cache or miss.vertex.policies == NO_POLICIES:
+        return made
+    earlier = site.store.records.lookup(miss.key.digest)
+    same = next((record for record in earlier if record.diff_ids == (made.diff_id,)), None)
+    return made if same is None else replace(made, adopted=same)
 
 
 def journal(  # noqa: PLR0913  the columns of one row
@@ -269,6 +304,8 @@ def journal(  # noqa: PLR0913  the columns of one row
             "line": vertex.place.first_line,
             "name": vertex.name,
             **site.stands_on(vertex),
+            **facts_of(vertex),
+            **({"tries": step.tries} if step.tries > 1 else {}),
             **(facts or {}),
         },
     )

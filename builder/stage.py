@@ -12,10 +12,12 @@ from builder.errors import BuildError, InstructionError, Place
 from builder.lint import semantics
 from builder.namedcontexts import NamedContext, NamedContexts
 from builder.persistent import PersistentList, PersistentMap
+from builder.policy import policies_of
 from builder.request import BuildRequest
 from builder.stages import PROXY_ARGS, StageList, StageText
-from builder.vertex import BaseOp, Op, Vertex, VertexID, vertex_id
+from builder.vertex import NO_POLICIES, BaseOp, Op, Vertex, VertexID, vertex_id
 from grammar import ast
+from grammar.ast import Policies
 from grammar.errors import ExpansionError
 from grammar.expand import expand, expand_words
 from store.images import Image
@@ -66,10 +68,19 @@ class Plan:
     vertices: dict[VertexID, Vertex] = field(default_factory=dict)
     among: "Among | None" = None
 
-    def identity(self, op: Op, inputs: tuple[VertexID, ...], *, no_cache: bool) -> VertexID:
+    def identity(
+        self,
+        op: Op,
+        inputs: tuple[VertexID, ...],
+        *,
+        no_cache: bool,
+        policies: Policies = NO_POLICIES,
+    ) -> VertexID:
         """Return the name of a vertex; equal ones are one."""
         outside = self.among.outside(op, self.request, self.contexts) if self.among else ()
-        return vertex_id(op, inputs, self.platform, no_cache=no_cache, outside=outside)
+        return vertex_id(
+            op, inputs, self.platform, no_cache=no_cache, policies=policies, outside=outside
+        )
 
     def is_uncached(self, text: StageText, op: Op) -> bool:
         """Tell whether an operation of a stage has to be done again; what is just there has not.
@@ -227,7 +238,8 @@ class Stage:
         name: what progress shows instead of the instruction.
         """
         no_cache = self.plan.is_uncached(self.text, op)
-        identity = self.plan.identity(op, inputs, no_cache=no_cache)
+        policies = policies_of(node, op)
+        identity = self.plan.identity(op, inputs, no_cache=no_cache, policies=policies)
         label = step_label(self.plan.shown(self.text), step, self.steps)
         self.plan.vertices.setdefault(
             identity,
@@ -242,6 +254,7 @@ class Stage:
                 place=self.place(node),
                 platform=self.plan.platform,
                 no_cache=no_cache,
+                policies=policies,
                 facts=facts or {},
             ),
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NewType
 from builder.errors import Place
 from builder.gitref import GitRef
 from builder.request import USUAL_SANDBOX, Sandbox
+from grammar.ast import Policies
 from store.digest import DiffID, Digest, digest_of
 from values.classes import dataclass, field, fields, is_dataclass
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from builder.runmounts import RunMount
 
 VertexID = NewType("VertexID", str)
+NO_POLICIES = Policies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class Vertex:
 
     name: what progress shows. title: the instruction's text. stage: the stage's display name.
     step: the number of the instruction in its stage, from 1. platform: os/arch[/variant]. facts:
-    what is stored beside its key to explain it, of no weight in the key.
+    what is stored beside its key to explain it, of no weight in the key. no_cache: the build asked
+    for it to run again. policies: what the Dockerfile's comments ask for, see `policy`.
     """
 
     id: VertexID
@@ -164,6 +167,7 @@ class Vertex:
     place: Place
     no_cache: bool = False
     platform: str = ""
+    policies: Policies = NO_POLICIES
     facts: Mapping[str, object] = field(default_factory=dict, compare=False, hash=False)
 
 
@@ -193,13 +197,16 @@ def vertex_id(
     platform: str,
     *,
     no_cache: bool = False,
+    policies: Policies = NO_POLICIES,
     outside: Sequence[object] = (),
 ) -> VertexID:
     """Return the name of the vertex with this operation and these inputs, on a platform.
 
-    What is downloaded, and what an image is, is the same on all. One that has to run again is not
-    one with an equal one that has not. outside: see `Among`.
+    What is downloaded, and what an image is, is the same on all. One that has to run again, or has
+    other policies, is not one with an equal one. outside: see `Among`.
     """
     where = "" if isinstance(op, BaseOp | DownloadOp) else platform
     parts = [op, list(inputs), where, *(["no-cache"] if no_cache else []), *outside]
+    if policies != NO_POLICIES:
+        parts.append(policies)
     return VertexID(canonical_digest(parts))

@@ -15,6 +15,7 @@ from builder.cache import Key
 from builder.causes import Cause, FileFacts, changed_files, compare, shortened
 from builder.context import LocalContext
 from builder.linecounts import LineCounts
+from builder.policy import refusal, refused_always, runs_always
 from builder.site import Origin, Result
 from builder.vertex import Vertex
 from store.buildrecords import BuildRecord, BuildRow, StepRow
@@ -59,10 +60,10 @@ class Explainer:
 
     def causes(self, vertex: Vertex, key: Key, inputs: Sequence[Result]) -> tuple[Cause, ...]:
         """Return why a vertex has to run, the reason of its own first; at least one."""
-        if vertex.no_cache:
-            return (Cause("no-cache", "asked for with --no-cache"),)
+        if runs_always(vertex):
+            return (refused_always(vertex),)
         with self._lock:
-            known = self._known(key)
+            known = self._known(vertex, key)
             if known is not None:
                 return (known,)
             failed = self._failed(key)
@@ -72,12 +73,15 @@ class Explainer:
 
     # -- the same key, and yet no hit
 
-    def _known(self, key: Key) -> Cause | None:
+    def _known(self, vertex: Vertex, key: Key) -> Cause | None:
         from store.cacheusage import released_ns
 
         records = self.store.records.every(key.digest)
         if not records:
             return None
+        refused = refusal(vertex, records[0], self.store.records)
+        if refused is not None:
+            return refused
         when_ns = released_ns(self.store.records, key.digest)
         if when_ns is not None:
             return Cause("pruned", f"its record was pruned{_ago(when_ns)}")
@@ -87,9 +91,7 @@ class Explainer:
         for build in self._earlier():
             for row in self._steps_of(build):
                 if row.key == key.digest and row.status in ("failed", "cancelled"):
-                    what = "failed" if row.status == "failed" else "was stopped"
-                    code = f" with exit code {row.exit_code}" if row.exit_code else ""
-                    return Cause("failed", f"it {what}{code} in the build before")
+                    return Cause("failed", f"it {_end_of(row)} in the build before")
         return None
 
     # -- compared with an earlier record
@@ -204,6 +206,15 @@ class Explainer:
             if title not in now:
                 return Cause("sequence", f"before it, {shortened(title)} is gone", title, None)
         return Cause("sequence", f"the base of {_stage(vertex)} changed")
+
+
+def _end_of(row: StepRow) -> str:
+    if row.status != "failed":
+        return "was stopped"
+    how = str(row.details.get("failure", ""))
+    if how.startswith("exceeded "):
+        return how
+    return f"failed with exit code {row.exit_code}" if row.exit_code else "failed"
 
 
 def _not_followed(own: list[Cause], vertex: Vertex, inputs: Sequence[Result]) -> list[Cause]:

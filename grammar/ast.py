@@ -50,6 +50,34 @@ class ExecForm:
 Command = ShellForm | ExecForm
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a comment `# pybuild: …` says, and where it begins: line and column, from 1."""
+
+    text: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """How a step is to be done, from `# pybuild:` comments; what is 0 or False is not given.
+
+    retry: how often a failed step is tried again. delay_ms: how long before that. timeout_ms: of
+    each try. memory_bytes, cpus: what its processes may take. no_cache: it runs in every build.
+    ttl_ms: how old a result may be. secret_key: values of secrets are part of the cache key.
+    """
+
+    retry: int = 0
+    delay_ms: int = 0
+    timeout_ms: int = 0
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    no_cache: bool = False
+    ttl_ms: int = 0
+    secret_key: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
     """What all instructions share.
@@ -57,12 +85,13 @@ class Instruction:
     text: the whole instruction as written with its continuations joined by one space run as the
     Dockerfile reference joins them, without comments: what progress output and errors show.
     comments: the comment lines above it, without `#` and outer blanks, directives left out; an
-    empty comment starts anew, a blank line does not.
+    empty comment starts anew, a blank line does not. Those with policies are not among them.
     """
 
     span: Span
     text: str
     comments: tuple[str, ...] = ()
+    policies: Policies | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from grammar import ast
 from grammar.errors import DockerfileSyntaxError, shown
-from values.classes import dataclass, field
+from values.classes import dataclass, field, replace
 
 # A blank is what str.isspace() says. Go's unicode.IsSpace, BuildKit's measure, differs from it in
 # the control characters U+001C to U+001F only, which are none to Go.
@@ -26,6 +26,7 @@ _SHELL_WORD = re.compile(
 _HEREDOC = re.compile(r"(\d*)<<(-?+)\s*+([^<]+)\Z")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.?)""", re.DOTALL)
 _QUOTES = re.compile("['\"]")
+_POLICIES = re.compile(r"#\s*pybuild:", re.IGNORECASE)
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
@@ -35,12 +36,14 @@ class LogicalLine:
 
     pieces: (offset in `text`, physical line from 1, column from 1) for every physical line in it.
     blanks: what stood behind the text.
+    policies: what comments that begin with `pybuild:` say.
     """
 
     text: str
     span: ast.Span
     pieces: tuple[tuple[int, int, int], ...]
     comments: tuple[str, ...] = ()
+    policies: tuple[ast.Remark, ...] = ()
     heredocs: tuple[ast.Heredoc, ...] = ()
     blanks: str = ""
 
@@ -231,12 +234,15 @@ class _Reader:
     def logical_lines(self) -> Iterator[LogicalLine]:
         continued = continuation(self.directives.escape)
         comments: list[str] = []
+        policies: list[ast.Remark] = []
         while self.at < len(self.lines):
             first = self.at
             line = self.lines[first].rstrip("\r\n")
             bare = line.lstrip()
             self.at += 1
-            if bare.startswith("#"):
+            if (remark := self._remark(line)) is not None:
+                policies.append(remark)
+            elif bare.startswith("#"):
                 comment = bare[1:].strip()
                 comments = [*comments, comment] if comment else []
             elif bare:
@@ -245,10 +251,22 @@ class _Reader:
                 joined.add(text, first + 1, len(line) - len(bare) + 1)
                 if more:
                     self._continue(joined, continued)
-                found = self._finish(joined, first, tuple(comments))
+                found = self._finish(joined, first)
                 if found is not None:
-                    comments = []
-                    yield found
+                    yield replace(found, comments=tuple(comments), policies=tuple(policies))
+                if found is not None or self.at == len(self.lines):
+                    comments, policies = [], []
+        if policies:
+            place = (policies[0].line, policies[0].column)
+            self._fault(place, "no instruction below these policies")
+
+    def _remark(self, line: str) -> ast.Remark | None:
+        """Return the policies that a line is, if it is that: at the line just read."""
+        bare = line.lstrip()
+        match = _POLICIES.match(bare)
+        if match is None:
+            return None
+        return ast.Remark(bare[match.end() :], self.at, len(line) - len(bare) + match.end() + 1)
 
     def _continue(self, joined: _Joined, continued: re.Pattern[str]) -> None:
         """Add the lines that continue an instruction; comments and blank ones end nothing."""
@@ -258,6 +276,9 @@ class _Reader:
             line = self.lines[self.at].rstrip("\r\n")
             self.at += 1
             bare = line.lstrip()
+            if (remark := self._remark(line)) is not None:
+                hint = "write them above the instruction"
+                self._fault((remark.line, remark.column), "policies inside an instruction", hint)
             if bare.startswith("#"):
                 continue
             if bare:
@@ -268,7 +289,7 @@ class _Reader:
                 message = "Empty continuation line"
                 self.warnings.append(ast.Warning_("NoEmptyContinuation", self.at, message))
 
-    def _finish(self, joined: _Joined, first: int, comments: tuple[str, ...]) -> LogicalLine | None:
+    def _finish(self, joined: _Joined, first: int) -> LogicalLine | None:
         text, pieces, blanks = joined.trimmed()
         if not text:
             return None
@@ -287,7 +308,7 @@ class _Reader:
         if heredocs:
             last = self.at
         span = ast.Span(first + 1, last)
-        return LogicalLine(text, span, pieces, comments, tuple(heredocs), blanks)
+        return LogicalLine(text, span, pieces, heredocs=tuple(heredocs), blanks=blanks)
 
     def _body(self, doc: ast.Heredoc) -> ast.Heredoc | None:
         """Return `doc` with its body, which begins at the next physical line; None without end."""

@@ -15,6 +15,8 @@ from grammar.errors import DockerfileSyntaxError, shown
 from grammar.leaves import Misread, UnknownFlag
 from grammar.lines import LogicalLine, Source, read, read_one
 from grammar.nodes import callbacks
+from grammar.policies import BadPolicy
+from grammar.policies import read as read_policies
 from grammar.reader import Grammar, make_reader
 from values.classes import replace
 
@@ -112,7 +114,9 @@ def _placed(node: ast.Instruction, line: LogicalLine, source: Source) -> ast.Ins
     if isinstance(node, ast.Onbuild):
         text = _ONBUILD.sub("", line.text, count=1)
         bodies = "".join(f"\n{doc.written}{doc.name}" for doc in line.heredocs)
-        inner = _placed(node.instruction, replace(line, text=text, comments=()), source)
+        inner = _placed(
+            node.instruction, replace(line, text=text, comments=(), policies=()), source
+        )
         node = replace(node, instruction=inner, trigger=text + line.blanks + bodies)
     elif isinstance(node, ast.Run | ast.Copy | ast.Add):
         announced = [doc.name for doc in node.heredocs]
@@ -120,7 +124,11 @@ def _placed(node: ast.Instruction, line: LogicalLine, source: Source) -> ast.Ins
             fault = Misread("the heredoc delimiters cannot be told apart", 0)
             raise _located(fault, line, source)
         node = replace(node, heredocs=line.heredocs)
-    return replace(node, span=line.span, text=line.text, comments=line.comments)
+    try:
+        policies = read_policies(line.policies, type(node).__name__.upper())
+    except BadPolicy as fault:
+        raise source.error(fault.message, fault.line, fault.column, fault.hint) from None
+    return replace(node, span=line.span, text=line.text, comments=line.comments, policies=policies)
 
 
 def _located(fault: Misread, line: LogicalLine, source: Source) -> DockerfileSyntaxError:

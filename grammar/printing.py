@@ -9,7 +9,7 @@ import json
 import re
 from functools import singledispatch
 
-from grammar import ast
+from grammar import ast, policies
 from grammar.lines import continuation
 
 _BLANK_OR_QUOTE = re.compile("[\\s'\"]")
@@ -33,7 +33,10 @@ def to_text(tree: ast.Dockerfile) -> str:
     if tree.instructions and tree.instructions[0].comments:
         lines.append("")  # a comment below is no directive
     for node in tree.instructions:
-        lines += [*(f"# {comment}" for comment in node.comments), instruction_text(node, escape)]
+        lines += [f"# {comment}" for comment in node.comments]
+        if node.policies is not None:
+            lines.append(f"# pybuild: {policies.to_text(node.policies)}")
+        lines.append(instruction_text(node, escape))
     return "".join(f"{line}\n" for line in lines)
 
 

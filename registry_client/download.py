@@ -8,6 +8,7 @@ import base64
 import contextlib
 import email.utils
 import hashlib
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,9 +17,16 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import requests
 
-from registry_client.errors import DigestMismatch, InvalidURL, TooLarge
+from registry_client.errors import (
+    DigestMismatch,
+    InvalidURL,
+    RegistryError,
+    TooLarge,
+    TooSlow,
+)
 from registry_client.failures import http_date, phrase_of, status_error
 from registry_client.transport import (
+    CHUNK_BYTES,
     MAX_REDIRECTS,
     Patience,
     Request,
@@ -32,6 +40,8 @@ from store.digest import Digest
 from values.classes import dataclass
 
 __all__ = ["MAX_REDIRECTS", "Downloaded", "download", "shown"]
+
+_SLOW_CHUNK_BYTES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ def download(  # noqa: PLR0913 - keywords that do not depend on each other
     etag: str | None = None,
     last_modified: datetime | None = None,
     expected: str | None = None,
+    limit_s: float | None = None,
 ) -> Downloaded:
     """Write what `url` gives to `dest`, from where it stands.
 
@@ -89,7 +100,7 @@ def download(  # noqa: PLR0913 - keywords that do not depend on each other
     and so on, or after what Retry-After asks for.
     headers: sent to the server of `url`; not to another one that it redirects to.
     etag, last_modified: of what the caller has; if it is still that, nothing is written.
-    expected: sha256 digest the bytes must have.
+    expected: sha256 digest the bytes must have. limit_s: the longest that all of it may take.
     Raises RegistryError; the narrower ones say which part failed.
     """
     target, credentials = _without_credentials(url)
@@ -97,7 +108,8 @@ def download(  # noqa: PLR0913 - keywords that do not depend on each other
     if last_modified is not None:
         utc = last_modified.astimezone(UTC)
         conditions["If-Modified-Since"] = email.utils.format_datetime(utc, usegmt=True)
-    patience = Patience(timeout_s, retries, backoff_s)
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    patience = Patience(timeout_s, retries, backoff_s, deadline)
     wish = _Wish(target, {**credentials, **(headers or {})}, conditions, max_bytes, patience)
     start = dest.tell()
 
@@ -107,7 +119,12 @@ def download(  # noqa: PLR0913 - keywords that do not depend on each other
         return _attempt(transport, wish, dest)
 
     with Transport(Trust.from_environment()) as transport:
-        downloaded = patience.retried(attempt)
+        try:
+            downloaded = patience.retried(attempt)
+        except RegistryError as error:
+            if patience.left_s() > 0:
+                raise
+            raise TooSlow(f"{wish.what}: took longer than {limit_s:g} s") from error
     _check(downloaded, target, expected)
     return downloaded
 
@@ -152,7 +169,8 @@ def _split(url: str) -> SplitResult:
 def _attempt(transport: Transport, wish: _Wish, dest: BinaryIO) -> Downloaded:
     headers = {**wish.headers, **wish.conditions}
     request = Request("GET", wish.url, wish.what, headers)
-    response = transport.follow(request, wish.patience.timeout_s)
+    silence_s = max(0.001, min(wish.patience.timeout_s, wish.patience.left_s()))
+    response = transport.follow(request, silence_s)
     with contextlib.closing(response):
         _raise_for_status(response, wish)
         not_modified = response.status_code == HTTPStatus.NOT_MODIFIED
@@ -184,7 +202,11 @@ def _receive(response: requests.Response, wish: _Wish, dest: BinaryIO) -> tuple[
     _check_size(content_length(response) or 0, wish)
     size_bytes = 0
     sha256 = hashlib.sha256()
-    for chunk in pieces(response, wish.what):
+    # Slow bytes are counted in small pieces.
+    chunk_bytes = CHUNK_BYTES if wish.patience.deadline is None else _SLOW_CHUNK_BYTES
+    for chunk in pieces(response, wish.what, chunk_bytes):
+        if wish.patience.left_s() < 0:
+            raise TooSlow(f"{wish.what}: too slow")
         size_bytes += len(chunk)
         _check_size(size_bytes, wish)
         sha256.update(chunk)

@@ -11,6 +11,7 @@ RegistryError
 │   └── RateLimited   429, after the last retry
 ├── Truncated         the body ended before its announced length
 ├── TooLarge          the body is larger than the caller allows
+├── TooSlow           the download took longer than the caller allows
 ├── DigestMismatch    the bytes are not the expected ones
 ├── BadManifest       a manifest, index or config that cannot be used
 ├── NoSuchPlatform    an image that is not there for the wanted platform
@@ -73,6 +74,10 @@ class RateLimited(BadStatus):
 
 class Truncated(RegistryError):
     """The body ended before its announced length."""
+
+
+class TooSlow(RegistryError):
+    """The download took longer than the caller allows."""
 
 
 class TooLarge(RegistryError):

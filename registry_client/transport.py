@@ -63,23 +63,28 @@ class Patience:
 
     timeout_s: the longest silence, not the longest transfer. retries: how often a lost connection,
     429 or 5xx is tried again, after `backoff_s`, twice that, and so on, or after what Retry-After
-    asks for.
+    asks for. deadline: nothing is waited for beyond it (time.monotonic()).
     """
 
     timeout_s: float = 60.0
     retries: int = 4
     backoff_s: float = 0.5
+    deadline: float | None = None
 
     def wait(self, attempt: int, again: TryAgain) -> None:
         """Sleep before the attempt after `attempt` (from 0), or raise what `again` stands for."""
-        if attempt >= self.retries:
-            raise again.error from again.__cause__
+        # Spread out, so that many clients do not come back in one wave.
+        seconds = self.backoff_s * 2**attempt * random.uniform(0.5, 1.0)
         if again.wait_s is not None:
-            time.sleep(min(again.wait_s, _MAX_WAIT_S))
-        else:
-            # Spread out, so that many clients do not come back in one wave.
-            longest = min(self.backoff_s * 2**attempt, _MAX_WAIT_S)
-            time.sleep(longest * random.uniform(0.5, 1.0))
+            seconds = again.wait_s
+        seconds = min(seconds, _MAX_WAIT_S)
+        if attempt >= self.retries or self.left_s() < seconds:
+            raise again.error from again.__cause__
+        time.sleep(seconds)
+
+    def left_s(self) -> float:
+        """Return how long it is until the deadline; below 0 behind it."""
+        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
 
     def retried(
         self, attempt: Callable[[], _Result], before: Callable[[], object] = lambda: None
@@ -234,13 +239,15 @@ def same_server(one: str, other: str) -> bool:
     return before == after or (before, after) == (("http", 80), ("https", 443))
 
 
-def pieces(response: requests.Response, what: str) -> Iterator[bytes]:
+def pieces(
+    response: requests.Response, what: str, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[bytes]:
     """Yield the body. Raises TryAgain when it ends early, as far as its framing tells."""
     announced = content_length(response)
     size_bytes = 0
     with translated(what):
         # iter_content, unlike raw.read, turns urllib3's exceptions into those of requests.
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in response.iter_content(chunk_bytes):
             size_bytes += len(chunk)
             yield chunk
     if announced is not None and size_bytes < announced:

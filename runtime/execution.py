@@ -70,6 +70,7 @@ class Execution:
     devices, device_rules: more nodes in /dev, and what may be opened. system_paths: whether
     docker's paths of /proc and /sys are masked and read-only.
     cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
+    timeout_s: how long until `execute` kills it.
     """
 
     mount: OverlayMount
@@ -105,6 +106,7 @@ class Execution:
     device_rules: tuple[DeviceRule, ...] = ()
     system_paths: bool = True
     cgroup_parent: str = ""
+    timeout_s: float | None = None
 
 
 def _namespaces(execution: Execution) -> list[Namespace]:

@@ -156,7 +156,7 @@ def execute(
         on_output,
     )
     with Running(plan_of(execution), stdio, execution.lock_fds, launchers) as running:
-        return running.wait(cancel)
+        return running.wait(cancel, execution.timeout_s)
 
 
 def execute_in_foreground(

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -27,7 +28,7 @@ from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
 from runtime.plan import LaunchPlan
 from runtime.terminal import Terminal
-from values.classes import dataclass
+from values.classes import dataclass, replace
 
 OnOutput = Callable[[int, bytes], None]
 _CHUNK = 1 << 16
@@ -39,6 +40,8 @@ class ExitStatus:
 
     code: 0 to 255, 128 + n when signal n killed it. signal: that n, or None.
     peak_memory_bytes: of the cgroup, where one counts it, else of the biggest process.
+    out_of_memory: the kernel killed a process of the container for want of memory. timed_out: the
+    container was killed when its time was over.
     """
 
     code: int
@@ -46,6 +49,7 @@ class ExitStatus:
     peak_memory_bytes: int | None
     cpu_seconds: float
     out_of_memory: bool = False
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Running:
         self._end: tuple[object, ...] | None = None
         self._pidfd = -1
         self._cancelled = False
+        self._timed_out = False
         self._terminal: Terminal | None = None
         keep: tuple[int, ...] = ()
         with contextlib.ExitStack() as stack:
@@ -183,15 +188,21 @@ class Running:
         if self._terminal is not None:
             self._terminal.resize(rows, columns)
 
-    def wait(self, cancel: Cancel | None = None) -> ExitStatus:
+    def wait(self, cancel: Cancel | None = None, timeout_s: float | None = None) -> ExitStatus:
         """Pass data on until the container is gone; return how its process ended.
 
+        timeout_s: how long from now until it is killed.
         Raises a RuntimeFailure when the command was never started.
         """
         if cancel is not None:
             self._watch(cancel.fd, self._cancel)
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
         while self._launcher.report in self._readers:
-            self._take(self._poller.poll())
+            left_s = None if ends is None else ends - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                self._timed_out, ends, left_s = True, None, None
+                self._launcher.kill()
+            self._take(self._poller.poll(None if left_s is None else left_s * 1000 + 1))
         self._launcher.wait()
         for fd in (self._stdio.stdin, cancel.fd if cancel else None):
             if fd in self._readers:
@@ -241,6 +252,8 @@ class Running:
             self._bury()
             if self._cancelled:
                 raise Cancelled("run: cancelled before the command started")
+            if self._timed_out:
+                return ExitStatus(128 + signal.SIGKILL, signal.SIGKILL, None, 0.0, timed_out=True)
             raise LaunchFailed(
                 "run: the launcher died", hint="it was killed, maybe for want of memory"
             )
@@ -249,7 +262,7 @@ class Running:
             if self._cancelled:
                 raise Cancelled("run: cancelled before the command started")
             raise failure(cast(str, kind), cast(str, text), cast(int, code))
-        return exit_status(self._end)
+        return replace(exit_status(self._end), timed_out=self._timed_out)
 
     def _bury(self) -> None:
         """Do what the launcher should have done, had it not been killed."""

@@ -104,7 +104,21 @@ def add(node: ast.Add, stage: Stage) -> Stage:
         raise InstructionError(
             stage.place(node), "--checksum requires a single remote source (http, https or git)"
         )
+    if not inputs:
+        refuse_tries(node, stage)
     return finish(node, stage, Named(tuple(sources), tuple(shown), tuple(inputs)))
+
+
+def refuse_tries(node: ast.Add, stage: Stage) -> None:
+    """Raise InstructionError for policies of what is fetched where nothing is."""
+    given = node.policies
+    if given is not None and (given.retry or given.timeout_ms):
+        name = "retry" if given.retry else "timeout"
+        raise InstructionError(
+            stage.place(node),
+            f"ADD has no policy {name} for files of the context",
+            hint="it is for RUN, and for ADD of a URL or a git repository",
+        )
 
 
 def with_flags(ref: GitRef, checksum: str | None, node: ast.Add, stage: Stage) -> GitRef:

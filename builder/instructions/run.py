@@ -1,13 +1,14 @@
 """RUN: a process on the stage's root file system."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from builder.devices import parse_device
-from builder.errors import InstructionError
+from builder.errors import InstructionError, Place
 from builder.instructions.metadata import command_args
 from builder.instructions.origin import root_of_mount_source
 from builder.lower import lower
-from builder.runmounts import PIPES, ScriptMount, lower_mounts
+from builder.runmounts import PIPES, RunMount, ScriptMount, SecretMount, lower_mounts
 from builder.stage import Stage, proxy_env
 from builder.vertex import RunOp
 from grammar import ast
@@ -49,6 +50,8 @@ def run(node: ast.Run, stage: Stage) -> Stage:
     mounts, inputs = lower_mounts(
         node, stage, partial(root_of_mount_source, node=node, stage=stage)
     )
+    if node.policies is not None and node.policies.secret_key:
+        check_secrets(mounts, stage.place(node))
     script = script_of(node)
     if script is not None:
         args: tuple[str, ...] = (script.target,)
@@ -75,6 +78,16 @@ def run(node: ast.Run, stage: Stage) -> Stage:
     )
     facts = {"arg_names": list(stage.args)} if stage.args else {}
     return stage.apply(node, op, history_text(args, stage), inputs, facts)
+
+
+def check_secrets(mounts: Sequence[RunMount], place: Place) -> None:
+    """Raise InstructionError for a policy about secrets where there is none."""
+    if not any(isinstance(mount, SecretMount) for mount in mounts):
+        raise InstructionError(
+            place,
+            "policy secret-key: this RUN has no secret",
+            hint="it is for RUN --mount=type=secret",
+        )
 
 
 def check_devices(node: ast.Run, stage: Stage) -> None:

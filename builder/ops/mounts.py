@@ -229,13 +229,18 @@ def make_cache(path: str, mount: CacheMount, place: Place) -> None:
         copy_whole(tree.root, match, name, Target(folder))
 
 
+def secret_value(id_: str, place: Place) -> bytes | None:
+    """Return a secret's value, None where the build was given none. Raises InstructionError."""
+    try:
+        return place.site.supplies.secrets.value(id_)
+    except BuildError as error:
+        raise InstructionError(place.vertex.place, str(error), hint=error.hint) from error
+
+
 def provide_secret(mount: SecretMount, place: Place, made: Provided) -> None:
     """Add a secret as file and variable; an absent one that is not required is left out."""
     vertex = place.vertex
-    try:
-        value = place.site.supplies.secrets.value(mount.id)
-    except BuildError as error:
-        raise InstructionError(vertex.place, str(error), hint=error.hint) from error
+    value = secret_value(mount.id, place)
     if value is None:
         if not mount.required:
             return

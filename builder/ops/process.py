@@ -7,21 +7,24 @@ from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
 from builder.ops.mounts import Place, Provided, provided
+from builder.policy import bytes_words, duration_words
 from builder.request import Ulimit
 from builder.secrets import Masker
 from builder.site import Step
 from builder.vertex import RunOp, Vertex
+from grammar.ast import Policies
 from runtime.emulation import emulator_missing
 from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
 from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
-from runtime.spec import Rlimit
+from runtime.spec import Resources, Rlimit
 from store import manner, platforms
 from store.snapshots import Active
 from values.classes import dataclass, field
 
 HOST_GATEWAY = "host-gateway"
 _LOOPBACK = "127.0.0.1"
+_CPU_PERIOD_US = 100_000
 _TAIL_LINES = 10
 # A line may be of any length, an error's text may not.
 _TAIL_LINE_BYTES = 1 << 12
@@ -85,7 +88,7 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     try:
         with provided(op, place) as mounts:
             output.hide(mounts.secrets)
-            execution = execution_of(op, active, mounts)
+            execution = execution_of(op, active, mounts, vertex.policies)
             status = execute(
                 execution, on_output=output.take, cancel=site.cancel, launchers=site.launchers
             )
@@ -101,8 +104,27 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     if site.cancel.is_set() and (status.code == 0 or status.signal == signal.SIGKILL):
         raise Canceled
     if status.code != 0:
-        raise failure(op, vertex, output, status.code, exit_text(status))
+        raise failure(op, vertex, output, status.code, exit_text(status, vertex.policies))
+    if status.out_of_memory and vertex.policies.memory_bytes:
+        text = f"--- a process {exit_text(status, vertex.policies)}; the step went on ---\n"
+        step.output(2, text.encode())
     return status
+
+
+def resources_of(policies: Policies) -> Resources:
+    """Return the limits that policies set a step's processes.
+
+    Memory is not stretched by swap, so that what is too much ends soon. v1's way to say so is
+    swappiness, where a limit of swap needs a kernel that counts it; v2's is a file, where there is
+    swap at all.
+    """
+    found = Resources()
+    if policies.memory_bytes:
+        found["memory"] = {"limit": policies.memory_bytes, "swappiness": 0}
+        found["unified"] = {"?memory.swap.max": "0"}
+    if policies.cpus:
+        found["cpu"] = {"quota": round(policies.cpus * _CPU_PERIOD_US), "period": _CPU_PERIOD_US}
+    return found
 
 
 def check_emulator(op: RunOp, vertex: Vertex) -> None:
@@ -117,7 +139,7 @@ def check_emulator(op: RunOp, vertex: Vertex) -> None:
         )
 
 
-def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
+def execution_of(op: RunOp, active: Active, mounts: Provided, policies: Policies) -> Execution:
     """Return the process with its container."""
     names = {name for name, _ in op.env}
     given = [pair for pair in op.sandbox.env if pair[0] not in names]
@@ -144,6 +166,8 @@ def execution_of(op: RunOp, active: Active, mounts: Provided) -> Execution:
         ),
         limits=tuple(_rlimit(limit) for limit in sandbox.ulimits),
         cgroup_parent=sandbox.cgroup_parent,
+        resources=resources_of(policies),
+        timeout_s=policies.timeout_ms / 1000 or None,
         shm_bytes=USUAL_SHM_BYTES if sandbox.shm_bytes is None else sandbox.shm_bytes,
     )
 
@@ -153,8 +177,16 @@ def _rlimit(limit: Ulimit) -> Rlimit:
     return {"type": f"RLIMIT_{limit.name.upper()}", "soft": soft, "hard": hard}
 
 
-def exit_text(status: ExitStatus) -> str:
-    """Return how a process ended, in words."""
+def exit_text(status: ExitStatus, policies: Policies) -> str:
+    """Return how a process ended badly, in words."""
+    peak_bytes = status.peak_memory_bytes
+    peak = f" (peak {bytes_words(peak_bytes)})" if peak_bytes else ""
+    if status.timed_out:
+        return f"exceeded its timeout of {duration_words(policies.timeout_ms)}"
+    if status.out_of_memory and policies.memory_bytes:
+        return f"exceeded its memory limit of {bytes_words(policies.memory_bytes)}{peak}"
+    if status.out_of_memory:
+        return f"ran out of the host's memory{peak}"
     if status.signal is not None:
         return f"exit code: {status.code} (killed by signal {status.signal})"
     return f"exit code: {status.code}"
@@ -166,6 +198,7 @@ def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> S
         vertex.place,
         f'process "{" ".join(op.args)}" did not complete successfully: {how}',
         exit_code=code,
+        how=how,
         log_path=output.step.log_path,
         step_name=output.step.name,
         output=output.tail.text(),

@@ -13,11 +13,13 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from builder.errors import InstructionError
+from builder.ops.tries import tried
+from builder.policy import duration_words, runs_always
 from builder.secrets import Secrets
 from builder.site import FetchedFile, Result, Site
 from builder.vertex import DownloadOp, Vertex
-from registry_client.download import Downloaded, download
-from registry_client.errors import DigestMismatch, RegistryError
+from registry_client.download import Downloaded, download, shown
+from registry_client.errors import DigestMismatch, RegistryError, TooSlow
 from store.buildrecords import DOWNLOADS
 from store.digest import Digest, is_digest
 from store.root import Store
@@ -28,13 +30,21 @@ _UNNAMED = "__unnamed__"
 
 def fetch(op: DownloadOp, vertex: Vertex, site: Site) -> Result:
     """Return the file as a step's result. Raises InstructionError."""
-    with site.step(vertex) as step:
+    limit_ms = vertex.policies.timeout_ms
+    limit_s = limit_ms / 1000 or None
+
+    def attempt() -> tuple[FetchedFile, bool]:
         try:
-            fetched, is_old = fetch_file(
-                op, site.store, site.supplies.secrets, again=vertex.no_cache
-            )
+            again = runs_always(vertex)
+            return fetch_file(op, site.store, site.supplies.secrets, again=again, limit_s=limit_s)
+        except TooSlow as error:
+            text = f"download {shown(op.url)}: exceeded its timeout of {duration_words(limit_ms)}"
+            raise InstructionError(vertex.place, text) from error
         except RegistryError as error:
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error
+
+    with site.step(vertex) as step:
+        fetched, is_old = tried(attempt, vertex, site, step)
         if is_old:
             step.cached()
         else:
@@ -43,13 +53,18 @@ def fetch(op: DownloadOp, vertex: Vertex, site: Site) -> Result:
 
 
 def fetch_file(
-    op: DownloadOp, store: Store, secrets: Secrets, *, again: bool = False
+    op: DownloadOp,
+    store: Store,
+    secrets: Secrets,
+    *,
+    again: bool = False,
+    limit_s: float | None = None,
 ) -> tuple[FetchedFile, bool]:
     """Return the file, and whether it is the one of the last time.
 
     A server that answers "not modified" leaves the one that is here; `again` does not tell it
     that there is one. A file whose checksum is known and that is here is not asked for, as BuildKit
-    does not. Raises RegistryError.
+    does not. limit_s: how long it may take. Raises RegistryError.
     """
     here = {} if again or op.checksum is None else remembered(op, store)
     if here:
@@ -57,7 +72,7 @@ def fetch_file(
         return fetched_file(here), True
     with tempfile.TemporaryFile(dir=os.path.join(store.root, "tmp")) as file:
         known = {} if again else remembered(op, store)
-        answer = ask(op, known, file, authorization(op.url, secrets))
+        answer = ask(op, known, file, authorization(op.url, secrets), limit_s)
         if not answer.not_modified:
             known = take(op, answer, file, store)
         # Again where it is known: it was used now.
@@ -115,7 +130,11 @@ def authorization(url: str, secrets: Secrets) -> dict[str, str]:
 
 
 def ask(
-    op: DownloadOp, known: Mapping[str, object], file: BinaryIO, headers: Mapping[str, str]
+    op: DownloadOp,
+    known: Mapping[str, object],
+    file: BinaryIO,
+    headers: Mapping[str, str],
+    limit_s: float | None = None,
 ) -> Downloaded:
     """Fetch the URL into `file` unless it is still what is known. Raises RegistryError."""
     etag, modified = known.get("etag"), known.get("last_modified")
@@ -126,6 +145,7 @@ def ask(
         last_modified=datetime.fromisoformat(str(modified)) if modified else None,
         expected=op.checksum,
         headers=headers,
+        limit_s=limit_s,
     )
 
 

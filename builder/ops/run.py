@@ -4,11 +4,15 @@ import time
 from collections.abc import Sequence
 
 from builder.adoption import Adoption, Window, instruction_of
-from builder.ops.mounts import Place, files_of_mounts, key_of_mounts
+from builder.cachekey import SECRETS
+from builder.ops.mounts import Place, files_of_mounts, key_of_mounts, secret_value
 from builder.ops.registry import Ingredients, Made, describe, perform
+from builder.ops.tries import tried
 from builder.request import Sandbox
+from builder.runmounts import SecretMount
 from builder.site import Result, Site, Step
 from builder.vertex import RunOp, Vertex
+from store.salt import salted_digest
 
 
 @describe.register
@@ -25,9 +29,26 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
         "security": op.security,
         "mounts": key_of_mounts(op.mounts, place),
         **key_of_sandbox(op.sandbox),
+        **key_of_secrets(op, place),
     }
     noted: dict[str, object] = {"files": files_of_mounts(op.mounts, place)} if op.mounts else {}
     return Ingredients(keyed, noted)
+
+
+def key_of_secrets(op: RunOp, place: Place) -> dict[str, object]:
+    """Return what values of secrets add to a key: nothing unless the step's policy asks for it.
+
+    A digest that only this store can make stands for a value, None for a secret that is not given.
+    """
+    ids = [mount.id for mount in op.mounts if isinstance(mount, SecretMount)]
+    if not ids or not place.vertex.policies.secret_key:
+        return {}
+    folder = place.site.store.folder
+    found: dict[str, str | None] = {}
+    for id_ in ids:
+        value = secret_value(id_, place)
+        found[id_] = None if value is None else salted_digest(folder, id_, value)
+    return {SECRETS: found}
 
 
 def key_of_sandbox(sandbox: Sandbox) -> dict[str, object]:
@@ -49,13 +70,16 @@ def perform_run(
     """Run the process and make a layer of what it changed, or find that it is made already."""
     from builder.ops.process import run_process  # the runtime: a cached step does without
 
-    started_ns = time.time_ns()
-    site.launchers.prepare()  # it gets ready while the snapshot is made
-    instruction = instruction_of(op, inputs[0].chain)
-    with site.store.snapshots.prepare(inputs[0].chain, stubs=True) as active:
-        status = run_process(op, Place(vertex, inputs, site), active, step)
-        adoption = Adoption(site.store, instruction, Window(started_ns, time.time_ns()))
-        instead = None if vertex.no_cache else adoption.choose
-        info = active.commit(instead=instead, watcher=site.watch(vertex))
-    facts = {"cpu_seconds": status.cpu_seconds, "peak_memory_bytes": status.peak_memory_bytes}
-    return Made(info.diff_id, info.size_bytes, facts, instruction, adoption.found)
+    def attempt() -> Made:
+        started_ns = time.time_ns()
+        site.launchers.prepare()  # it gets ready while the snapshot is made
+        instruction = instruction_of(op, inputs[0].chain)
+        with site.store.snapshots.prepare(inputs[0].chain, stubs=True) as active:
+            status = run_process(op, Place(vertex, inputs, site), active, step)
+            adoption = Adoption(site.store, instruction, Window(started_ns, time.time_ns()))
+            instead = None if vertex.no_cache else adoption.choose
+            info = active.commit(instead=instead, watcher=site.watch(vertex))
+        facts = {"cpu_seconds": status.cpu_seconds, "peak_memory_bytes": status.peak_memory_bytes}
+        return Made(info.diff_id, info.size_bytes, facts, instruction, adoption.found)
+
+    return tried(attempt, vertex, site, step)

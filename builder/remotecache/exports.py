@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from builder.absent import Absent, Origin
+from builder.cachekey import SECRETS
 from builder.errors import BuildError
 from builder.events import BuildWarning
 from builder.remotecache.entry import CacheEntry, memo_key, shortened
@@ -42,8 +43,10 @@ class Solved:
     def entries(self) -> Iterator[tuple[VertexID, CacheEntry]]:
         """Yield the record of every step whose layer is true to what its process made."""
         for name, record in self.ledger.records.items():
-            # A layer that a machine could not hold as it was is nobody else's.
-            if record.ingredients.get("fidelity") == "full":
+            # A layer that a machine could not hold as it was is nobody else's, nor is a key with
+            # what only this machine makes of a secret.
+            known = record.ingredients
+            if known.get("fidelity") == "full" and SECRETS not in known:
                 yield VertexID(name), entry_of(record)
 
     def memos(self) -> Iterator[CacheEntry]:

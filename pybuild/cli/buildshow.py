@@ -109,6 +109,9 @@ def _step_fields(step: JournalStep) -> dict[str, object]:
         "layer_bytes": step.size_bytes,
         "saved_seconds": step.saved_s,
         "exit_code": row.exit_code,
+        "failure": step.failure,
+        "policies": step.policies,
+        "tries": step.tries,
         "causes": [cause.to_fields() for cause in step.causes],
         "inputs": list(step.inputs),
         "bases": list(step.bases),
@@ -138,6 +141,8 @@ def _lines(build: JournalBuild) -> Iterator[str]:
     for step in build.steps:
         yield f"#{step.row.number} {' '.join(step.name.split())}"
         yield "   " + ", ".join(_facts(step))
+        if step.policies:
+            yield f"   policies: {step.policies}"
         yield from (f"   {cause.text}" for cause in step.causes)
     if build.steps:
         yield ""
@@ -155,8 +160,12 @@ def _facts(step: JournalStep) -> Iterator[str]:
         yield f"layer {human_size(step.size_bytes)}"
     if step.saved_s:
         yield f"saved {human_seconds(step.saved_s)}"
-    if step.row.exit_code:
+    if step.failure.startswith("exceeded "):
+        yield step.failure
+    elif step.row.exit_code:
         yield f"exit code {step.row.exit_code}"
+    if step.tries > 1:
+        yield f"{step.tries} tries"
     if step.line:
         yield f"line {step.line}"
     if step.log_bytes is not None:

@@ -54,10 +54,14 @@ VERBS = {"plan": Verb(SYNTAX, plan)}
 
 def as_text(found: Forecast, *, whole: bool = False) -> str:
     """Return a forecast as a table with a summary below it."""
+    from builder.policy import text_of
+
     rows: list[tuple[str, ...]] = []
     for step in found.steps:
         name = " ".join(step.vertex.name.split())
         said = [cause.text for cause in step.causes] or [""]
+        policies = text_of(step.vertex)
+        said += [f"policies: {policies}"] if policies else []
         rows.append(
             (name if whole else shortened(name, _STEP_WIDTH), step.state, _took(step), said[0])
         )
@@ -75,6 +79,8 @@ def as_text(found: Forecast, *, whole: bool = False) -> str:
 
 def as_json(found: Forecast) -> dict[str, object]:
     """Return a forecast as JSON values."""
+    from builder.policy import text_of
+
     return {
         "dockerfile": found.dockerfile,
         "steps": [
@@ -83,6 +89,7 @@ def as_json(found: Forecast) -> dict[str, object]:
                 "stage": step.vertex.stage,
                 "line": step.vertex.place.first_line,
                 "state": step.state,
+                "policies": text_of(step.vertex),
                 "causes": [cause.to_fields() for cause in step.causes],
                 "seconds": None if step.seconds is None else round(step.seconds, 3),
             }

@@ -57,6 +57,8 @@ def explained(found: BuildWhy, *, everything: bool = False, whole: bool = False)
         said = [cause.text for cause in step.causes] or [step.status]
         rows.append((name if whole else shortened(name, _STEP_WIDTH), said[0] + _end(step)))
         rows += [("", text) for text in said[1:]]
+        if step.policies:
+            rows.append(("", f"policies: {step.policies}"))
     return head + (render(("STEP", "WHY IT RAN"), rows) if rows else "")
 
 
@@ -73,6 +75,7 @@ def as_json(found: BuildWhy, *, everything: bool = False) -> dict[str, object]:
                 "stage": step.stage,
                 "line": step.line,
                 "status": step.status,
+                "policies": step.policies,
                 "causes": [cause.to_fields() for cause in step.causes],
             }
             for step in found.steps

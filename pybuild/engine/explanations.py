@@ -23,6 +23,7 @@ class StepWhy:
     """A step of a build. name: as progress shows it, with its place in the stage.
 
     status: cached, done, adopted, failed or cancelled. causes: why it ran; none where it did not.
+    policies: as its comment has them.
     """
 
     number: int
@@ -31,6 +32,7 @@ class StepWhy:
     line: int
     status: str
     causes: tuple[Cause, ...]
+    policies: str = ""
 
     @property
     def follows(self) -> bool:
@@ -103,6 +105,7 @@ def _step(row: StepRow) -> StepWhy:
         line if isinstance(line, int) else 0,
         row.status,
         causes_of(row),
+        str(row.details.get("policies", "")),
     )
 
 

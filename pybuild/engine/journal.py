@@ -61,6 +61,8 @@ class JournalStep:
     saved_s: of one that was cached, how long it took when it ran; None where nobody noted it.
     size_bytes: of the layer that it has, None where that is gone. log_bytes: None without a log,
     -1 where it was pruned. inputs: numbers of the steps it stands on. bases: images it stands on.
+    policies: as its comment has them. tries: how often it was begun, where more than once. failure:
+    how it ended where it failed.
     """
 
     row: StepRow
@@ -74,6 +76,9 @@ class JournalStep:
     log_bytes: int | None
     inputs: tuple[int, ...]
     bases: tuple[str, ...]
+    policies: str = ""
+    tries: int = 1
+    failure: str = ""
 
     @property
     def ran(self) -> bool:
@@ -303,6 +308,9 @@ def _step(store: Store, row: StepRow) -> JournalStep:
         _log_bytes(store, row),
         tuple(item for item in _items(details.get("inputs")) if isinstance(item, int)),
         tuple(map(str, _items(details.get("bases")))),
+        str(details.get("policies", "")),
+        tries if isinstance(tries := details.get("tries"), int) else 1,
+        str(details.get("failure", "")),
     )
 
 

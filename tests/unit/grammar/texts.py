@@ -134,10 +134,17 @@ def _one(draw: st.DrawFn) -> str:
     return " ".join([word, *given, *arguments]) + bodies
 
 
+_POLICIES = [
+    "# pybuild: no-cache\n# c\n",
+    "#pybuild: ttl=1h30m\n",
+    "#\n # pybuild: retry=3 delay=5s timeout=90m\n# pybuild: cpus=1.25 memory=1.5g\n",
+    "# pybuild: retry=100 timeout=1.001s memory=5000001 secret-key=content\n",
+]
+
 # A FROM and an instruction; most of them are right.
 instructions = st.builds(
     lambda head, comment, one: f"{head}FROM a\n{comment}{one}\n",
     heads,
-    st.sampled_from(["", "", "# c\n", "#\n", "#check=skip=all\n\n"]),
+    st.sampled_from(["", "", "# c\n", "#\n", "#check=skip=all\n\n", *_POLICIES]),
     _one(),
 )
