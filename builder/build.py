@@ -294,6 +294,11 @@ def products_of(
     plans: one for each platform, of the same stages.
     """
     created = {name: result.created for name, result in results.items()}
+    scans = {
+        stage.root: results[scan].chain
+        for plan in plans
+        for stage, scan in zip(plan.images, plan.scans, strict=False)  # all of them, or none
+    }
 
     def variant(stage: Stage) -> Variant:
         chain = results[stage.root].chain
@@ -304,7 +309,8 @@ def products_of(
 
             own = plans[0].vertices
             config = written(config, Solved(own, (), ledger.of(own)).all())
-        return Variant(config, len(stage.base.config.diff_ids) if stage.base is not None else 0)
+        base_layers = len(stage.base.config.diff_ids) if stage.base is not None else 0
+        return Variant(config, base_layers, scans.get(stage.root))
 
     tags = (tuple(dict.fromkeys(request.tags)), *(names for _, names in plans[0].named))
     stages = zip(*(plan.images for plan in plans), strict=True)

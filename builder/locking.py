@@ -31,6 +31,7 @@ from builder.ops.remote import fetch_file
 from builder.planning import Planner
 from builder.ready import parse_dockerfile, platforms_of
 from builder.request import BuildRequest
+from builder.scanning import generator_of, plan_scan
 from builder.secrets import Secrets
 from builder.site import Progress, Step
 from builder.sourcetree import git_context, is_url, opened_source
@@ -194,6 +195,9 @@ class Sources:
                 target = self.request.target
                 for stage in (stages.target(target),) if target else stages.stages:
                     planner.stage(stage)
+                generator = generator_of(self.request)
+                if generator is not None:
+                    plan_scan(planner.stage(stages.target(target)), generator)
                 self.lock_vertices(planner.plan.vertices)
 
     def lock_vertices(self, vertices: Mapping[VertexID, Vertex]) -> None:

@@ -37,7 +37,7 @@ class BuildPlan:
     """What is to be built: the target stage's end state, and all vertices by their ids.
 
     named: stages that give images of their own, with the names of those. also: stages that are
-    only built.
+    only built. scans: what lists the packages of each image, where an image does that.
     """
 
     target: Stage
@@ -45,6 +45,7 @@ class BuildPlan:
     platform: str
     named: tuple[tuple[Stage, tuple[str, ...]], ...] = ()
     also: tuple[Stage, ...] = ()
+    scans: tuple[VertexID, ...] = ()
 
     @property
     def images(self) -> tuple[Stage, ...]:
@@ -54,7 +55,8 @@ class BuildPlan:
     @property
     def roots(self) -> tuple[VertexID, ...]:
         """The vertices that are wanted; everything else is there for them."""
-        return tuple(dict.fromkeys(stage.root for stage in (*self.images, *self.also)))
+        stages = (*self.images, *self.also)
+        return tuple(dict.fromkeys((*(stage.root for stage in stages), *self.scans)))
 
     @property
     def history(self) -> tuple[HistoryStep, ...]:
@@ -190,10 +192,18 @@ def plan_build(  # noqa: PLR0913  what a plan is made from, and what it is added
     for stage, name in request.stage_tags:
         names.setdefault(stage.lower(), []).append(name)
     planner = Planner(bases or StoredBases(store), request, stages, platform, warn, vertices, among)
-    return BuildPlan(
+    plan = BuildPlan(
         planner.stage(target),
         planner.plan.vertices,
         platform,
         tuple((planner.stage(stages.target(name)), tuple(found)) for name, found in names.items()),
         tuple(planner.stage(stages.target(name)) for name in request.also),
     )
+    if request.sbom is None:
+        return plan
+    from builder.scanning import generator_of, plan_scan
+
+    generator = generator_of(request)
+    if generator is None:
+        return plan
+    return replace(plan, scans=tuple(plan_scan(stage, generator) for stage in plan.images))

@@ -160,17 +160,24 @@ class Exporter:
         """Return what is attested of an image."""
         statements = []
         if sbom.is_wanted(self.request):
-            self.site.absent.need(variant.chain)
-            root_fd = open_overlay(self.store.snapshots.view(variant.chain))
-            try:
-                packages = packages_of(root_fd)
-            finally:
-                os.close(root_fd)
-            statements.append(sbom.sbom_of(packages, variant.id, variant.config.created))
+            statements += self._lists_of(variant)
         if provenance.is_wanted(self.request):
             facts, platform = self._facts(), str(variant.platform)
             statements.append(provenance.provenance_of(self.request, facts, platform))
         return statements
+
+    def _lists_of(self, variant: Variant) -> list[Statement]:
+        """Return the lists of an image's packages."""
+        chain = variant.chain if variant.scan is None else variant.scan
+        self.site.absent.need(chain)
+        root_fd = open_overlay(self.store.snapshots.view(chain))
+        try:
+            if variant.scan is not None:
+                return sbom.scanned(root_fd)
+            packages = packages_of(root_fd)
+        finally:
+            os.close(root_fd)
+        return [sbom.sbom_of(packages, variant.id, variant.config.created)]
 
     def _blob_of(self, diff_id: DiffID, compression: Compression) -> BlobRef:
         """Return a layer's blob, made if need be; that of an absent one as it lies elsewhere."""

@@ -36,10 +36,15 @@ _OCI_LAYERS = {docker: oci for oci, docker in _DOCKER_LAYERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An image for one platform. base_layers: how many of its layers its base brought."""
+    """An image for one platform.
+
+    base_layers: how many of its layers its base brought. scan: the root file system in which a
+    generator has listed its packages, None without one.
+    """
 
     config: ImageConfig
     base_layers: int = 0
+    scan: tuple[DiffID, ...] | None = None
 
     @property
     def platform(self) -> Platform:

@@ -17,7 +17,8 @@ from values.classes import dataclass
 
 PREDICATE = "https://slsa.dev/provenance/v1"
 _BUILD_TYPE = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
-_KEYS = ("mode", "version", "builder-id", "disabled")
+_KEYS = ("mode", "version", "builder-id", "reproducible", "inline-only", "filename", "disabled")
+_SWITCHES = ("reproducible", "inline-only", "disabled")
 _MODES = ("min", "max")
 
 
@@ -48,8 +49,12 @@ def check_provenance(place: Place | None) -> None:
             raise BuildError(f'--provenance: invalid mode "{value}"', hint="there is min and max")
         if key == "version" and value != "v1":
             raise BuildError(f'--provenance: invalid version "{value}"', hint="there is v1")
-        if key == "disabled" and value.lower() not in (*TRUE, *FALSE):
-            raise BuildError(f'--provenance: invalid disabled "{value}"', hint="true or false")
+        if key in _SWITCHES and value.lower() not in (*TRUE, *FALSE):
+            raise BuildError(f'--provenance: invalid {key} "{value}"', hint="write true or false")
+        if key == "filename" and (not value or "/" in value or value in (".", "..")):
+            raise BuildError(
+                f'--provenance: invalid filename "{value}"', hint="a name without directories"
+            )
 
 
 def is_wanted(request: BuildRequest) -> bool:
@@ -77,7 +82,7 @@ def provenance_of(request: BuildRequest, facts: Facts, platform: str) -> Stateme
         "invocationId": facts.build_id,
         "startedOn": _moment(facts.started_ns),
         "finishedOn": _moment(facts.ended_ns),
-        "buildkit_reproducible": False,
+        "buildkit_reproducible": request.provenance.is_on("reproducible"),
         "buildkit_completeness": {"request": is_max, "resolvedDependencies": True},
     }
     internal: dict[str, object] = {"builderPlatform": facts.host}

@@ -57,6 +57,10 @@ def label(node: ast.Label, stage: Stage) -> Stage:
     )
 
 
+# They change what a scanner sees, and no step. Source: BuildKit dockerfile2llb, nonEnvArgs.
+_NO_VARIABLES = ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE")
+
+
 @lower.register
 def arg(node: ast.Arg, stage: Stage) -> Stage:
     """ARG: build-arg, else default, else the global ARG of that name, else unset."""
@@ -72,7 +76,8 @@ def arg(node: ast.Arg, stage: Stage) -> Stage:
             if is_in_config(name, stage):
                 message = semantics.arg_shadows_env(name)
                 stage.plan.warn("ArgShadowsEnv", message, node.span.first_line)
-            result = result.with_env(name, value)
+            if name not in _NO_VARIABLES:
+                result = result.with_env(name, value)
         result = replace(result, args=result.args.set(name, value or ""))
         shown.append(name if value is None else f"{name}={value}")
     return result.record("ARG " + " ".join(shown))

@@ -15,6 +15,7 @@ from pybuild.cli.buildvalues import (
     build_args,
     parse_add_host,
     parse_annotation,
+    parse_attests,
     parse_budget,
     parse_cache,
     parse_context,
@@ -22,8 +23,6 @@ from pybuild.cli.buildvalues import (
     parse_label,
     parse_network,
     parse_output,
-    parse_provenance,
-    parse_sbom,
     parse_secret,
     parse_size,
     parse_ssh,
@@ -64,7 +63,8 @@ SYNTAX = Syntax(
         value(
             "provenance", "MODE", "attest how the image came about: min, max, mode=…,builder-id=…"
         ),
-        value("sbom", "true", "attest the packages of dpkg, apk, pip and npm in the image"),
+        value("sbom", "true", "attest the packages in the image, ours or generator=IMAGE's list"),
+        many("attest", "TYPE", "the same two as type=sbom,… and type=provenance,…"),
         many("cache-from", "TYPE", "where to look up results too, as type=registry,ref=NAME"),
         many("cache-to", "TYPE", "where to add this build's results, as type=local,dest=DIR"),
         many("platform", "OS/ARCH", "platform of the result; several make an index"),
@@ -97,7 +97,7 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=(
-        "attest builder"
+        "builder"
         " cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
         " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
         " policy resource rm security-opt squash"
@@ -198,6 +198,9 @@ def request_of(parsed: Parsed) -> BuildRequest:
     dockerfile = parsed.text("file")
     context = parsed.arguments[0]
     network = parse_network(parsed.text("network"))
+    provenance, sbom = parse_attests(
+        parsed.many("attest"), parsed.text("provenance"), parsed.text("sbom")
+    )
     named = ",".join(parsed.many("platform"))
     platform = named or os.environ.get("DOCKER_DEFAULT_PLATFORM") or None
     return BuildRequest(
@@ -226,8 +229,8 @@ def request_of(parsed: Parsed) -> BuildRequest:
         annotations=tuple(map(parse_annotation, parsed.many("annotation"))),
         cache_from=tuple(parse_cache("--cache-from", t) for t in parsed.many("cache-from")),
         cache_to=_cache_to(parsed),
-        provenance=parse_provenance(parsed.text("provenance")),
-        sbom=parse_sbom(parsed.text("sbom")),
+        provenance=provenance,
+        sbom=sbom,
         pull=parsed.flag("pull"),
         tls_verify=parsed.text("tls-verify") != "false",
         ca_files=parsed.many("ca"),

@@ -24,6 +24,7 @@ ULIMITS = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc"),
     *("rss", "rtprio", "rttime", "sigpending", "stack"),
 )
+_BOOLEANS = ("1", "t", "true", "", "0", "f", "false")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
 _NUMBER = re.compile(r"-1|\d+")
 
@@ -64,26 +65,52 @@ def parse_cache(option: str, text: str) -> CachePlace:
 
 def parse_provenance(text: str | None) -> Place | None:
     """Return what `true`, `false`, `max`, or `mode=max,…` asks for; None without it."""
-    from builder.request import FALSE, TRUE, Place
-
-    if text is None or text.lower() in FALSE:
-        return None
-    if text.lower() in TRUE:
-        return Place("provenance")
-    if "=" not in text:
-        return Place("provenance", (("mode", text),))
-    return Place("provenance", tuple(csv_pairs("--provenance", text)))
+    if text is not None and "=" not in text and text.lower() not in _BOOLEANS:
+        text = f"mode={text}"
+    return _attestation("provenance", text)
 
 
 def parse_sbom(text: str | None) -> Place | None:
     """Return what `true`, `false` or `generator=IMAGE` asks for; None without it."""
+    return _attestation("sbom", text)
+
+
+def _attestation(kind: str, text: str | None) -> Place | None:
     from builder.request import FALSE, TRUE, Place
 
     if text is None or text.lower() in FALSE:
         return None
     if text.lower() in TRUE:
-        return Place("sbom")
-    return Place("sbom", tuple(csv_pairs("--sbom", text)))
+        return Place(kind)
+    # A generator's own parameters are of upper case.
+    return Place(kind, tuple(csv_pairs(f"--{kind}", text, lower=False)))
+
+
+def parse_attests(
+    texts: tuple[str, ...], provenance: str | None, sbom: str | None
+) -> tuple[Place | None, Place | None]:
+    """Return what `--attest type=sbom|provenance,…` and the short forms ask for, provenance first.
+
+    Each may be asked for once. Source: buildx util/buildflags/attests.go.
+    """
+    from builder.request import Place
+
+    found = {"provenance": parse_provenance(provenance), "sbom": parse_sbom(sbom)}
+    given = {
+        kind for kind, text in (("provenance", provenance), ("sbom", sbom)) if text is not None
+    }
+    for text in texts:
+        pairs = list(csv_pairs("--attest", text, lower=False))
+        kind = dict(pairs).get("type")
+        if kind is None:
+            refuse(f'--attest: "{text}" names no type', "as in type=provenance,mode=max")
+        if kind not in found:
+            refuse(f'--attest: unknown type "{kind}"', f"there is {' and '.join(sorted(found))}")
+        if kind in given:
+            refuse(f"--attest: duplicate attestation field {kind}", "say everything in one option")
+        given.add(kind)
+        found[kind] = Place(kind, tuple(pair for pair in pairs if pair[0] != "type"))
+    return found["provenance"], found["sbom"]
 
 
 def parse_secret(text: str) -> SecretSource:
@@ -278,8 +305,8 @@ def words(texts: tuple[str, ...]) -> Iterator[str]:
         yield from filter(None, (word.strip() for word in text.split(",")))
 
 
-def csv_pairs(option: str, text: str) -> Iterator[tuple[str, str]]:
-    """Yield the `key=value` fields of an option's value in CSV, keys in lower case."""
+def csv_pairs(option: str, text: str, *, lower: bool = True) -> Iterator[tuple[str, str]]:
+    """Yield the `key=value` fields of an option's value in CSV, keys in lower case unless not."""
     import csv
 
     try:
@@ -290,4 +317,5 @@ def csv_pairs(option: str, text: str) -> Iterator[tuple[str, str]]:
         key, equals, value = field.partition("=")
         if not equals:
             refuse(f'{option}: "{field}" is no key=value')
-        yield key.strip().lower(), value
+        key = key.strip()
+        yield (key.lower() if lower else key), value

@@ -21,6 +21,8 @@ _KEPT = {
     "target",
     "platform",
     "secret",
+    "sbom",
+    "attest",
     "pull",
     "lock-file",
     "progress",

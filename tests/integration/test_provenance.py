@@ -1,6 +1,7 @@
 """Provenance beside images, stored as BuildKit stores it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,18 +86,55 @@ def test_it_is_off_unless_asked(pybuild, project, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "message", "hint"),
+    ("words", "message"),
     [
-        ("most", 'invalid mode "most"', "min and max"),
-        ("mode=max,version=v0.2", 'invalid version "v0.2"', "there is v1"),
-        ("mode=max,color=red", 'unknown key "color"', "mode, version, builder-id, disabled"),
+        ("--provenance=most", 'invalid mode "most"\nhint: there is min and max'),
+        ("--provenance=mode=max,version=v0.2", 'invalid version "v0.2"\nhint: there is v1'),
+        (
+            "--attest=type=provenance,color=red",
+            'unknown key "color"\nhint: there is mode, version, builder-id, reproducible, '
+            "inline-only, filename, disabled",
+        ),
+        ("--provenance=reproducible=2", 'invalid reproducible "2"\nhint: write true or false'),
+        ("--provenance=filename=../x", 'invalid filename "../x"'),
+        (
+            "--sbom=color=red",
+            'unknown key "color"\nhint: there is generator, disabled, inline-only',
+        ),
+        ("--sbom=generator=A B", "--sbom: generator: invalid reference 'A B'"),
+        ("--sbom=generator=x,extra=1", "inline-only and, for the generator, names of upper case"),
+        ("--attest=type=signature", 'unknown type "signature"\nhint: there is provenance and sbom'),
+        ("--attest=mode=max", '"mode=max" names no type'),
+        ("--attest=type=sbom --sbom=true", "duplicate attestation field sbom"),
+        ("--attest=type=sbom --attest=type=sbom", "duplicate attestation field sbom"),
+        ("--attest=type=provenance,disabled=perhaps", 'invalid disabled "perhaps"'),
     ],
 )
-def test_wrong_values(pybuild, project, value, message, hint) -> None:
-    done = pybuild(f"--provenance={value}", project, check=False)
-    assert (done.returncode, "RUN" in done.stderr) == (1, False)
+def test_wrong_values(pybuild, context, words, message) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    values = [f"--{word}" for word in words.removeprefix("--").split(" --")]
+    done = pybuild(*values, context, check=False)
+    assert (done.returncode in (1, 2), "COPY" in done.stderr) == (True, False)
     assert message in done.stderr
-    assert hint in done.stderr
+
+
+def predicates(layout: Path) -> list[tuple[str, dict]]:
+    """Return what is attested in an OCI layout: the predicates' types and the predicates."""
+
+    def blob(digest: str) -> dict:
+        return json.loads((layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text())
+
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    document = blob(entry["digest"])
+    if "manifests" not in document:
+        return []
+    layers = blob(document["manifests"][1]["digest"])["layers"]
+    statements = [blob(layer["digest"]) for layer in layers]
+    for layer, statement in zip(layers, statements, strict=True):
+        assert layer["annotations"] == {"in-toto.io/predicate-type": statement["predicateType"]}
+        (subject,) = statement["subject"]
+        assert f"sha256:{subject['digest']['sha256']}" == document["manifests"][0]["digest"]
+    return [(statement["predicateType"], statement["predicate"]) for statement in statements]
 
 
 def test_packages_beside_provenance(pybuild, project, tmp_path) -> None:
@@ -104,17 +142,121 @@ def test_packages_beside_provenance(pybuild, project, tmp_path) -> None:
     text = (project / "Dockerfile").read_text()
     (project / "Dockerfile").write_text(f"{text}COPY status /var/lib/dpkg/status\n")
     layout = tmp_path / "layout"
-    words = ["--sbom=true", "--provenance=min", "-o", f"type=oci,tar=false,dest={layout}"]
-    pybuild("-t", "x:1", *words, project)
-
-    def blob(digest: str) -> dict:
-        return json.loads((layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text())
-
-    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
-    layers = blob(blob(entry["digest"])["manifests"][1]["digest"])["layers"]
-    kinds = [layer["annotations"]["in-toto.io/predicate-type"] for layer in layers]
-    assert kinds == ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"]
-    (package,) = blob(layers[0]["digest"])["predicate"]["packages"]
+    output = ["-o", f"type=oci,tar=false,dest={layout}", project]
+    words = ["--attest=type=provenance,mode=max,reproducible=true", "--attest=type=sbom"]
+    pybuild("-t", "x:1", *words, *output)
+    (spdx, packages), (slsa, provenance) = predicates(layout)
+    assert (spdx, slsa) == ("https://spdx.dev/Document", "https://slsa.dev/provenance/v1")
+    (package,) = packages["packages"]
     assert (package["name"], package["versionInfo"]) == ("bash", "5.2")
-    done = pybuild("--sbom=generator=scan", project, check=False)
-    assert "--sbom: generator: not supported yet" in done.stderr
+    assert provenance["runDetails"]["metadata"]["buildkit_reproducible"] is True
+    shutil.rmtree(layout)
+    words = ["--attest=type=provenance,disabled=true", "--attest=type=sbom,disabled=true"]
+    pybuild("-t", "x:1", *words, *output)
+    assert predicates(layout) == []
+
+
+# --- generators
+
+GENERATOR = """\
+FROM busybox:test
+ENV KIND=https://spdx.dev/Document
+COPY --chmod=755 <<'END' /scan
+#!/bin/sh -e
+list() {
+  name=$(basename "$1")
+  echo "{\\"predicateType\\":\\"$KIND\\",\\"predicate\\":{\\"name\\":\\"$name\\",
+    \\"comment\\":\\"$(ls "$1" | tr '\\n' ' ')$BUILDKIT_SCAN_EXTRA\\"}}" \\
+    > "$BUILDKIT_SCAN_DESTINATION/$name.spdx.json"
+}
+touch "$BUILDKIT_SCAN_SOURCE/new" 2> /dev/null && exit 3
+echo scratch > /tmp/scratch
+list "$BUILDKIT_SCAN_SOURCE"
+test -z "$BUILDKIT_SCAN_SOURCE_EXTRAS" || for root in "$BUILDKIT_SCAN_SOURCE_EXTRAS"/*; do
+  list "$root"
+done
+END
+ENTRYPOINT ["/scan"]
+"""
+
+
+@pytest.fixture
+def generator(pybuild, busybox_image, tmp_path) -> Path:
+    """Make the image gen:1, which lists the names in each root; return its context."""
+    folder = tmp_path / "generator"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(GENERATOR)
+    pybuild("-t", "gen:1", folder)
+    return folder
+
+
+def test_a_generator(pybuild, generator, context, tmp_path, peers) -> None:
+    (context / "Dockerfile").write_text(
+        "ARG BUILDKIT_SBOM_SCAN_STAGE=tools\nFROM busybox:test AS tools\nRUN touch /tool\n"
+        "FROM tools AS other\nARG BUILDKIT_SBOM_SCAN_STAGE=false\nRUN touch /other\n"
+        "FROM busybox:test AS never\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN false\n"
+        "FROM scratch\nARG BUILDKIT_SBOM_SCAN_CONTEXT\nCOPY --from=other /other /\n"
+    )
+    (context / "file").touch()
+    layout = tmp_path / "layout"
+    words = ["-t", "x:1", "-o", f"type=oci,tar=false,dest={layout}"]
+    words += ["--sbom=generator=gen:1,EXTRA=and more", "--provenance=min"]
+    pybuild(*words, "--build-arg", "BUILDKIT_SBOM_SCAN_CONTEXT=true", context)
+    *lists, (slsa, _) = predicates(layout)
+    assert slsa == "https://slsa.dev/provenance/v1"
+    assert {kind for kind, _ in lists} == {"https://spdx.dev/Document"}
+    found = {each["name"]: each["comment"].split() for _, each in lists}
+    assert list(found) == ["sbom", "sbom-context", "sbom-tools"], "the image's own comes first"
+    assert found["sbom"] == ["other", "and", "more"]
+    assert found["sbom-context"][:2] == ["Dockerfile", "file"]
+    assert "tool" in found["sbom-tools"]
+    assert peers("skopeo")("inspect", f"oci:{layout}:1")
+    # A scan is a step: cached, and run again when what it looks at has changed.
+    again = pybuild(*words, context)
+    assert "[sbom] generate with gen:1" in again.stderr
+    assert not [kind for kind, each in predicates(layout) if each.get("name") == "sbom-context"]
+    assert pybuild(*words, context).stderr.count("CACHED") == again.stderr.count("CACHED") + 1
+    assert "BUILDKIT_SBOM" not in pybuild("inspect", "-f", "{{json .Config}}", "x:1").stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "list() {",
+            "exit 4\nlist() {",
+            'process "/scan" did not complete successfully: exit code: 4',
+        ),
+        ("list() {", "exit 0\nlist() {", "--sbom: the generator has written nothing"),
+        ("predicateType", "type", "the generator's sbom.spdx.json is no list of packages"),
+        ('echo "{', 'echo "', "the generator's sbom.spdx.json is not valid JSON"),
+        ("spdx.dev/Document", "slsa.dev/provenance/v1", "is provenance, not a list"),
+        ('ENTRYPOINT ["/scan"]', "CMD []", "--sbom: generator gen:1 has no command"),
+        (
+            'list "$BUILDKIT',
+            "ln -s /etc/passwd /run/out/x.json # ",
+            "cannot be read: too many levels",
+        ),
+    ],
+)
+def test_generators_that_fail(pybuild, generator, context, old, new, message) -> None:
+    text = GENERATOR.replace(old, new)
+    assert text != GENERATOR
+    (generator / "Dockerfile").write_text(text)
+    pybuild("-t", "gen:1", generator)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    done = pybuild("-t", "x:1", "--sbom=generator=gen:1", context, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "x:1" not in pybuild.image_names()
+
+
+def test_a_locked_generator(pybuild, generator, context) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    pybuild("lock", context)
+    words = ["--locked", "--sbom=generator=gen:1", context]
+    done = pybuild(*words, check=False)
+    assert "gen:1 (linux/" in done.stderr
+    assert "is not in Dockerfile.lock" in done.stderr
+    pybuild("lock", *words[1:])
+    pybuild(*words)
