@@ -156,10 +156,13 @@ class Stage:
         """The escape character of the file."""
         return self.plan.stages.dockerfile.directives.escape
 
-    def expand(self, word: str, node: ast.Instruction) -> str:
-        """Return `word` with variables replaced and quotes removed; unset names are empty."""
+    def expand(self, word: str, node: ast.Instruction, escape: str = "") -> str:
+        """Return `word` with variables replaced and quotes removed; unset names are empty.
+
+        escape: another escape character than the file's.
+        """
         try:
-            expansion = expand(word, self.env, self.escape)
+            expansion = expand(word, self.env, escape or self.escape)
         except ExpansionError as error:
             raise InstructionError(self.place(node), str(error), hint=error.hint) from error
         for name in expansion.undefined:
