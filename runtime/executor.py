@@ -9,16 +9,20 @@ import itertools
 import os
 import posixpath
 import time
+from collections.abc import Callable
 
 from runtime import defaults, hostfiles, terminal
 from runtime.cancel import Cancel
-from runtime.errors import InvalidSpec
+from runtime.container import start_time
+from runtime.errors import InvalidSpec, WrongState
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
+from runtime.launch.cgroup import folders_of
 from runtime.launcher import Launchers
 from runtime.linux import constants as c
 from runtime.linux.seccomp import filter_for
-from runtime.plan import LaunchPlan, MountPlan
+from runtime.plan import JoinPlan, LaunchPlan, MountPlan
 from runtime.planning import launch_plan
+from runtime.process import process_plan
 from runtime.rootfs import mount_of, mount_plan, root_plan
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
 from store import manner
@@ -33,6 +37,7 @@ __all__ = [
     "Tmpfs",
     "execute",
     "execute_in_foreground",
+    "execute_inside",
     "plan_of",
 ]
 _counter = itertools.count()
@@ -131,7 +136,7 @@ def plan_of(execution: Execution) -> LaunchPlan:
     return plan
 
 
-def execute(
+def execute(  # noqa: PLR0913  all that a caller may have to do with a run
     execution: Execution,
     *,
     on_output: OnOutput | None = None,
@@ -139,6 +144,7 @@ def execute(
     stderr: int | None = None,
     cancel: Cancel | None = None,
     launchers: Launchers | None = None,
+    on_started: Callable[[int], None] | None = None,
 ) -> ExitStatus:
     """Run `execution` to its end and return how it ended; nothing of it is left then.
 
@@ -146,7 +152,8 @@ def execute(
     container writes to `stdout` and `stderr`, descriptors, by default our own.
     cancel: kills the container when set; its end is then reported as that of any killed process,
     or as Cancelled when the command had not started.
-    launchers: where a launcher may be waiting already.
+    launchers: where a launcher may be waiting already. on_started: called in this thread with the
+    pid of the command when it is being executed.
     Raises a RuntimeFailure when the command could not be started.
     """
     stdio = Stdio(
@@ -155,8 +162,32 @@ def execute(
         2 if stderr is None else stderr,
         on_output,
     )
-    with Running(plan_of(execution), stdio, execution.lock_fds, launchers) as running:
+    held = execution.lock_fds
+    with Running(plan_of(execution), stdio, held, launchers, on_started) as running:
         return running.wait(cancel, execution.timeout_s)
+
+
+def execute_inside(
+    execution: Execution, init_pid: int, *, on_output: OnOutput, cancel: Cancel | None = None
+) -> ExitStatus:
+    """Run a process as `execution` describes it in a container that runs; return how it ended.
+
+    init_pid: the pid, on this host, of the container's first process. What concerns the
+    container itself (mounts, hostname, network, limits on all of it) is as it is.
+    Raises WrongState where the container has ended, else what `execute` raises.
+    """
+    started, letter = start_time(init_pid)
+    if letter in ("", "Z", "X"):
+        raise WrongState("run in a container: it has ended")
+    plan: JoinPlan = {
+        **process_plan(spec_of(execution)["process"], execution.user or "0"),
+        "caller": os.getpid(),
+        "init": (init_pid, started),
+        "cgroups": folders_of(init_pid),
+    }
+    plan["seccomp"] = _seccomp(execution)
+    with Running(plan, Stdio(execution.stdin, on_output=on_output)) as running:
+        return running.wait(cancel)
 
 
 def execute_in_foreground(

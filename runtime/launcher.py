@@ -20,13 +20,13 @@ from runtime.sealedpython import interpreter, library_environment, sealed_interp
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from runtime.plan import LaunchPlan
+    from runtime.plan import JoinPlan, LaunchPlan
 
 _HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Appended, so that nothing beside the rooms can stand in for the standard library.
 _CODE = (
     "import sys;a=sys.argv;sys.path.append(a[1]);"
-    "from runtime.launch.parent import main;main(int(a[2]),int(a[3]))"
+    "from runtime.launch.{} import main;main(int(a[2]),int(a[3]))"
 )
 
 
@@ -42,8 +42,13 @@ class Launcher:
     pid: of the launcher. report: descriptor on which its messages arrive.
     """
 
-    def __init__(self) -> None:
-        """Start it; an interpreter takes some milliseconds until it listens."""
+    def __init__(self, role: str = "parent") -> None:
+        """Start it; an interpreter takes some milliseconds until it listens.
+
+        role: the module below runtime.launch that it is: `parent`, or `joined` for a process in a
+        container that runs.
+        """
+        self._role = role
         # The C module: the one around it takes 5 ms to import.
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         orders_end = theirs.detach()
@@ -69,7 +74,7 @@ class Launcher:
         self._reaped = False
 
     def launch(
-        self, plan: "LaunchPlan", stdio: tuple[int, int, int], keep: tuple[int, ...] = ()
+        self, plan: "LaunchPlan | JoinPlan", stdio: tuple[int, int, int], keep: tuple[int, ...] = ()
     ) -> None:
         """Tell it what to do.
 
@@ -91,7 +96,8 @@ class Launcher:
         self.__exit__()
 
     def _spawn(self, image: int, actions: list[tuple[int, int, int]], channel: list[int]) -> int:
-        argv = [interpreter(), "-I", "-S", "-X", "utf8", "-c", _CODE, _HOUSE, *map(str, channel)]
+        argv = [interpreter(), "-I", "-S", "-X", "utf8", "-c", _CODE.format(self._role)]
+        argv += [_HOUSE, *map(str, channel)]
         try:
             # setsid: Ctrl-C at the terminal is the caller's to forward. The default actions:
             # Python ignores SIGPIPE, and an ignored signal would stay so in the container.

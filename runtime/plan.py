@@ -137,6 +137,18 @@ class ProcessPlan(TypedDict):
     seccomp_load: SeccompPlan
 
 
+class JoinPlan(ProcessPlan):
+    """A process that enters a container that runs.
+
+    caller: our pid. init: pid and start time of the container's first process. cgroups: controller
+    to folder of the container's.
+    """
+
+    caller: int
+    init: tuple[int, int]
+    cgroups: dict[str, str]
+
+
 class LaunchPlan(ProcessPlan):
     """Everything the launcher has to know."""
 

@@ -21,12 +21,13 @@ from runtime.errors import (
     RuntimeFailure,
     UserNotFound,
     WorkingDirectoryFailed,
+    WrongState,
 )
 from runtime.launch import cgroup
 from runtime.launch.channel import receive
 from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
-from runtime.plan import LaunchPlan
+from runtime.plan import JoinPlan, LaunchPlan, ProcessPlan
 from runtime.terminal import Terminal
 from values.classes import dataclass, replace
 
@@ -67,18 +68,27 @@ class Stdio:
 
 
 class Running:
-    """A container and its launcher; a context manager that leaves nothing of either."""
+    """A container and its launcher; a context manager that leaves nothing of either.
+
+    Or a process that joined a container: then it is that process, and the container stays.
+    """
 
     def __init__(
         self,
-        plan: LaunchPlan,
+        plan: LaunchPlan | JoinPlan,
         stdio: Stdio,
         lock_fds: tuple[int, ...] = (),
         launchers: Launchers | None = None,
+        on_started: Callable[[int], None] | None = None,
     ) -> None:
-        """Start the container described by `plan`, through one of `launchers` where given."""
+        """Start what `plan` describes, through one of `launchers` where given.
+
+        on_started: told the pid of the command, on the host, in the thread that waits.
+        """
         self._stdio = stdio
-        self._cgroup = plan["cgroup"]
+        self._on_started = on_started
+        starts = "cgroup" in plan
+        self._cgroup = cast(LaunchPlan, plan)["cgroup"] if starts else None
         self._poller = select.poll()
         self._owned = contextlib.ExitStack()  # descriptors of ours to close at the end
         self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
@@ -97,7 +107,8 @@ class Running:
                 else:
                     stdin = null if stdio.stdin is None else stdio.stdin
                     descriptors = (stdin, *self._outputs(stack))
-                self._launcher = launchers.take() if launchers else Launcher()
+                role = "parent" if starts else "joined"
+                self._launcher = launchers.take() if launchers else Launcher(role)
                 self._launcher.launch(plan, descriptors, (*lock_fds, *keep))
             except BaseException:
                 self._owned.close()
@@ -139,7 +150,7 @@ class Running:
         while left:
             left = left[os.write(self._stdio.stdout, left) :]
 
-    def _make_terminal(self, plan: LaunchPlan, stack: contextlib.ExitStack) -> tuple[int]:
+    def _make_terminal(self, plan: ProcessPlan, stack: contextlib.ExitStack) -> tuple[int]:
         import socket  # 5 ms, and only a terminal needs it
 
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -243,6 +254,8 @@ class Running:
             with contextlib.suppress(OSError):  # it has ended already
                 self._pidfd = pidfd_open(cast(int, message[1]))
                 self._owned.callback(os.close, self._pidfd)
+            if self._on_started is not None:
+                self._on_started(cast(int, message[1]))
         else:
             self._end = message
         return True
@@ -272,7 +285,8 @@ class Running:
             with contextlib.suppress(OSError):
                 pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 select.select([self._pidfd], [], [])
-        cgroup.remove_leaf(self._cgroup["parent"], self._cgroup["name"])
+        if self._cgroup is not None:
+            cgroup.remove_leaf(self._cgroup["parent"], self._cgroup["name"])
 
     def __enter__(self) -> "Running":
         return self
@@ -301,6 +315,7 @@ _FAILURES: dict[str, type[RuntimeFailure]] = {
     "workdir": WorkingDirectoryFailed,
     "not-found": CommandNotFound,
     "not-executable": CommandNotExecutable,
+    "gone": WrongState,
 }
 _HINTS = {
     "user": "the name must be in the image's /etc/passwd or /etc/group; numbers always work",

@@ -81,6 +81,21 @@ def planned_paths(plan: "CgroupPlan") -> "dict[str, str]":
     }
 
 
+def folders_of(pid: int) -> "dict[str, str]":
+    """Return controller → folder of the cgroups that a process is in and that show here."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounted = hierarchies(file.read())
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.rstrip("\n").split(":", 2) for line in file]
+    found = {}
+    for _, controllers, path in rows:
+        for name in controllers.split(",") if controllers else ["unified"]:
+            folder = f"{mounted.get(name, '')}{path}"
+            if name in mounted and path != "/" and ".." not in path and os.path.isdir(folder):
+                found[name] = folder
+    return found
+
+
 class Leaf:
     """The cgroups of one container, made on entry and removed on exit.
 
