@@ -40,7 +40,10 @@ def build(
     cancel: Cancel | None,
 ) -> BuildResult:
     """Build `request` into the engine's store; `cancel` stops it when it is set."""
-    return build_request(engine.store, request, on_event, cancel or Cancel())
+    if cancel is not None:
+        return build_request(engine.store, request, on_event, cancel)
+    with Cancel() as own:
+        return build_request(engine.store, request, on_event, own)
 
 
 def check(engine: Engine, request: BuildRequest) -> CheckReport:

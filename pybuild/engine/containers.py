@@ -13,7 +13,8 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from pybuild.engine.records import ContainerRecord
 from pybuild.engine.registries import found_or_pulled
 from pybuild.engine.walls import Walls, walled
 from pybuild.errors import ContainerError
-from values.classes import replace
+from values.classes import dataclass, replace
 
 if TYPE_CHECKING:
     from pybuild.engine.runrequest import RunRequest
@@ -54,6 +55,32 @@ def run(
     Raises ImageMissing, ContainerError, and RuntimeFailure when the command could not be started;
     nothing is kept of the container then.
     """
+    with made(store, request, watch) as container:
+        if on_created is not None:
+            on_created(container.record.id)
+        container.exit_code = _execute(container.execution, launchers)
+    return container.exit_code
+
+
+@dataclass(slots=True)
+class Made:
+    """A container that exists, its record written. exit_code: to be set when it has ended."""
+
+    record: ContainerRecord
+    execution: Execution
+    exit_code: int = 0
+
+
+@contextmanager
+def made(
+    store: Store,
+    request: RunRequest,
+    watch: Callable[[Reference], OnEvent] | None = None,
+) -> Iterator[Made]:
+    """Make a container to be executed in the block; at its end all goes that is not to be kept.
+
+    Raises ImageMissing, ContainerError.
+    """
     with store.lease():
         draft = _draft(store, request, watch)
         folders = _host_folders(request)
@@ -64,9 +91,8 @@ def run(
             if not record.remove:
                 active.keep()  # now, so that it is there even if we are killed meanwhile
             active.unlease()  # a container may live for months; its record names its layers
-            if on_created is not None:
-                on_created(record.id)
-            code = _execute(_execution(record, request, active, folders), launchers)
+            container = Made(record, _execution(record, request, active, folders))
+            yield container
         except BaseException:
             # A command that never started leaves nothing to look at.
             active.discard()
@@ -77,9 +103,9 @@ def run(
             records.delete(store.root, record.id)
         else:
             # Before the snapshot's lock goes: a free lock under `running` means a lost supervisor.
+            code = container.exit_code
             ended = replace(record, state=records.EXITED, exit_code=code, finished=_now())
             records.save(store.root, ended)
-    return code
 
 
 def command_of(config: ContainerConfig, request: RunRequest) -> tuple[str, ...]:

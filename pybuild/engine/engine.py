@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.repro import Verdict
     from builder.request import BuildRequest
     from pybuild.engine.builds import BuildResult
+    from pybuild.engine.live import Container
     from pybuild.engine.records import ContainerRecord
     from pybuild.engine.registries import Watch
     from pybuild.engine.removal import Pruned
@@ -132,6 +133,16 @@ class Engine(Imaging, Caching, Explaining, Journaling):
             from pybuild.engine import containers
 
             return containers.run(self.store, request, on_created, watch, launchers)
+
+    def container(self, request: RunRequest) -> Container:
+        """Make a container that this process holds: to be started, asked and looked into.
+
+        A context manager; at its end it is killed and removed. Raises ImageMissing, ContainerError.
+        """
+        require_privilege("run")
+        from pybuild.engine.live import Container
+
+        return Container(self.store, request)
 
     def containers(self, *, everything: bool = False) -> list[ContainerRecord]:
         """Return the containers that run, or all there are, newest first."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.engine.core import OpenStore
+from pybuild.engine.core import OpenStore, require_privilege
 
 if TYPE_CHECKING:
     from builder.forecast import Forecast
     from builder.request import BuildRequest
     from pybuild.engine.explanations import BuildWhy
+    from pybuild.engine.filetree import FileTree
     from pybuild.engine.imagefiles import ImageDiff, LayerLine, Written
     from runtime.cancel import Cancel
 
@@ -29,6 +30,24 @@ class Explaining(OpenStore):
         from pybuild.engine import explanations
 
         return explanations.why(self.store, build_id, step)
+
+    def open_step(self, build_id: str, step: str | int) -> FileTree:
+        """Open the root file system that a step of a build left; a context manager.
+
+        build_id: of the journal, or its beginning, or `last`. step: its number, its place
+        (`web 3/5`) or a part of its text.
+        """
+        from pybuild.engine import filetree
+
+        require_privilege("open a step")
+        return filetree.open_step(self.store, build_id, str(step))
+
+    def open_image(self, name: str, platform: str | None = None) -> FileTree:
+        """Open the root file system of an image; a context manager."""
+        from pybuild.engine import filetree
+
+        require_privilege("open an image")
+        return filetree.open_image(self.store, name, platform)
 
     def image_tree(self, name: str, biggest: int = 3) -> list[LayerLine]:
         """Return the layers of an image, base first, each with its `biggest` biggest files."""

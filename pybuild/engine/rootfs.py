@@ -10,6 +10,7 @@ from pybuild.errors import ContainerError
 from values.classes import replace
 
 if TYPE_CHECKING:
+    from pybuild.engine.records import ContainerRecord
     from store.mount import OverlayMount
     from store.root import Store
 
@@ -24,7 +25,7 @@ def export(store: Store, name: str, target: BinaryIO) -> None:
     from store.treetar import write_tree
 
     with store.lease():
-        mount = _read_only(store, name)
+        mount = read_only(store, records.find(store.root, name))
         root_fd = open_overlay(mount)
         try:
             write_tree(root_fd, target)
@@ -32,13 +33,15 @@ def export(store: Store, name: str, target: BinaryIO) -> None:
             os.close(root_fd)
 
 
-def _read_only(store: Store, name: str) -> OverlayMount:
-    """Return how to look at a container's tree: an upper directory can be mounted only once."""
+def read_only(store: Store, record: ContainerRecord) -> OverlayMount:
+    """Return how to look at a container's tree: an upper directory can be mounted only once.
+
+    Raises ContainerError.
+    """
     from store.digest import DiffID
 
-    record = records.find(store.root, name)
     upper = os.path.join("snapshots", record.snapshot, "fs")
     if not record.snapshot or not os.path.isdir(os.path.join(store.root, upper)):
-        raise ContainerError(f"export container {name}: it has gone")
+        raise ContainerError(f"container {record.name}: its files are gone")
     below = store.snapshots.view(tuple(map(DiffID, record.layers)), stubs=True)
     return replace(below, lowers=(upper, *below.lowers))
