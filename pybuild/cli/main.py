@@ -41,6 +41,7 @@ VERBS = {
     "save": "pybuild.cli.archives",
     "pull": "pybuild.cli.transfers",
     "push": "pybuild.cli.transfers",
+    "imagetools inspect": "pybuild.cli.imagetools",
     "login": "pybuild.cli.login",
     "logout": "pybuild.cli.login",
     "context ls": "pybuild.cli.contextlist",
@@ -97,6 +98,8 @@ _ALIASES = {
     "buildx du": "cache du",
     "buildx prune": "cache prune",
     "buildx build": "build",
+    "buildx imagetools inspect": "imagetools inspect",
+    "manifest inspect": "imagetools inspect",
     "buildx history ls": "builds ls",
     "buildx history logs": "builds logs",
     "buildx history inspect": "builds show",
@@ -108,6 +111,7 @@ _ALIASES = {
 _ALIAS_OPTIONS = {
     "image inspect": ["--type=image"],
     "container inspect": ["--type=container"],
+    "manifest inspect": ["--raw"],
 }
 
 # What begins the name of several verbs and is none itself: cache, cache mounts.
@@ -118,7 +122,7 @@ _GROUPS = frozenset(
 # Docker's verbs that this version does not have.
 _LATER_WORDS = """
 attach bake commit compose cp create diff events exec kill logs
-manifest network pause plugin port rename restart search start stats stop top unpause
+network pause plugin port rename restart search start stats stop top unpause
 update volume wait
 """
 _LATER = frozenset(_LATER_WORDS.split())
@@ -153,6 +157,7 @@ Verbs:
   save             Save images to an archive
   pull             Bring an image from a registry
   push             Bring an image to its registry
+  imagetools inspect   Show platforms and attestations of an image at its registry
   login            Show credentials to a registry and keep them
   logout           Forget the credentials for a registry
   context ls       List the files that a build's context has, and why

@@ -15,12 +15,15 @@ NOUNS = {
     "builder": "Manage builds",
     "builds": "Look at the builds of the journal",
     "buildx": "Manage builds",
+    "buildx imagetools": "Look at images at their registries",
     "buildx history": "Look at the builds of the journal",
     "cache": "Manage the build cache",
     "cache mounts": "Manage the directories of RUN --mount=type=cache",
     "container": "Manage containers",
     "context": "Look at build contexts",
     "image": "Manage images",
+    "imagetools": "Look at images at their registries",
+    "manifest": "Look at images at their registries",
     "system": "Manage pybuild",
 }
 HELP_WORDS = ("-h", "--help", "help")

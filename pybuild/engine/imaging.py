@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pybuild.engine.images import HistoryLine
     from pybuild.engine.registries import RegistryTerms, Watch
+    from pybuild.engine.remoteimages import RemoteImage
     from pybuild.engine.removal import Pruned
     from registry_client.login import LoggedIn
     from registry_client.pull import Pulled
@@ -194,6 +195,18 @@ class Imaging(OpenStore):
         from pybuild.engine import registries
 
         return registries.push(self.store, name, all_tags=all_tags, terms=terms, watch=watch)
+
+    def inspect_remote(self, name: str, *, terms: RegistryTerms | None = None) -> RemoteImage:
+        """Return what a name means at its registry: platforms and attestations."""
+        from pybuild.engine import remoteimages
+
+        return remoteimages.inspect(name, terms)
+
+    def remote_details(self, name: str, *, terms: RegistryTerms | None = None) -> dict[str, object]:
+        """Return configs, lists of packages and provenance of what a name means, as JSON values."""
+        from pybuild.engine import remoteimages
+
+        return remoteimages.details(name, terms)
 
     def log_in(
         self, server: str, username: str, password: str, *, terms: RegistryTerms | None = None

@@ -62,7 +62,7 @@ def pull(
     """
     from registry_client.pull import pull as pull_one
 
-    access = _access(terms)
+    access = access_of(terms)
     wanted = platform_of(platform)
     pulled = []
     for reference in _references(name, access, all_tags=all_tags):
@@ -97,7 +97,7 @@ def push(
             f"push {given.familiar_name if all_tags else given.familiar()}: no such image here",
             hint="pybuild tag gives an image the name that it is to have there",
         )
-    access = _access(terms)
+    access = access_of(terms)
     return [
         push_one(store, reference, access=access, on_event=(watch or _unwatched)(reference))
         for reference in sorted(references, key=str)
@@ -138,7 +138,7 @@ def log_in(
     from registry_client.login import log_in as log_in_there
 
     given = Credentials(username, password)
-    return log_in_there(server, given, _access(terms), CredentialStore())
+    return log_in_there(server, given, access_of(terms), CredentialStore())
 
 
 def log_out(server: str) -> tuple[str, bool]:
@@ -149,7 +149,8 @@ def log_out(server: str) -> tuple[str, bool]:
     return log_out_there(server, CredentialStore())
 
 
-def _access(terms: RegistryTerms | None) -> Access:
+def access_of(terms: RegistryTerms | None) -> Access:
+    """Return how registries are spoken to."""
     from registry_client.client import Access
     from registry_client.trust import Trust
 

@@ -1,5 +1,6 @@
 """Provenance beside images, stored as BuildKit stores it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -71,8 +72,29 @@ def test_provenance(pybuild, project, tmp_path, peers, mode) -> None:
 def test_at_a_registry(pybuild, project, start_registry, peers) -> None:
     name = f"{start_registry().host}/x:1"
     pybuild("-t", name, "--provenance=true", "--push", project)
-    raw = json.loads(peers("skopeo")("inspect", "--raw", "--tls-verify=false", f"docker://{name}"))
-    assert [entry["platform"]["os"] for entry in raw["manifests"]] == ["linux", "unknown"]
+    text = peers("skopeo")("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
+    entries = json.loads(text)["manifests"]
+    assert [entry["platform"]["os"] for entry in entries] == ["linux", "unknown"]
+    # What we say of it is what skopeo sees.
+    assert pybuild("manifest", "inspect", name).stdout == text
+    assert pybuild("imagetools", "inspect", "--raw", name).stdout == text
+    said = pybuild("buildx", "imagetools", "inspect", name).stdout
+    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    assert f"MediaType: {json.loads(text)['mediaType']}\nDigest:    {digest}\n" in said
+    for entry in entries:
+        assert f"  Name:        {name.removesuffix(':1')}@{entry['digest']}\n" in said
+    platform = "/".join((entries[0]["platform"]["os"], entries[0]["platform"]["architecture"]))
+    assert f"  Platform:    {platform}\n  Attested:    https://slsa.dev/provenance/v1\n" in said
+    assert f"    vnd.docker.reference.digest: {entries[0]['digest']}\n" in said
+    form = ["--format", "{{.Provenance.SLSA.buildDefinition.buildType}} {{json .SBOM}}"]
+    assert pybuild("imagetools", "inspect", *form, name).stdout.endswith("definitions.md {}\n")
+    details = json.loads(pybuild("imagetools", "inspect", "--format=json", name).stdout)
+    assert details["Manifest"]["manifests"] == entries
+    assert details["Image"]["rootfs"]["type"] == "layers"
+    single = f"{name}@{entries[0]['digest']}"
+    assert pybuild("imagetools", "inspect", single).stdout.count("Digest:") == 1
+    absent = pybuild("imagetools", "inspect", f"{name}2", check=False)
+    assert (absent.returncode, "manifest unknown" in absent.stderr) == (1, True)
     assert pybuild("run", "--rm", "--pull=always", name, "true").returncode == 0
     assert pybuild("system", "check", "--deep").returncode == 0
     assert pybuild.image_names() == {"busybox:test", name}
