@@ -173,6 +173,8 @@ FIRST = [
     "RUN true",
     "RUN --mount=target=/ctx cat /ctx/a > /out",
     "RUN --mount=target=/ctx,source=d ls -R /ctx > /out",
+    "# pybuild: no-cache\nRUN echo $V > /out",
+    "# pybuild: no-cache\nCOPY a /a",
 ]
 SECOND = [
     *FIRST,
