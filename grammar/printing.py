@@ -12,6 +12,7 @@ from functools import singledispatch
 from grammar import ast, policies
 from grammar.lines import continuation
 
+_ESCAPES = ("\\", "`")
 _BLANK_OR_QUOTE = re.compile("[\\s'\"]")
 
 
@@ -165,7 +166,13 @@ def _(node: ast.Copy | ast.Add) -> str:
 @_arguments.register(ast.Env)
 @_arguments.register(ast.Label)
 def _(node: ast.Env | ast.Label) -> str:
-    return " ".join((" " if node.legacy else "=").join(pair) for pair in node.pairs)
+    if not node.legacy:
+        return " ".join("=".join(pair) for pair in node.pairs)
+    # An escape character at the end of a name takes the first blank, for finding out the form.
+    return " ".join(
+        f"{name}  {value}" if name[-1:] in _ESCAPES else f"{name} {value}"
+        for name, value in node.pairs
+    )
 
 
 @_arguments.register

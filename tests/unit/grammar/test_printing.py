@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grammar import ast
@@ -38,6 +38,8 @@ def test_the_trees_of_testdata(case: Path) -> None:
 
 
 @given(st.one_of(dockerfiles, instructions))
+@example("# escape=`\nFROM a\nLABEL `\x0b a=b\n")
+@example("FROM a\nENV a\\\x0b b=c # d\n")
 def test_any_tree(text: str) -> None:
     try:
         tree = parse(text)
