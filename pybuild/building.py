@@ -248,7 +248,7 @@ def _translated(error: Exception, build_id: str | None) -> errors.BuildError:
     )
     kind = next((ours for each, ours in kinds if isinstance(error, each)), errors.BuildError)
     place = getattr(error, "place", None)
-    return kind(
+    found = kind(
         str(error),
         hint=getattr(error, "hint", None),
         dockerfile=place.dockerfile if place else getattr(error, "name", "") or "",
@@ -259,3 +259,8 @@ def _translated(error: Exception, build_id: str | None) -> errors.BuildError:
         log_path=getattr(error, "log_path", None),
         build_id=build_id,
     )
+    # They stand below the traceback.
+    for note in (found.log_tail, found.hint and f"hint: {found.hint}"):
+        if note:
+            found.add_note(note)
+    return found

@@ -39,11 +39,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a clean environment that holds the wheel and what it depends on."""
+    """Return a clean environment that holds the wheel, what it depends on, and pytest."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     subprocess.run(
-        [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", wheel],
+        [
+            folder / "bin" / "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            wheel,
+            "pytest>=8",
+        ],
         check=True,
     )
     return folder
@@ -62,6 +69,24 @@ def test_the_wheel_holds_every_file_of_the_rooms(wheel: Path) -> None:
     assert not [name for name in inside if name.startswith(("tests/", "bench/", "scripts/"))]
 
 
+TESTS = """\
+import sys
+
+import pytest
+
+LOADED = {name.partition(".")[0] for name in sys.modules} & {"builder", "store", "runtime", "lark"}
+
+
+@pytest.mark.pybuild("context")
+def test_the_image(built_image, container):
+    assert not LOADED, "pytest started with the plugin, and with nothing else of ours"
+    shell = container(start=False)
+    assert shell.exec("cat", "/copy").text == "from the wheel\\n"
+    with built_image.open() as tree:
+        assert tree.read_text("/copy") == "from the wheel\\n"
+"""
+
+
 @pytest.mark.kernel
 def test_the_installed_wheel_builds_and_runs(
     installed: Path, busybox_rootfs: Path, tmp_path: Path
@@ -78,7 +103,7 @@ def test_the_installed_wheel_builds_and_runs(
 
     def run(*words: str | Path) -> str:
         done = subprocess.run(
-            [installed / "bin" / "pybuild", *words],
+            [installed / "bin" / words[0], *words[1:]],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -89,6 +114,9 @@ def test_the_installed_wheel_builds_and_runs(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run("import", busybox_rootfs, "busybox:test")
-    run("build", "-t", "wheel:test", context)
-    assert run("run", "--rm", "wheel:test") == "from the wheel\n"
+    run("pybuild", "import", busybox_rootfs, "busybox:test")
+    run("pybuild", "build", "-t", "wheel:test", context)
+    assert run("pybuild", "run", "--rm", "wheel:test") == "from the wheel\n"
+    (tmp_path / "test_image.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
+    assert "1 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
