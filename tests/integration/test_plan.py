@@ -284,10 +284,8 @@ def test_plan_and_build_agree(store: Store, rounds) -> None:
 
     @settings(
         max_examples=count,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        derandomize=count < 300,
     )
     @given(edits())
     def alternate(edit: tuple[dict[str, str], dict[str, object]]) -> None:
