@@ -77,10 +77,15 @@ def _chosen(index: Index, context: NamedContext) -> Descriptor:
     return found[0]
 
 
-def _blob(archive: Archive, descriptor: Descriptor) -> bytes:
+def _name(descriptor: Descriptor) -> str:
+    """Return where a blob is in its layout. Raises BadArchive for a digest that we do not know."""
     if not is_digest(descriptor.digest):
         raise BadArchive(f"digest {descriptor.digest} is not supported")
-    data = archive.read(f"blobs/sha256/{hex_of(descriptor.digest)}", INDEX_FILE)
+    return f"blobs/sha256/{hex_of(descriptor.digest)}"
+
+
+def _blob(archive: Archive, descriptor: Descriptor) -> bytes:
+    data = archive.read(_name(descriptor), INDEX_FILE)
     if digest_of(data) != descriptor.digest:
         raise BadArchive(f"blob {descriptor.digest} is damaged")
     return data
@@ -92,7 +97,7 @@ def _unpack(store: Store, archive: Archive, manifest: Manifest, config: ImageCon
     for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True)):
         if store.layers.has(diff_id):
             continue
-        name = f"blobs/sha256/{hex_of(layer.digest)}"
+        name = _name(layer)
         chunks = archive.file(name, "its manifest").chunks()
         store.layers.unpack(
             decompressed(chunks, name=name), expected=diff_id, below=config.diff_ids[:number]

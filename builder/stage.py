@@ -19,7 +19,7 @@ from builder.vertex import NO_POLICIES, BaseOp, Op, Vertex, VertexID, vertex_id
 from grammar import ast
 from grammar.ast import Policies
 from grammar.errors import ExpansionError
-from grammar.expand import expand, expand_words
+from grammar.expand import Expansion, expand, expand_body, expand_words
 from store.images import Image
 from store.oci import ContainerConfig
 from store.reference import Reference
@@ -156,13 +156,17 @@ class Stage:
         """The escape character of the file."""
         return self.plan.stages.dockerfile.directives.escape
 
-    def expand(self, word: str, node: ast.Instruction, escape: str = "") -> str:
-        """Return `word` with variables replaced and quotes removed; unset names are empty.
+    def expand(self, word: str, node: ast.Instruction) -> str:
+        """Return `word` with variables replaced and quotes removed; unset names are empty."""
+        return self._value(lambda: expand(word, self.env, self.escape), node)
 
-        escape: another escape character than the file's.
-        """
+    def expand_body(self, body: str, node: ast.Instruction) -> str:
+        """Return a heredoc's body with variables replaced."""
+        return self._value(lambda: expand_body(body, self.env), node)
+
+    def _value(self, expanded: Callable[[], Expansion], node: ast.Instruction) -> str:
         try:
-            expansion = expand(word, self.env, escape or self.escape)
+            expansion = expanded()
         except ExpansionError as error:
             raise InstructionError(self.place(node), str(error), hint=error.hint) from error
         for name in expansion.undefined:

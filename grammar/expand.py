@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from lark import Lark, UnexpectedInput
 
 _BLANKS = re.compile(r"\s+")
+_NAME = r"(?:[0-9]+|[@*#?\-$!]|[^\W\d]\w*)"
+# A piece of a heredoc's body: text, what is escaped, a variable's name, the begin of another form.
+_BODY = re.compile(
+    rf"(?P<text>[^$\\]+|\$(?!\{{|{_NAME}))|\\(?P<escaped>.?)"
+    rf"|\$\{{(?P<braced>{_NAME})\}}|\$(?P<plain>{_NAME})|(?P<form>\$\{{)",
+    re.DOTALL,
+)
+_SWAPPED = str.maketrans("\"'\ufdd0\ufdd1", "\ufdd0\ufdd1\"'")
+_MOST_BRACES = 1000
 # The terminals in which "\" is the escape character.
 _ESCAPING = frozenset(
     {"TEXT", "BODY_TEXT", "PATTERN_TEXT", "QUOTED_TEXT", "ESCAPED", "QUOTED_ESCAPE"}
@@ -57,6 +66,68 @@ def expand_words(word: str, env: Mapping[str, str], escape: str = "\\") -> tuple
         words[-1] += first
         words += more
     return tuple(filter(None, words))
+
+
+def expand_body(body: str, env: Mapping[str, str]) -> Expansion:
+    r"""Return the value of a heredoc's body, which may be long: quotes are text in it.
+
+    A backslash goes, whatever it stands before and whatever a file's escape character is: `\\$`
+    gives `$`, `\\n` gives `n`. Raises ExpansionError.
+    Source: BuildKit, SupportsSingleWordExpansionRaw, and its test of special symbols in heredocs.
+    """
+    scope = _Scope(env)
+    parts: list[str] = []
+    at = 0
+    while at < len(body):
+        found = _BODY.match(body, at)
+        assert found is not None, "every character begins a piece"
+        at = found.end()
+        if found["form"]:
+            form = _whole_form(body, found.start())
+            at = found.start() + len(form)
+            parts.append(_form_value(form, scope))
+        elif name := found["braced"] or found["plain"]:
+            parts.append(scope.value(name))
+        else:
+            parts.append(found["text"] or found["escaped"])
+    return Expansion("".join(parts), tuple(scope.undefined))
+
+
+def _whole_form(body: str, at: int) -> str:
+    """Return the `${…}` that begins at `at`: up to the first brace that makes it whole.
+
+    Where there is none it is the rest of the line, for the error.
+    """
+    end = at
+    for _ in range(_MOST_BRACES):
+        end = body.find("}", end) + 1
+        if not end:
+            break
+        try:
+            _parse(body[at:end].translate(_SWAPPED), "\\")
+        except ExpansionError:
+            continue
+        return body[at:end]
+    return body[at:].partition("\n")[0]
+
+
+def _form_value(form: str, scope: "_Scope") -> str:
+    """Return the value of a `${…}` in which quotes are text.
+
+    Quotes change places with two characters that mean nothing, there and in the variables, and
+    back in what comes out: so nothing takes them for quotes, and patterns find them.
+    """
+    if form == form.translate(_SWAPPED):
+        return "".join(text for text, _ in _expand(form, scope, "\\"))
+    swapped = {name: value.translate(_SWAPPED) for name, value in scope.env.items()}
+    inner = _Scope(swapped, scope.undefined)
+    try:
+        pieces = _parse(form.translate(_SWAPPED), "\\")(inner, False)
+    except ExpansionError as error:
+        raise _failed(form, error.message.translate(_SWAPPED)) from error
+    except RecursionError as error:
+        raise _failed(form, "nested too deeply") from error
+    return "".join(text for text, _ in pieces).translate(_SWAPPED)
 
 
 @dataclass(slots=True)

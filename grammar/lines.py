@@ -244,7 +244,10 @@ class _Reader:
                 policies.append(remark)
             elif bare.startswith("#"):
                 comment = bare[1:].strip()
-                comments = [*comments, comment] if comment else []
+                if comment:
+                    comments.append(comment)
+                else:
+                    comments = []
             elif bare:
                 joined = _Joined()
                 text, more = _cut(bare, continued)

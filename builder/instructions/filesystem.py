@@ -32,7 +32,6 @@ from store.digest import is_digest
 from values.classes import dataclass, replace
 
 _URL_SCHEMES = ("http://", "https://")
-_QUOTE_OR_ESCAPED = re.compile(r"\\.|(['\"])", re.DOTALL)
 
 
 @lower.register
@@ -248,23 +247,9 @@ def inline_files(node: ast.Copy | ast.Add, stage: Stage) -> tuple[InlineFile, ..
                 f"the heredoc delimiter {doc.name} is no file name",
                 hint="the file is called like the delimiter; choose one without /",
             )
-        body = expand_body(doc.body, node, stage) if doc.expand else doc.body
+        body = stage.expand_body(doc.body, node) if doc.expand else doc.body
         files.append(InlineFile(name, body))
     return tuple(files)
-
-
-def expand_body(body: str, node: ast.Copy | ast.Add, stage: Stage) -> str:
-    r"""Return a heredoc's body with variables replaced.
-
-    Quotes are text, and a backslash goes, whatever it stands before and whatever the escape
-    directive says: `\$` gives `$`, `\\` gives `\`, `\n` gives `n`.
-    Source: BuildKit, SupportsSingleWordExpansionRaw, and its test of special symbols in heredocs.
-    """
-    return stage.expand(_QUOTE_OR_ESCAPED.sub(_quote_escaped, body), node, escape="\\")
-
-
-def _quote_escaped(found: re.Match[str]) -> str:
-    return found[0] if found[1] is None else f"\\{found[1]}"
 
 
 def git_ref(word: str, node: ast.Copy | ast.Add, stage: Stage) -> GitRef | None:

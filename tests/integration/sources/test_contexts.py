@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -367,6 +368,42 @@ def test_oci_layouts(context, tmp_path, files_of, pybuild) -> None:
         "build", "--build-context", f"base=oci-layout://{layout}", context, check=False
     )
     assert "is damaged" in result.stderr
+
+
+def test_a_layer_of_a_layout_with_another_digest(context, tmp_path, pybuild) -> None:
+    """One that the specification allows and we do not know; and one that leads elsewhere."""
+    write_dockerfile(context, "FROM base\nCOPY --from=base /n /m\n")
+    for digest, said in (
+        (f"sha512:{'a' * 128}", "is not supported"),
+        ("sha256:../../../../etc/passwd", "is no digest"),
+    ):
+        layout = layout_of(tmp_path / digest[:6], digest)
+        result = pybuild(
+            "build", "--build-context", f"base=oci-layout://{layout}", context, check=False
+        )
+        assert said in result.stderr
+        assert "bug" not in result.stderr
+
+
+def layout_of(folder: Path, layer: str) -> Path:
+    """Make an OCI layout whose only layer has the digest `layer`."""
+    (folder / "blobs/sha256").mkdir(parents=True)
+
+    def blob(kind: str, content: dict[str, object]) -> dict[str, object]:
+        data = json.dumps(content).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (folder / "blobs/sha256" / digest).write_bytes(data)
+        media_type = f"application/vnd.oci.image.{kind}.v1+json"
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
+    config = blob("config", {"architecture": "amd64", "os": "linux", "rootfs": rootfs})
+    tar = "application/vnd.oci.image.layer.v1.tar"
+    layers = [{"mediaType": tar, "digest": layer, "size": 1}]
+    manifest = blob("manifest", {"schemaVersion": 2, "config": config, "layers": layers})
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    return folder
 
 
 def test_git_and_addresses_by_name(repository, serve, context, files_of, busybox_image) -> None:

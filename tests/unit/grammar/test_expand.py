@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grammar.errors import ExpansionError
-from grammar.expand import Expansion, expand, expand_words
+from grammar.expand import Expansion, expand, expand_body, expand_words
 
 ENV = {
     "FOO": "xxyy",
@@ -242,6 +242,56 @@ def test_any_word_has_a_value_or_an_error(word: str, env: dict[str, str]) -> Non
         else:
             words = "".join(expand_words(word, env, escape))
             assert "".join(words.split()) == "".join(value.split())
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        ("it's \"$v\" '$v'\n", "it's \"w\" 'w'\n"),
+        ("\\\n", "\n"),
+        ("\\\\\n", "\\\n"),
+        ("\\$v \\n \\\" \\' \\`", "$v n \" ' `"),
+        ("a\\", "a"),
+        ("`$v `${v}` $ $. ${n}x $nx", "`w `w` $ $. x "),
+        ("${v:-}} ${n:-'} ${n:-${v}\"}", "w} ' w\""),
+        ("${n:-a\nb}\n", "a\nb\n"),
+        ('${q//"/\'} ${q#\'"} ${q%%"*}', "''x' x\" '"),
+        ('${v/w/"}', '"'),
+        ("", ""),
+    ],
+)
+def test_body(body: str, value: str) -> None:
+    assert expand_body(body, {"v": "w", "q": '\'"x"'}).value == value
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("one\n${v\ntwo }", "failed to expand '${v': missing }"),
+        ('${n:?"no"} more', 'failed to expand \'${n:?"no"}\': n: "no"'),
+        ("${}", "bad substitution"),
+    ],
+)
+def test_body_error(body: str, said: str) -> None:
+    with pytest.raises(ExpansionError) as caught:
+        expand_body(body, {"v": "w"})
+    assert said in str(caught.value)
+
+
+def test_a_body_of_any_length() -> None:
+    """Names are as they come, undefined ones in their order."""
+    body = '$v ${a:-"d"} it\'s \\$ ${b} $c\n' * 50_000
+    assert expand_body(body, {"v": "w"}) == Expansion('w "d" it\'s $  \n' * 50_000, ("b", "c"))
+
+
+@given(st.text(alphabet="ab${}:-+?#%/\\'\"\n *", max_size=40))
+def test_any_body_has_a_value_or_an_error(body: str) -> None:
+    try:
+        value = expand_body(body, {"a": "b"}).value
+    except ExpansionError:
+        return
+    if not set(body) & set("$\\"):
+        assert value == body
 
 
 def test_a_literal_word_does_not_load_lark() -> None:

@@ -156,6 +156,11 @@ def test_a_heredoc_of_any_length() -> None:
     assert node.heredocs[0].body == body * 100_000
 
 
+def test_comments_of_any_number() -> None:
+    node = only("# c\n" * 200_000 + "RUN x")
+    assert len(node.comments) == 200_000
+
+
 def test_ten_thousand_lines_are_matched_once_each() -> None:
     def work(lines: int) -> int:
         calls = 0
