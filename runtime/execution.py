@@ -1,13 +1,17 @@
 """A process and the container around it, as values; and their description as an OCI Spec."""
 
+from __future__ import annotations
+
 import os
 import stat
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from runtime import defaults
-from runtime.spec import Device, DeviceRule, Namespace, NamespaceType, Resources, Rlimit, Spec
 from store.mount import OverlayMount
 from values.classes import dataclass, field
+
+if TYPE_CHECKING:
+    from runtime.spec import Device, DeviceRule, Namespace, NamespaceType, Resources, Rlimit, Spec
 
 USUAL_SHM_BYTES = 64 << 20
 
@@ -52,6 +56,10 @@ class FileMount:
     read_only: bool = True
 
 
+def _no_limits() -> Resources:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """A process and the container around it.
@@ -71,6 +79,7 @@ class Execution:
     docker's paths of /proc and /sys are masked and read-only.
     cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
     timeout_s: how long until `execute` kills it.
+    filters: folder where compiled seccomp filters are kept; empty: nowhere.
     """
 
     mount: OverlayMount
@@ -98,7 +107,7 @@ class Execution:
     own_cwd: bool = False
     additional_groups: tuple[int, ...] = ()
     limits: tuple[Rlimit, ...] = ()
-    resources: Resources = field(default_factory=lambda: Resources())
+    resources: Resources = field(default_factory=_no_limits)
     sysctl: tuple[tuple[str, str], ...] = ()
     shm_bytes: int = USUAL_SHM_BYTES
     oom_score_adj: int | None = None
@@ -107,6 +116,7 @@ class Execution:
     system_paths: bool = True
     cgroup_parent: str = ""
     timeout_s: float | None = None
+    filters: str = ""
 
 
 def _namespaces(execution: Execution) -> list[Namespace]:
@@ -124,7 +134,7 @@ def spec_of(execution: Execution) -> Spec:
     privileged = execution.privileged
     guarded = execution.system_paths and not privileged
     names = list(defaults.ALL_CAPABILITIES if privileged else execution.capabilities)
-    resources = Resources(**execution.resources)
+    resources: Resources = {**execution.resources}
     if not privileged:
         resources.setdefault("devices", [*defaults.device_rules(), *execution.device_rules])
     spec: Spec = {

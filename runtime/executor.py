@@ -4,6 +4,8 @@
 plan, passes on output, and returns when nothing of the container is left.
 """
 
+from __future__ import annotations
+
 import functools
 import itertools
 import os
@@ -19,14 +21,19 @@ from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.launch.cgroup import folders_of
 from runtime.launcher import Launchers
 from runtime.linux import constants as c
-from runtime.linux.seccomp import filter_for
-from runtime.plan import JoinPlan, LaunchPlan, MountPlan
+from runtime.linux.seccomp_cache import cached_filter
 from runtime.planning import launch_plan
 from runtime.process import process_plan
 from runtime.rootfs import mount_of, mount_plan, root_plan
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
 from store import manner
 from store.mount import OverlayMount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runtime.plan import JoinPlan, LaunchPlan, MountPlan
 
 __all__ = [
     "Bind",
@@ -49,16 +56,24 @@ def container_name() -> str:
 
 
 @functools.cache
-def _default_filter(capabilities: tuple[str, ...]) -> bytes:
-    return filter_for(defaults.seccomp_profile(), capabilities)
+def _default_filter(folder: str, capabilities: tuple[str, ...]) -> bytes:
+    return _filter(folder, defaults.seccomp_profile(), capabilities)
+
+
+def _filter(folder: str, profile: dict[str, Any], capabilities: tuple[str, ...]) -> bytes:
+    if folder:
+        return cached_filter(folder, profile, capabilities)
+    from runtime.linux.seccomp import filter_for
+
+    return filter_for(profile, capabilities)
 
 
 def _seccomp(execution: Execution) -> bytes:
     if execution.privileged or not execution.seccomp:
         return b""
     if execution.seccomp is True:
-        return _default_filter(execution.capabilities)
-    return filter_for(execution.seccomp, execution.capabilities)
+        return _default_filter(execution.filters, execution.capabilities)
+    return _filter(execution.filters, execution.seccomp, execution.capabilities)
 
 
 def _text_of(path: str) -> str:

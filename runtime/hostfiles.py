@@ -3,7 +3,6 @@
 They are generated for each container and shown by mounts, so they never land in a layer.
 """
 
-import ipaddress
 from collections.abc import Sequence
 
 # What docker and BuildKit fall back to where a host has only resolvers of its own.
@@ -19,6 +18,10 @@ _LOCALHOST = (
 
 
 def _is_loopback(address: str) -> bool:
+    if ":" not in address:
+        return address.startswith("127.")
+    import ipaddress  # only for those who write IPv6: it takes as long as two mounts
+
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:

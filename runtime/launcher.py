@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Appended, so that nothing beside the rooms can stand in for the standard library.
 _CODE = (
-    "import sys;a=sys.argv;sys.path.append(a[1]);"
+    "import gc,sys;gc.disable();a=sys.argv;sys.path.append(a[1]);"
     "from runtime.launch.{} import main;main(int(a[2]),int(a[3]))"
 )
 

@@ -1,13 +1,18 @@
 """Performs the mounts that the store describes, without a path: nothing shows on the host."""
 
+from __future__ import annotations
+
 import os
 import threading
 
 from runtime.errors import MountFailed, NotPrivileged
 from runtime.linux import overlay
-from runtime.plan import RootPlan
 from runtime.rootfs import root_plan
 from store.mount import OverlayMount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.plan import RootPlan
 
 _VALUE_LIMIT = 255  # fsconfig takes strings of up to 256 bytes, the last of them zero
 

@@ -1,5 +1,7 @@
 """A container while it runs, seen from the caller: output, terminal, signals, its end."""
 
+from __future__ import annotations
+
 import array
 import contextlib
 import errno
@@ -27,9 +29,12 @@ from runtime.launch import cgroup
 from runtime.launch.channel import receive
 from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
-from runtime.plan import JoinPlan, LaunchPlan, ProcessPlan
 from runtime.terminal import Terminal
 from values.classes import dataclass, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.plan import JoinPlan, LaunchPlan, ProcessPlan
 
 OnOutput = Callable[[int, bytes], None]
 _CHUNK = 1 << 16
@@ -88,7 +93,7 @@ class Running:
         self._stdio = stdio
         self._on_started = on_started
         starts = "cgroup" in plan
-        self._cgroup = cast(LaunchPlan, plan)["cgroup"] if starts else None
+        self._cgroup = cast("LaunchPlan", plan)["cgroup"] if starts else None
         self._poller = select.poll()
         self._owned = contextlib.ExitStack()  # descriptors of ours to close at the end
         self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
@@ -288,7 +293,7 @@ class Running:
         if self._cgroup is not None:
             cgroup.remove_leaf(self._cgroup["parent"], self._cgroup["name"])
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> Running:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from store import aliases
 from store.checkpoint import checkpoint
-from store.contents import Policy
 from store.digest import DiffID, chain_id, hex_of
 from store.errors import NewerFormat, disk_errors
 from store.folder import Folder, durable_rename
 from store.overlay import Merged
-from store.tarreader import TarReader
-from store.unpack import Unpacker
 
 if TYPE_CHECKING:
     from store.layers import LayerStore
@@ -112,6 +109,11 @@ def _leans_on(layers: "LayerStore", diff_id: DiffID, below: Merged) -> bool:
 
 
 def _unpack(layers: "LayerStore", diff_id: DiffID, below: Merged, tree: str) -> None:
+    # Not to be imported where a chain has long been made: a container's start.
+    from store.contents import Policy
+    from store.tarreader import TarReader
+    from store.unpack import Unpacker
+
     os.mkdir(tree, 0o755)
     os.chmod(tree, 0o755)
     root_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,7 +1,6 @@
 """Blobs: bytes under the name of their digest, as they were pulled, pushed or saved."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -95,6 +94,8 @@ class Ingest:
         self._root = root
         with disk_errors("write blob", root):
             self._scratch = folder.scratch_file()
+        import hashlib
+
         self._hash = hashlib.sha256()
         self._committed = False
         self.size_bytes = 0

@@ -4,10 +4,11 @@ Owns the three kinds of digest that must not be mixed up: of bytes as stored (`D
 uncompressed layer tar (`DiffID`), of a stack of layers (`ChainID`). All read `sha256:<64 hex>`.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import NewType
+
+from store.sha256 import sha256
 
 Digest = NewType("Digest", str)
 DiffID = NewType("DiffID", str)
@@ -23,7 +24,7 @@ def is_digest(text: str) -> bool:
 
 def digest_of(data: bytes) -> Digest:
     """Return the digest of `data`."""
-    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+    return Digest("sha256:" + sha256(data).hexdigest())
 
 
 def hex_of(digest: Digest | DiffID | ChainID) -> str:

@@ -1,6 +1,5 @@
 """The bytes of a tar on their way to a digest, hashed while the next ones are read."""
 
-import hashlib
 import os
 import threading
 from collections import deque
@@ -22,6 +21,8 @@ class TarSink:
     """
 
     def __init__(self) -> None:
+        import hashlib
+
         self._hash = hashlib.sha256()
         self._batch: list[bytes] = []
         self._batched = 0

@@ -88,7 +88,7 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     try:
         with provided(op, place) as mounts:
             output.hide(mounts.secrets)
-            execution = execution_of(op, active, mounts, vertex.policies)
+            execution = execution_of(op, active, mounts, place)
             status = execute(
                 execution, on_output=output.take, cancel=site.cancel, launchers=site.launchers
             )
@@ -139,7 +139,7 @@ def check_emulator(op: RunOp, vertex: Vertex) -> None:
         )
 
 
-def execution_of(op: RunOp, active: Active, mounts: Provided, policies: Policies) -> Execution:
+def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> Execution:
     """Return the process with its container."""
     names = {name for name, _ in op.env}
     given = [pair for pair in op.sandbox.env if pair[0] not in names]
@@ -166,8 +166,9 @@ def execution_of(op: RunOp, active: Active, mounts: Provided, policies: Policies
         ),
         limits=tuple(_rlimit(limit) for limit in sandbox.ulimits),
         cgroup_parent=sandbox.cgroup_parent,
-        resources=resources_of(policies),
-        timeout_s=policies.timeout_ms / 1000 or None,
+        resources=resources_of(place.vertex.policies),
+        timeout_s=place.vertex.policies.timeout_ms / 1000 or None,
+        filters=place.site.store.root,
         shm_bytes=USUAL_SHM_BYTES if sandbox.shm_bytes is None else sandbox.shm_bytes,
     )
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pybuild.engine import records
@@ -91,7 +89,7 @@ def made(
             if not record.remove:
                 active.keep()  # now, so that it is there even if we are killed meanwhile
             active.unlease()  # a container may live for months; its record names its layers
-            container = Made(record, _execution(record, request, active, folders))
+            container = Made(record, _execution(record, request, active, folders, store.root))
             yield container
         except BaseException:
             # A command that never started leaves nothing to look at.
@@ -238,7 +236,7 @@ def _draft(
     The caller holds a lease.
     """
     image = found_or_pulled(store, request.image, request.pull, watch)
-    container_id = secrets.token_hex(32)
+    container_id = os.urandom(32).hex()
     hostname = _hostname(request, container_id)
     config = image.config.config
     now = _now()
@@ -305,7 +303,8 @@ def _chain(record: ContainerRecord) -> tuple[DiffID, ...]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanos // 1000:06d}Z"
 
 
 def _host_folders(request: RunRequest) -> tuple[Bind, ...]:
@@ -322,11 +321,16 @@ def _host_folders(request: RunRequest) -> tuple[Bind, ...]:
 
 
 def _execution(
-    record: ContainerRecord, request: RunRequest, active: Active, folders: tuple[Bind, ...]
+    record: ContainerRecord,
+    request: RunRequest,
+    active: Active,
+    folders: tuple[Bind, ...],
+    store_root: str,
 ) -> Execution:
     from runtime.execution import Execution
 
     execution = Execution(
+        filters=store_root,
         mount=active.mount,
         args=record.args,
         env=record.env,

@@ -10,7 +10,7 @@ import sys
 from runtime.sealedpython import interpreter, library_environment, sealed_interpreter
 
 _CODE = (
-    "import sys;a=sys.argv;sys.path.append(a[1]);"
+    "import gc,sys;gc.disable();a=sys.argv;sys.path.append(a[1]);"
     "from runtime.command.main import leave,main;leave(main(a[2:]))"
 )
 

@@ -7,6 +7,7 @@ import os
 import stat
 
 from runtime import jsontext
+from store.sha256 import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 # syscalls.py that changes a program.
 COMPILER_VERSION = 1
 _LARGEST = 8 * 4096  # bytes of a program: the kernel's limit
-
-
-def _sha256(data: bytes) -> bytes:
-    try:
-        # hashlib, and OpenSSL with it, takes 2 ms to import.
-        import _sha256 as sha  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        import hashlib as sha  # type: ignore[no-redef, unused-ignore]
-    return bytes(sha.sha256(data).digest())
 
 
 def cached_filter(
@@ -41,7 +33,7 @@ def cached_filter(
     """
     host = os.uname()
     ingredients = [COMPILER_VERSION, host.machine, host.release, sorted(set(capabilities)), profile]
-    key = _sha256(jsontext.dumps(ingredients))
+    key = sha256(jsontext.dumps(ingredients)).digest()
     directory = os.path.join(cache_dir, "seccomp")
     path = os.path.join(directory, key.hex())
     program = _read_kept(path, key)
@@ -55,7 +47,7 @@ def cached_filter(
 
 def _seal(key: bytes, program: bytes) -> bytes:
     """Return the digest that stands before a kept program; it also says under which key."""
-    return _sha256(key + program)
+    return sha256(key + program).digest()
 
 
 def _read_kept(path: str, key: bytes) -> bytes | None:

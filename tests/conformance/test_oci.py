@@ -19,7 +19,7 @@ CASES = tomllib.loads((DATA / "cases.toml").read_text())
 COMMAND = [
     *(sys.executable, "-c"),
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
-    "from runtime.command.main import console_script; sys.exit(console_script())",
+    "from runtime.command.main import process; process()",
     str(PROJECT),
 ]
 # Proven elsewhere: hooks need several verbs (tests/integration/oci).

@@ -1,6 +1,7 @@
 """The wheel is complete: installed elsewhere it builds an image and runs it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,11 +24,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
     )
     for name in kept.stdout.decode().split("\0"):
-        wanted = name.partition("/")[0] in (*ROOMS, "pyproject.toml", "README.md", "LICENSE")
+        wanted = name.partition("/")[0] in (*ROOMS, "bin", "pyproject.toml", "README.md", "LICENSE")
         if wanted and (PROJECT / name).is_file():
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((PROJECT / name).read_bytes())
+            shutil.copy(PROJECT / name, target)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", out, source],
         check=True,
@@ -120,3 +121,4 @@ def test_the_installed_wheel_builds_and_runs(
     (tmp_path / "test_image.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     assert "1 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
+    assert run("pybuild-runtime", "--version").startswith("pybuild-runtime version ")

@@ -20,8 +20,8 @@ SCRIPT = """\
 #!{python}
 import sys
 sys.path.insert(0, {project!r})
-from runtime.command.main import console_script
-sys.exit(console_script())
+from runtime.command.main import process
+process()
 """
 
 

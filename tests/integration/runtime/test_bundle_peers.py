@@ -60,7 +60,7 @@ def bundle(snapshot, tmp_path):
 
 OURS = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
-    "from runtime.command.main import console_script; sys.exit(console_script())"
+    "from runtime.command.main import process; process()"
 )
 PROJECT = Path(__file__).parents[3]
 
