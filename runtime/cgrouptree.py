@@ -30,7 +30,7 @@ def members(cgroups: "dict[str, str]") -> "list[int]":
     pids: set[int] = set()
     for top in dict.fromkeys(cgroups.values()):
         for path in folders(top):
-            with tolerate(OSError), open(f"{path}/cgroup.procs", encoding="ascii") as file:
+            with tolerate(OSError), open(f"{path}/cgroup.procs", encoding="utf-8") as file:
                 pids.update(int(line) for line in file if line.strip() != "0")
     return sorted(pids)
 

@@ -192,7 +192,7 @@ def write_pid_file(path: str, pid: int) -> None:
         return
     folder, _, name = path.rpartition("/")
     temporary = os.path.join(folder, f".{name}")
-    with open(temporary, "w", encoding="ascii") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         file.write(str(pid))
     os.rename(temporary, path)
 

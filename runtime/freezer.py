@@ -11,7 +11,7 @@ _PATIENCE_S = 5.0
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""
@@ -59,7 +59,7 @@ def _set(cgroups: "dict[str, str]", *, frozen: bool) -> None:
     else:
         raise RuntimeFailure("freeze: the container has no cgroup that can be frozen")
     try:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write(value)
     except OSError as error:
         raise RuntimeFailure(f"freeze: {path}: {error.strerror}") from error

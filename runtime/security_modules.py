@@ -5,7 +5,7 @@ from runtime.errors import InvalidSpec
 
 def _first_letter(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read(1)
     except OSError:
         return ""

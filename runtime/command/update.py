@@ -107,7 +107,7 @@ def _check_memory(container: Container, resources: "dict[str, Any]") -> None:
         path = f"{cgroups['memory']}/memory.usage_in_bytes"
     else:
         path = f"{cgroups['unified']}/memory.current"
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         used = int(file.read())
     if used > limit:
         raise InvalidSpec(f"resources.memory.limit: {limit} is below what is in use: {used}")

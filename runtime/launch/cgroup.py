@@ -60,7 +60,7 @@ def _write(directory: str, name: str, value: str) -> None:
 
 def _read(directory: str, name: str) -> str:
     try:
-        with open(f"{directory}/{name}", encoding="ascii") as file:
+        with open(f"{directory}/{name}", encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""  # the controller is not enabled, or the kernel is older

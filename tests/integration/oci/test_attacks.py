@@ -124,8 +124,9 @@ def test_the_hosts_devices(attack):
 
 
 def test_the_hosts_memory_by_a_masked_file(attack):
-    script = "cat /proc/keys | wc -l"
+    script = "cat /proc/keys | grep -c . "
     assert attack(script) == "0\n"
+    assert int(attack(script, without("/proc/keys"))) > 0
 
 
 def test_new_keys_and_traces_of_the_kernel(attack):
@@ -216,77 +217,6 @@ def test_a_leaked_directory(oci, bundle):
     )
     assert "outside of the container" in done.stderr
     oci("delete", "--force", "a")
-
-
-@pytest.mark.parametrize("link", ["/", "../../../../../../..", "/proc/1/root", "{host}"])
-def test_a_symlink_as_a_mount_point(oci, bundle, rootfs, tmp_path, link):
-    """CVE-2021-30465: the image's symlink decides where a mount goes, but never out."""
-    host = tmp_path / "host"
-    host.mkdir()
-    (rootfs / "way").symlink_to(link.replace("{host}", str(host)))
-    mount = {
-        "destination": f"/way{host}/x",
-        "type": "bind",
-        "source": str(host),
-        "options": ["rbind"],
-    }
-    folder = bundle("true")
-    spec = json.loads((folder / "config.json").read_text())
-    spec["mounts"].append(mount)
-    (folder / "config.json").write_text(json.dumps(spec))
-    oci("run", "-b", folder, "a", check=False)
-    assert os.listdir(host) == []
-    (rootfs / "way").unlink()
-
-
-SWAP = """
-import os, sys
-os.chdir(sys.argv[1])
-while True:
-    os.rename("a", "c")
-    os.rename("b", "a")
-    os.rename("a", "b")
-    os.rename("c", "a")
-"""
-
-
-def test_a_volume_that_is_swapped_while_it_is_mounted(oci, bundle, rootfs, tmp_path, rounds):
-    """Another container has the volume and swaps a symlink to the host's root all the time."""
-    volume, host = tmp_path / "volume", tmp_path / "host"
-    (volume / "a").mkdir(parents=True)
-    host.mkdir()
-    (volume / "b").symlink_to(host)
-    swapping = subprocess.Popen([sys.executable, "-c", SWAP, volume])
-    try:
-        spec_of = json.loads((bundle("true") / "config.json").read_text())
-        spec_of["mounts"] += [
-            {"destination": "/v", "type": "bind", "source": str(volume), "options": ["rbind"]},
-            {"destination": "/v/a/x", "type": "tmpfs", "source": "x"},
-        ]
-        folder = bundle("true")
-        (folder / "config.json").write_text(json.dumps(spec_of))
-        for _ in range(rounds(200, 15)):
-            oci("run", "-b", folder, "a", check=False)
-            assert os.listdir(host) == []
-    finally:
-        swapping.kill()
-        swapping.wait()
-
-
-@pytest.mark.parametrize("kind", ["fifo", "device", "endless"])
-def test_what_is_no_account_file(oci, bundle, rootfs, kind):
-    (rootfs / "etc/passwd").unlink()
-    if kind == "fifo":
-        os.mkfifo(rootfs / "etc/passwd")
-    elif kind == "device":
-        os.mknod(rootfs / "etc/passwd", 0o20666, os.makedev(1, 5))
-    else:
-        (rootfs / "etc/passwd").symlink_to("/dev/zero")
-    folder = bundle("echo $HOME", process={"env": ["PATH=/bin"]})
-    spec = json.loads((folder / "config.json").read_text())
-    spec["process"]["args"] = ["sh", "-c", "echo $HOME"]
-    (folder / "config.json").write_text(json.dumps(spec))
-    assert oci("run", "-b", folder, "a").stdout == "/\n"
 
 
 def test_exec_into_a_container_that_swaps_its_files(oci, bundle, rootfs, tmp_path, rounds):
