@@ -14,6 +14,7 @@ from typing import Protocol
 
 from store import ownership
 from store.errors import NotStorable, StoreError
+from store.filling import Filling
 from store.headers import HeaderWriter
 from store.overlay import PREFIXES, Merged, elsewhere_marks, is_whiteout, opaque_mark
 from store.tarstream import TarSink
@@ -83,24 +84,32 @@ def write_layer(
     sink: TarSink,
     headers: HeaderWriter,
     watcher: Watcher | None = None,
+    filling: Filling | None = None,
 ) -> Summary:
     """Make the tree below `upper_fd` canonical and stream its tar.
 
     below: what the chain under it shows, to tell real whiteouts from idle ones. watcher: is shown
-    everything; that it has seen all is for the caller to say.
-    Raises StoreError, NotStorable for what no layer can hold, OSError.
+    everything; that it has seen all is for the caller to say. filling: what comes into an empty
+    directory of the tree, when it is its turn.
+    Raises StoreError, NotStorable for what no layer can hold, OSError, and what a filling raises.
     """
-    return _Walk(below, sink, headers, watcher).run(upper_fd)
+    return _Walk(below, sink, headers, watcher, filling).run(upper_fd)
 
 
 class _Walk:
     def __init__(
-        self, below: Merged, sink: TarSink, headers: HeaderWriter, watcher: Watcher | None
+        self,
+        below: Merged,
+        sink: TarSink,
+        headers: HeaderWriter,
+        watcher: Watcher | None,
+        filling: Filling | None,
     ) -> None:
         self._below = below
         self._sink = sink
         self._headers = headers
         self._watcher = watcher
+        self._filling = filling
         self._seen: Callable[[bytes], None] | None = None
         self._links: dict[tuple[int, int], bytes] = {}
         self._levels: list[_Level] = []
@@ -133,11 +142,7 @@ class _Walk:
 
     def _visit(self, level: _Level, name: bytes, status: os.stat_result) -> None:
         path = level.path + name
-        if name.startswith(WHITEOUT):
-            raise NotStorable(
-                f"commit layer: /{os.fsdecode(path)}: a name beginning .wh. means deletion",
-                hint="rename or remove it in the same step",
-            )
+        _refuse_mark(name, path)
         kind = stat.S_IFMT(status.st_mode)
         if is_whiteout(status):
             self._whiteout(level, name, path)
@@ -191,7 +196,21 @@ class _Walk:
             os.removexattr(fd, opaque_mark())
         if opaque:
             inner.below = Merged()
-        self._list(inner)
+        if self._filling is not None and inner.path == self._filling.path + b"/":
+            self._fill(inner, self._filling)
+        else:
+            self._list(inner)
+
+    def _fill(self, level: _Level, filling: Filling) -> None:
+        """Have a directory filled, and write what comes into it."""
+        if os.listdir(level.fd):
+            raise StoreError(f"commit layer: /{os.fsdecode(level.path)} is to be filled, not empty")
+        level.changed = True  # all that comes in sets its time
+        for header, body in filling.make(level.fd):
+            _refuse_mark(header.name.rstrip(b"/").rpartition(b"/")[2], header.name)
+            self._emit(header)
+            if header.size_bytes:
+                self._body(header.name, header.size_bytes, body)
 
     def _leave(self) -> None:
         """Set the directory's time, now that nothing in it changes any more, and go up."""
@@ -213,17 +232,26 @@ class _Walk:
             size = status.st_size
             self._emit(_header(path, REGULAR, status, size, xattrs))
             if size:
-                self._headers.data(path, 0, size)
-                if self._sink.copy(fd, size, self._seen) != size:
-                    raise StoreError(
-                        f"commit layer: /{os.fsdecode(path)} changed while it was read"
-                    )
-                self._raw(padding(size))
-                self.summary.content_bytes += size
+                self._body(path, size, fd)
             if status.st_mtime_ns % _NANO:
                 os.utime(fd, ns=_times(status))
         finally:
             os.close(fd)
+
+    def _body(self, path: bytes, size: int, body: bytes | int) -> None:
+        """Write a file's bytes, given or read from a descriptor."""
+        self._headers.data(path, 0, size)
+        if isinstance(body, bytes):
+            written = len(body)
+            if self._seen is not None:
+                self._seen(body)
+            self._sink.write(body)
+        else:
+            written = self._sink.copy(body, size, self._seen)
+        if written != size:
+            raise StoreError(f"commit layer: /{os.fsdecode(path)} changed while it was read")
+        self._raw(padding(size))
+        self.summary.content_bytes += size
 
     def _special(self, level: _Level, name: bytes, path: bytes, status: os.stat_result) -> None:
         kind = stat.S_IFMT(status.st_mode)
@@ -251,6 +279,14 @@ class _Walk:
     def _raw(self, data: bytes) -> None:
         self._headers.raw(data)
         self._sink.write(data)
+
+
+def _refuse_mark(name: bytes, path: bytes) -> None:
+    if name.startswith(WHITEOUT):
+        raise NotStorable(
+            f"commit layer: /{os.fsdecode(path)}: a name beginning .wh. means deletion",
+            hint="rename or remove it in the same step",
+        )
 
 
 def _plain_root(fd: int) -> None:

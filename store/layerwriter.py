@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from store.contents import Contents, Policy
 from store.diff import Summary, Watcher, write_layer
+from store.filling import Filling
 from store.headers import HeaderWriter
 from store.layerinfo import LayerInfo, LayerRecord
 from store.overlay import Merged
@@ -29,17 +30,24 @@ class Written:
     summary: Summary
 
 
-def write_upper(upper: str, below: Merged, folder: str, watcher: Watcher | None = None) -> Written:
+def write_upper(
+    upper: str,
+    below: Merged,
+    folder: str,
+    watcher: Watcher | None = None,
+    filling: Filling | None = None,
+) -> Written:
     """Make the tree at `upper` canonical, hash its tar and write its header stream.
 
-    below: what the chain under it shows. folder: gets the file `headers`. watcher: see write_layer.
+    below: what the chain under it shows. folder: gets the file `headers`. watcher, filling: see
+    write_layer.
     Raises StoreError for what no layer can hold, OSError.
     """
     upper_fd = os.open(upper, _DIRECTORY)
     try:
         with open(f"{folder}/headers", "xb", buffering=0) as file, TarSink() as sink:
             headers = HeaderWriter(file)
-            summary = write_layer(upper_fd, below, sink, headers, watcher)
+            summary = write_layer(upper_fd, below, sink, headers, watcher, filling)
             headers.finish(sink.size_bytes)
             diff_id = sink.finish()
     finally:

@@ -3,9 +3,11 @@
 Thin wrappers that bear the system call's name. Imports nothing of ours.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
+import sys
 
 from store import cdata
 
@@ -19,6 +21,9 @@ RENAME_EXCHANGE = 2
 
 _AT_FDCWD = -100
 _FICLONE = 0x40049409  # linux/fs.h; the same number on every architecture we know
+# linux/fs.h, as x86, arm64 and riscv number them. The flag is ext4's, chattr(1) calls it T.
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+FS_TOPDIR_FL = 0x00020000
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _COPY_CHUNK = 1 << 30
 
@@ -168,3 +173,21 @@ def _copy_extent(source_fd: int, target_fd: int, start: int, stop: int) -> None:
                 return
             count = os.pwrite(target_fd, block, start)
         start += count
+
+
+def spread_directories(path: str) -> None:
+    """Have directories that are made in `path` lie apart on the disk, where that can be said.
+
+    Else ext4 puts their files beside those deleted last, whose inodes it has to pass over for
+    minutes: after 20,000 were deleted, making as many took ten times as long. Source: chattr(1),
+    "T"; Linux fs/ext4/ialloc.c, recently_deleted.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a file system without it
+            flags = bytearray(8)
+            fcntl.ioctl(fd, FS_IOC_GETFLAGS, flags)
+            value = int.from_bytes(flags, sys.byteorder) | FS_TOPDIR_FL
+            fcntl.ioctl(fd, FS_IOC_SETFLAGS, value.to_bytes(8, sys.byteorder))
+    finally:
+        os.close(fd)

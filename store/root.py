@@ -6,7 +6,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from store import manner
+from store import linux, manner
 from store.content import ContentStore
 from store.errors import NewerFormat, NotFound, StoreError, disk_errors
 from store.folder import Folder, write_durably
@@ -35,6 +35,9 @@ _FOLDERS = (
     "stubs",
     "containers",
 )
+
+# Where trees are made that have nothing to do with each other.
+_SPREAD = ("snapshots", "tmp")
 
 
 class Store:
@@ -204,6 +207,8 @@ def _make(root: str) -> None:
         if _version(root) is None:
             for name in _FOLDERS:
                 os.makedirs(f"{root}/{name}", mode=0o700, exist_ok=True)
+            for name in _SPREAD:
+                linux.spread_directories(f"{root}/{name}")
             manner.stamp(root)
             write_durably(Folder(root), f"{root}/version", b"%d\n" % VERSION)
 

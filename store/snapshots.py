@@ -26,6 +26,7 @@ from values.classes import dataclass
 
 if TYPE_CHECKING:
     from store.diff import Watcher
+    from store.filling import Filling
     from store.restream import Source
 
 VERSION = 1
@@ -293,12 +294,14 @@ class Active:
         *,
         instead: "Callable[[Candidate], DiffID | None] | None" = None,
         watcher: "Watcher | None" = None,
+        filling: "Filling | None" = None,
     ) -> LayerInfo:
         """Make the changes a layer, durably, and end the snapshot; the caller has unmounted it.
 
         instead: told what would be stored; may name a stored layer that is just as good, and then
         nothing new is. watcher: is shown all of it; what it raises at the end goes to the caller,
-        and nothing of the snapshot is left then.
+        and nothing of the snapshot is left then. filling: what comes into an empty directory of
+        the tree just while it is written; what that raises goes to the caller.
         Returns what is recorded of the layer that stands for the changes.
         Raises InUse while another process can still write to it, StoreError for what no layer can
         hold, DiskFull; then the snapshot is still there, to be discarded.
@@ -313,7 +316,7 @@ class Active:
             from store.layerwriter import write_upper
 
             below = self._layers.merged(self._plan.chain)
-            written = write_upper(self.upper, below, folder, watcher)
+            written = write_upper(self.upper, below, folder, watcher, filling)
             if watcher is not None:
                 self._ask(watcher)
             record, summary = written.record, written.summary

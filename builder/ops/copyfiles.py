@@ -169,7 +169,7 @@ def inside(path: str, target: Target) -> str:
     return "/" + path[len(target.root) :].lstrip("/")
 
 
-def in_place(path: str, make: Callable[[], None]) -> None:
+def in_place(path: str, make: Callable[[], object]) -> None:
     """Make something at `path`, in the place of the file that may be there. Raises CopyRefused."""
     try:
         make()

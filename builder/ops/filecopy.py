@@ -70,9 +70,10 @@ class Attributes:
 
 def copy_regular(
     source: tuple[int, str], place: tuple[int, str], entry: Entry, wanted: Attributes
-) -> None:
+) -> bytes | None:
     """Copy a file to a place where nothing is, both given as directory and name; holes are kept.
 
+    Returns the bytes where they went through our hands at once.
     Raises FileChanged when it is not as digested, FileExistsError.
     """
     folder, name = source
@@ -95,6 +96,7 @@ def copy_regular(
             if not is_settled(entry.stamp, began_ns) and _digest(data, writing) != entry.digest:
                 raise FileChanged(entry.path)
             _set_attributes(writing, wanted)
+            return data
         finally:
             os.close(writing)
     finally:

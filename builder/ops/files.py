@@ -74,12 +74,13 @@ def perform_copy(
     with site.store.snapshots.prepare(inputs[0].chain) as active:
         with Tree(open_overlay(active.mount)) as tree:
             target = copy_target(op, vertex, tree.root, site, is_scratch=is_scratch)
-            for source in op.sources:
-                try:
+            try:
+                filling = sources.filling(target)
+                for source in op.sources if filling is None else ():
                     sources.copy(source, target)
-                except CopyRefused as error:
-                    raise InstructionError(vertex.place, str(error)) from error
-        info = active.commit(watcher=site.watch(vertex))
+            except CopyRefused as error:
+                raise InstructionError(vertex.place, str(error)) from error
+        info = active.commit(watcher=site.watch(vertex), filling=filling)
     return Made(info.diff_id, info.size_bytes)
 
 

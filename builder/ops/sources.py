@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from builder.contenthash import Entry, Match, Selection
 from builder.errors import InstructionError, SourceNotFound
 from builder.ops.copyfiles import Target, copy_match
+from builder.ops.freshcopy import filling_of
 from builder.site import FetchedFile, Result, Site
 from builder.tree import PathNotFound, Tree
 from builder.vertex import (
@@ -25,6 +26,7 @@ from grammar import glob
 from grammar.errors import PatternError
 from runtime.mounting import open_overlay
 from store.digest import digest_of
+from store.filling import Filling
 from values.classes import dataclass, replace
 
 Files = list[tuple[str, str]]
@@ -73,6 +75,20 @@ class Sources:
                 self._put_blob(blob, 0o644, target, unpack=False)
             case DownloadedFile(_, unpack, _):
                 self._put_blob(self._fetched(source), 0o600, target, unpack=unpack)
+
+    def filling(self, target: Target) -> Filling | None:
+        """Return what copies all when the layer is written, None where `copy` has to.
+
+        Raises CopyRefused, FileChanged, InstructionError.
+        """
+        (source, *others) = self.op.sources
+        if others or not isinstance(source, ContextPath):
+            return None
+        context = self.site.context_called(source.context)
+        (match, *rest) = self._select_from_context(source).matches or (None,)
+        if match is None or rest:
+            return None
+        return filling_of(context.tree.root, match, self.op.destination, target)
 
     # -- trees
 

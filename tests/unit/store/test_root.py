@@ -1,3 +1,6 @@
+import contextlib
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -5,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from store import linux
 from store.errors import NewerFormat, NotFound, StoreError
 from store.root import VERSION, Store
 
@@ -15,6 +19,27 @@ def test_open_makes_a_store_once(tmp_path: Path) -> None:
     with Store.open(tmp_path / "a" / "store", create=False) as store:
         assert store.content.get(digest) == b"kept"
         assert (Path(store.root) / "version").read_text() == f"{VERSION}\n"
+
+
+def flags_of(path: Path) -> int:
+    """Return a directory's FS_IOC_GETFLAGS; 0 where the file system has none."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    value = bytearray(8)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(fd, linux.FS_IOC_GETFLAGS, value)
+    os.close(fd)
+    return int.from_bytes(value, sys.byteorder)
+
+
+def test_trees_that_have_nothing_in_common_lie_apart(tmp_path: Path) -> None:
+    """As far as the file system knows of that: what chattr(1) can set is set."""
+    (tmp_path / "probe").mkdir()
+    chattr = subprocess.run(["chattr", "+T", tmp_path / "probe"], capture_output=True)
+    expected = linux.FS_TOPDIR_FL if chattr.returncode == 0 else 0
+    Store.open(tmp_path / "store").close()
+    for name in ("snapshots", "tmp"):
+        assert flags_of(tmp_path / "store" / name) & linux.FS_TOPDIR_FL == expected
+    assert not flags_of(tmp_path / "store" / "locks") & linux.FS_TOPDIR_FL
 
 
 def test_absent_and_not_to_be_made(tmp_path: Path) -> None:
