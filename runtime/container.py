@@ -226,7 +226,13 @@ class Container:
         """Remove what the container has below the root; the last step of its end."""
         # The state first: what is left without one is known to be nothing but files.
         for name in sorted(os.listdir(self.folder), key=lambda name: name != STATE):
-            os.unlink(os.path.join(self.folder, name))
+            path = os.path.join(self.folder, name)
+            try:
+                os.unlink(path)
+            except IsADirectoryError:
+                for inner in os.listdir(path):
+                    os.unlink(os.path.join(path, inner))
+                os.rmdir(path)
         os.rmdir(self.folder)
 
 

@@ -12,6 +12,7 @@ from runtime.container import CONFIG, START, Container, now, start_time
 from runtime.errors import InvalidSpec, LaunchFailed, RuntimeFailure, WrongState
 from runtime.launch import trampoline
 from runtime.launch.cgroup import planned_paths
+from runtime.launch.channel import send_descriptor
 from runtime.launch.creation import Creation
 from runtime.launch.hooks import HookFailed, run_hooks
 from runtime.launch.process import Failed
@@ -35,6 +36,7 @@ class Wish:
     takes the terminal instead of `console_socket`. cache: folder of compiled filters.
     keep_fds: so many descriptors from 3 on are the command's; listen_fds: how many of them systemd
     passed.
+    pidfd_socket: a socket that takes a pidfd of the init. notify: pass systemd's notifications on.
     seal: starts over in an interpreter that a container cannot overwrite, where ours is none.
     """
 
@@ -46,6 +48,8 @@ class Wish:
         self.console_socket = ""
         self.own_terminal = -1
         self.pid_file = ""
+        self.pidfd_socket = ""
+        self.notify = False
         self.keep_fds = 0
         self.listen_fds = 0
         self.no_pivot = False
@@ -72,6 +76,7 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
     creation = Creation(plan, agent)
     try:
         plan["tty_socket"] = _terminal_socket(wish, plan["tty"])
+        pidfd_socket = connect(wish.pidfd_socket, "--pidfd-socket")
         creation.open()
         container.make()
     except Failed as failure:
@@ -79,6 +84,7 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
     try:
         container.record = _record(plan, _free_cgroups(plan))
         _make(container, creation, plan, data, wish)
+        pass_pidfd(pidfd_socket, creation.pidfd, b"standard")
     except Failed as failure:
         _undo(container, creation)
         raise raised(failure) from failure
@@ -135,6 +141,17 @@ def connect(path: str, what: str) -> int:
     return sock.detach()
 
 
+def pass_pidfd(socket_fd: int, pidfd: int, kind: bytes) -> None:
+    """Send a process's pidfd over the socket that --pidfd-socket named; -1 is none."""
+    if socket_fd < 0:
+        return
+    try:
+        send_descriptor(socket_fd, pidfd, kind)
+    except OSError as error:
+        raise RuntimeFailure(f"--pidfd-socket: {error.strerror}") from error
+    os.close(socket_fd)
+
+
 def _record(plan: "LaunchPlan", cgroups: "dict[str, str]") -> "dict[str, Any]":
     return {
         **plan["state"],
@@ -164,6 +181,10 @@ def _make(
     with open(os.path.join(container.folder, CONFIG), "wb") as file:
         file.write(config)
     container.write()
+    if wish.notify:
+        from runtime import notify
+
+        notify.show(plan, container.folder)
     if wish.waits:
         fifo = os.path.join(container.folder, START)
         os.mkfifo(fifo, 0o622)

@@ -75,6 +75,7 @@ class Execution:
     stdin: descriptor to read from; None is an empty input.
     tty: the process gets a terminal of `window` (rows, columns); stdout and stderr are then one.
     network_namespace: path of a prepared one, instead of `network`.
+    additional_groups: of the user; names are looked up in the container's own group file.
     devices, device_rules: more nodes in /dev, and what may be opened. system_paths: whether
     docker's paths of /proc and /sys are masked and read-only.
     cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
@@ -105,7 +106,7 @@ class Execution:
     no_new_privileges: bool = False
     create_cwd: bool = False
     own_cwd: bool = False
-    additional_groups: tuple[int, ...] = ()
+    additional_groups: tuple[int | str, ...] = ()
     limits: tuple[Rlimit, ...] = ()
     resources: Resources = field(default_factory=_no_limits)
     sysctl: tuple[tuple[str, str], ...] = ()
@@ -137,6 +138,7 @@ def spec_of(execution: Execution) -> Spec:
     resources: Resources = {**execution.resources}
     if not privileged:
         resources.setdefault("devices", [*defaults.device_rules(), *execution.device_rules])
+    numbers = [group for group in execution.additional_groups if isinstance(group, int)]
     spec: Spec = {
         "ociVersion": "1.1.0",
         "root": {"path": "rootfs", "readonly": execution.read_only},
@@ -146,7 +148,7 @@ def spec_of(execution: Execution) -> Spec:
             "env": list(execution.env),
             "terminal": execution.tty,
             "consoleSize": {"height": execution.window[0], "width": execution.window[1]},
-            "user": {"uid": 0, "gid": 0, "additionalGids": list(execution.additional_groups)},
+            "user": {"uid": 0, "gid": 0, "additionalGids": numbers},
             "capabilities": {"bounding": names, "effective": names, "permitted": names},
             "noNewPrivileges": execution.no_new_privileges,
             "rlimits": list(execution.limits),

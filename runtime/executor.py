@@ -146,6 +146,7 @@ def plan_of(execution: Execution) -> LaunchPlan:
         if not bind.target.startswith("/") or not _depth(bind):
             raise InvalidSpec(f"mount {bind.target!r}: the target must be a path below /")
     plan["mounts"] += [_own_mount(bind) for bind in binds]
+    plan["additional_groups"] = list(execution.additional_groups)
     plan["create_cwd"], plan["own_cwd"] = execution.create_cwd, execution.own_cwd
     plan["seccomp"] = _seccomp(execution)
     return plan
@@ -200,6 +201,7 @@ def execute_inside(
         "init": (init_pid, started),
         "cgroups": folders_of(init_pid),
     }
+    plan["additional_groups"] = list(execution.additional_groups)
     plan["seccomp"] = _seccomp(execution)
     with Running(plan, Stdio(execution.stdin, on_output=on_output)) as running:
         return running.wait(cancel)

@@ -117,7 +117,7 @@ class ProcessPlan(TypedDict):
     window: tuple[int, int]
     user: str
     account: tuple[int, int, list[int]]
-    additional_groups: list[int]
+    additional_groups: list[int | str]
     umask: int
     limits: list[tuple[int, int, int]]
     strict: bool

@@ -121,7 +121,7 @@ def process_plan(process: "Process", user: str = "") -> "ProcessPlan":
         "window": (window["height"], window["width"]) if window else (0, 0),
         "user": user,
         "account": (identity["uid"], identity["gid"], groups),
-        "additional_groups": groups,
+        "additional_groups": [*groups],
         "umask": identity.get("umask", 0o022),
         "trampoline": -1,
         "limits": [_limit(limit) for limit in process.get("rlimits", [])],

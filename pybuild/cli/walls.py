@@ -29,7 +29,7 @@ OPTIONS: tuple[Option, ...] = (
     many("ulimit", "NAME=SOFT[:HARD]", "resource limit, as nofile=1024:2048"),
     many("sysctl", "K=V", "kernel setting of the container's namespaces"),
     value("shm-size", "SIZE", "size of /dev/shm, 64m by default"),
-    many("group-add", "GID", "another group of the user"),
+    many("group-add", "GROUP", "another group of the user, a number or a name"),
     value("oom-score-adj", "NUMBER", "who is killed first for want of memory, -1000 to 1000"),
 )
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -62,7 +62,7 @@ def walls_of(parsed: Parsed, syntax: Syntax) -> Walls:
         ulimits=tuple(_ulimit(text, syntax) for text in parsed.many("ulimit")),
         sysctls=tuple(_pair(text, "--sysctl", syntax) for text in parsed.many("sysctl")),
         shm_bytes=_size(parsed, "shm-size", syntax),
-        groups=tuple(_group(text) for text in parsed.many("group-add")),
+        groups=tuple(_group(text, syntax) for text in parsed.many("group-add")),
         oom_score_adj=None if adjust is None else _number(parsed, "oom-score-adj", syntax),
     )
 
@@ -163,7 +163,7 @@ def _pair(text: str, option: str, syntax: Syntax) -> tuple[str, str]:
     return key, rest
 
 
-def _group(text: str) -> int:
-    if not text.isdecimal():
-        raise NotSupported(f"--group-add {text}: a name: not supported yet", hint="give its number")
-    return int(text)
+def _group(text: str, syntax: Syntax) -> int | str:
+    if not text:
+        raise usage_error(syntax, "--group-add: a group is needed")
+    return int(text) if text.isdecimal() else text

@@ -47,7 +47,7 @@ class Walls:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     shm_bytes: int = 0
-    groups: tuple[int, ...] = ()
+    groups: tuple[int | str, ...] = ()
     oom_score_adj: int | None = None
 
 

@@ -35,6 +35,8 @@ def wish_of(parsed: Parsed, context: Context) -> Wish:
     wish.seal = context.seal
     if parsed.text("console-socket"):
         wish.console_socket = os.path.abspath(parsed.text("console-socket"))
+    wish.pidfd_socket = parsed.text("pidfd-socket")
+    wish.notify = bool(os.environ.get("NOTIFY_SOCKET"))
     if parsed.text("pid-file"):
         wish.pid_file = os.path.abspath(parsed.text("pid-file"))
     wish.listen_fds = int(os.environ.get("LISTEN_FDS") or 0)

@@ -7,7 +7,7 @@ from runtime.command.arguments import container_id
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed, UsageError
 from runtime.container import Container
-from runtime.creating import connect, raised, write_pid_file
+from runtime.creating import connect, pass_pidfd, raised, write_pid_file
 from runtime.errors import InvalidSpec, RuntimeFailure, WrongState
 from runtime.launch.joining import Joining
 from runtime.launch.process import Failed
@@ -72,6 +72,8 @@ def _run(parsed: Parsed, context: Context) -> int:
     process = _process(parsed, spec)
     plan = process_plan(process)  # type: ignore[arg-type]
     plan["keep_fds"], plan["strict"] = keep, True
+    if parsed.text("user") and not parsed.text("process") and _has_name(parsed):
+        plan["user"] = parsed.text("user")
     add_filter(plan, spec, context.cache)
     return _join(parsed, container, plan)
 
@@ -89,10 +91,12 @@ def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
     joining = Joining(plan, init, _cgroups(parsed, container))
     joining.agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
     joining.state = container.state(container.status())
+    pidfd_socket = connect(parsed.text("pidfd-socket"), "--pidfd-socket")
     try:
         joining.start(container.pid)
     except Failed as failure:
         raise raised(failure) from failure
+    pass_pidfd(pidfd_socket, joining.pidfd, b"setns")
     if parsed.text("pid-file"):
         write_pid_file(os.path.abspath(parsed.text("pid-file")), joining.pid)
     if stay is None:
@@ -141,6 +145,12 @@ def _process(parsed: Parsed, spec: "dict[str, Any]") -> "dict[str, Any]":
     return process
 
 
+def _has_name(parsed: Parsed) -> bool:
+    """Tell whether --user has a name, which only the container's own files know."""
+    uid, colon, gid = parsed.text("user").partition(":")
+    return not uid.isdigit() or bool(colon and not gid.isdigit())
+
+
 def _from_options(parsed: Parsed, process: "dict[str, Any]") -> "dict[str, Any]":
     """Return the container's own process with what the options change."""
     if len(parsed.words) < 2:
@@ -151,10 +161,11 @@ def _from_options(parsed: Parsed, process: "dict[str, Any]") -> "dict[str, Any]"
     user = dict(process.get("user") or {})
     if parsed.text("user"):
         uid, colon, gid = parsed.text("user").partition(":")
-        if not uid.isdigit() or (colon and not gid.isdigit()):
-            raise UsageError(f"--user {parsed.text('user')}: numbers are required")
-        user["uid"] = int(uid)
-        user["gid"] = int(gid) if colon else user.get("gid", 0)
+        if _has_name(parsed):
+            user["additionalGids"] = []  # those that the container's files give to the user
+        else:
+            user["uid"] = int(uid)
+            user["gid"] = int(gid) if colon else user.get("gid", 0)
     if parsed.many("additional-gids"):
         user["additionalGids"] = [int(gid) for gid in parsed.many("additional-gids")]
     result["user"] = user

@@ -13,6 +13,7 @@ from runtime.linux.process import pidfd_send_signal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.creating import Wish
+    from runtime.notify import Listener
     from runtime.terminal import Terminal
 
 # HUP INT QUIT USR1 USR2 ALRM TERM CONT: what docker passes on, short of what is our own.
@@ -32,11 +33,14 @@ class Stay:
     """What a caller does who stays with a process that he started.
 
     theirs: the socket over which a terminal may be sent to us; -1 where somebody else gets it.
+    listener: takes notifications of the process for systemd.
     """
 
     def __init__(self, wish: "Wish | None" = None, *, tty: bool = True) -> None:
         """wish: told where to send the terminal."""
         self._pidfd = self._ours = self.theirs = -1
+        self._pid = 0
+        self.listener: Listener | None = None
         if tty and not (wish and wish.console_socket):
             self._ours, self.theirs = socket_pair()
         if wish is not None:
@@ -44,9 +48,9 @@ class Stay:
         self._terminal: Terminal | None = None
         self._poller = select.poll()
 
-    def attach(self, pidfd: int, *, tty: bool) -> None:
+    def attach(self, pidfd: int, *, tty: bool, pid: int = 0) -> None:
         """Pass our signals on to the process `pidfd` from now on; with `tty` our terminal too."""
-        self._pidfd = pidfd
+        self._pidfd, self._pid = pidfd, pid
         if tty and self._ours >= 0:
             self._take_terminal()
         for fd in (self._ours, self.theirs):
@@ -80,8 +84,11 @@ class Stay:
     def to_the_end(self) -> None:
         """Return when the process is dead, and what it wrote to its terminal is written."""
         self._poller.register(self._pidfd, select.POLLIN)
+        if self.listener is not None:
+            self._poller.register(self.listener.fd, select.POLLIN)
         if self._terminal is None:
-            self._poller.poll()
+            while self._pidfd not in self._wait():
+                pass
             return
         self._poller.register(self._terminal.master, select.POLLIN)
         self._poller.register(0, select.POLLIN)
@@ -93,8 +100,18 @@ class Stay:
             self._raw.__exit__(None, None, None)
         self._terminal.close()
 
-    def _pass_on(self, passage: "Terminal") -> bool:
+    def _wait(self) -> "dict[int, int]":
+        """Return the descriptors that have something for us, once there are any."""
         ready = dict(self._poller.poll())
+        listener = self.listener
+        if listener is not None and listener.fd in ready and listener.take(self._pid):
+            self._poller.unregister(listener.fd)
+            listener.close()
+            self.listener = None
+        return ready
+
+    def _pass_on(self, passage: "Terminal") -> bool:
+        ready = self._wait()
         if 0 in ready and not passage.feed_from(0):
             self._poller.unregister(0)
         if passage.master in ready:

@@ -6,7 +6,7 @@ from runtime.command import create as create_verb
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed
 from runtime.container import Container
-from runtime.creating import after_start, create, raised, set_ready
+from runtime.creating import Wish, after_start, create, raised, set_ready
 from runtime.destroying import destroy
 from runtime.errors import NoSuchContainer
 from runtime.launch.creation import Creation
@@ -15,6 +15,7 @@ from runtime.launch.process import Failed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.creating import Warn
+    from runtime.notify import Listener
 
 USAGE = "[OPTIONS] ID"
 OPTIONS: Options = {
@@ -35,16 +36,28 @@ def run(parsed: Parsed, context: Context) -> int:
     wish.waits = False
     if parsed.flag("detach"):
         container, creation = create(wish, warn)
+        listener = _listener(wish, container)
         _start(container, creation, warn)
+        if listener is not None:
+            listener.wait(creation.pid, creation.pidfd)
         return 0
     from runtime.command.foreground import Stay
 
     stay = Stay(wish)
     container, creation = create(wish, warn)
-    stay.attach(creation.pidfd, tty=creation.has_terminal)
+    stay.listener = _listener(wish, container)
+    stay.attach(creation.pidfd, tty=creation.has_terminal, pid=creation.pid)
     _start(container, creation, warn)
     stay.to_the_end()
     return _end(container, creation, keep=parsed.flag("keep"), warn=warn)
+
+
+def _listener(wish: Wish, container: Container) -> "Listener | None":
+    if not wish.notify:
+        return None
+    from runtime.notify import listener_of
+
+    return listener_of(container.folder)
 
 
 def _start(container: Container, creation: Creation, warn: "Warn") -> None:

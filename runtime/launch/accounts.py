@@ -88,7 +88,7 @@ def _supplementary(root: int, login: str) -> "list[int]":
     return groups
 
 
-def look_up(root: int, user: str, additional: "list[str] | list[int]") -> Account:
+def look_up(root: int, user: str, additional: "list[int | str]") -> Account:
     """Resolve `user` as USER writes it: `name`, `uid`, `name:group`, `uid:gid`; empty is root.
 
     An explicit group means: no supplementary groups but those in `additional`.

@@ -53,12 +53,12 @@ def receive(fd: int) -> "tuple[object, ...] | None":
     return message
 
 
-def send_descriptor(socket_fd: int, fd: int) -> None:
+def send_descriptor(socket_fd: int, fd: int, word: bytes = b"t") -> None:
     """Pass `fd` over the unix socket `socket_fd`; `_socket` must have been imported before."""
     import _socket
 
     sock = _socket.socket(fileno=socket_fd)
-    sock.sendmsg([b"t"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))])
+    sock.sendmsg([word], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))])
     sock.detach()
 
 

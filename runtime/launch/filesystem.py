@@ -81,17 +81,22 @@ def open_sources(plan: "LaunchPlan") -> None:
     """
     for mount in plan["mounts"]:
         if mount["kind"] == "bind" and not mount["remount"]:
-            flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if mount["recursive"] else 0)
-            mount["fd"] = m.open_tree(c.AT_FDCWD, mount["source"], flags)
-            if mount["id_map"] is not None:
-                userns = namespace_of(mount["id_map"])
-                try:
-                    m.map_ids(mount["fd"], userns, mount["id_map_recursive"])
-                finally:
-                    os.close(userns)
+            open_source(mount)
     if plan["bind_devices"]:
         # A user namespace may not make nodes that work, so it gets the host's.
         plan["device_trees"] = [_host_device(device) for device in plan["devices"]]
+
+
+def open_source(mount: "MountPlan") -> None:
+    """Take a copy of the host's path that a bind mount is to show."""
+    flags = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if mount["recursive"] else 0)
+    mount["fd"] = m.open_tree(c.AT_FDCWD, mount["source"], flags)
+    if mount["id_map"] is not None:
+        userns = namespace_of(mount["id_map"])
+        try:
+            m.map_ids(mount["fd"], userns, mount["id_map_recursive"])
+        finally:
+            os.close(userns)
 
 
 def close_sources(plan: "LaunchPlan") -> None:

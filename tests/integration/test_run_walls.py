@@ -1,5 +1,7 @@
 """`run`'s options about rights and limits: each moves what it names, and nothing else."""
 
+import grp
+
 import pytest
 
 pytestmark = pytest.mark.kernel
@@ -97,6 +99,13 @@ def test_the_rest(run):
         "tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k,mode=700",
         *("100", "200", "7", "300", "2048", "0 29"),
     ]
+
+
+def test_a_group_by_its_name(run):
+    assert run("--group-add", "www-data", script="id -G", check=False).returncode == 125
+    options = ["-v", "/etc/group:/etc/group:ro", "--group-add", "adm", "--group-add", "5"]
+    adm = str(grp.getgrnam("adm").gr_gid)
+    assert run(*options, script="id -G").stdout.split() == sorted(["0", adm, "5"], key=int)
 
 
 def test_system_paths(run):

@@ -141,3 +141,22 @@ def bundle(rootfs: Path, tmp_path: Path) -> Bundle:
         return folder
 
     return make
+
+
+@pytest.fixture
+def show_python() -> Callable[[dict[str, Any]], str]:
+    """Return a function that lets a container have the host's Python, and returns its path."""
+    return _show_python
+
+
+def _show_python(spec: dict[str, Any]) -> str:
+    base = Path(os.path.realpath(sys.base_prefix))
+    places = {"/lib", "/lib64", "/usr", f"/{base.parts[1]}" if base.parts[1:] else "/usr"}
+    spec["mounts"] += [
+        {"destination": place, "type": "bind", "source": place, "options": ["rbind", "ro"]}
+        for place in sorted(places)
+        if os.path.exists(place)
+    ]
+    library = os.path.join(sys.base_exec_prefix, sys.platlibdir)
+    spec["process"]["env"] += [f"LD_LIBRARY_PATH={library}", f"PYTHONHOME={sys.base_prefix}"]
+    return os.path.realpath(sys.executable)

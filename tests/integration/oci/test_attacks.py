@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -146,19 +145,11 @@ print(os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY)
 """
 
 
-def test_the_interpreter_by_its_own_name(oci, bundle, project):
+def test_the_interpreter_by_its_own_name(oci, bundle, project, show_python):
     """CVE-2019-5736: /proc/self/exe as the command is the host's Python, and open to writing."""
     folder = bundle(command := ["/proc/self/exe", "-I", "-S", "-c", LOOK])
     spec = json.loads((folder / "config.json").read_text())
-    base = Path(os.path.realpath(sys.base_prefix))
-    places = {"/lib", "/lib64", "/usr", f"/{base.parts[1]}" if base.parts[1:] else "/usr"}
-    spec["mounts"] += [
-        {"destination": place, "type": "bind", "source": place, "options": ["rbind", "ro"]}
-        for place in sorted(places)
-        if os.path.exists(place)
-    ]
-    library = os.path.join(sys.base_exec_prefix, sys.platlibdir)
-    spec["process"]["env"] += [f"LD_LIBRARY_PATH={library}", f"PYTHONHOME={sys.base_prefix}"]
+    show_python(spec)
     (folder / "config.json").write_text(json.dumps(spec))
     # By then run is a program of a few bytes in sealed memory, which does nothing with this.
     assert oci("run", "-b", folder, "a", check=False).stdout == ""

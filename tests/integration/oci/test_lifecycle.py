@@ -171,6 +171,24 @@ def test_exec(oci, bundle, rootfs):
     wait_for(lambda: not os.path.exists(f"/proc/{joined}"))
 
 
+def test_exec_as_a_user_by_name(oci, bundle, rootfs):
+    """The names are the container's, not the host's."""
+    (rootfs / "etc/group").write_text("app:x:1000:\nextra:x:77:app\nother:x:78:\n")
+    oci("run", "--detach", "-b", bundle("sleep 1000"), "a")
+    look = ["a", "sh", "-c", "id -u; id -g; grep ^Groups /proc/self/status"]
+    for user, groups, seen in (
+        ("app", [], ["1000", "1000", "Groups:\t77 1000 "]),
+        ("app:other", [], ["1000", "78", "Groups:\t78 "]),
+        ("app", ["--additional-gids", "5"], ["1000", "1000", "Groups:\t5 77 1000 "]),
+        ("7:other", [], ["7", "78", "Groups:\t78 "]),
+    ):
+        assert oci("exec", "-u", user, *groups, *look).stdout.splitlines() == seen
+    for user, said in (("nobody-there", "unable to find user"), ("app:x", "unable to find group")):
+        done = oci("exec", "-u", user, *look, check=False)
+        assert (done.returncode, said in done.stderr) == (255, True)
+    oci("delete", "--force", "a")
+
+
 def test_exec_takes_a_process(oci, bundle, tmp_path):
     oci("run", "--detach", "-b", bundle("sleep 1000"), "a")
     process = {
