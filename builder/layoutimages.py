@@ -15,6 +15,7 @@ from store.layout import INDEX_FILE, LAYOUT_FILE, REFERENCE_NAME
 from store.mediatypes import INDEXES
 from store.oci import Descriptor, ImageConfig, Index, Manifest, Platform
 from store.root import Store
+from store.unpacklimit import bounded
 
 _DEEPEST_INDEX = 4
 
@@ -98,7 +99,6 @@ def _unpack(store: Store, archive: Archive, manifest: Manifest, config: ImageCon
         if store.layers.has(diff_id):
             continue
         name = _name(layer)
-        chunks = archive.file(name, "its manifest").chunks()
-        store.layers.unpack(
-            decompressed(chunks, name=name), expected=diff_id, below=config.diff_ids[:number]
-        )
+        file = archive.file(name, "its manifest")
+        tar = bounded(decompressed(file.chunks(), name=name), file.size_bytes, store.root)
+        store.layers.unpack(tar, expected=diff_id, below=config.diff_ids[:number])

@@ -6,7 +6,6 @@ the pull had added is taken away again; after a kill whole layers stay, and the 
 """
 
 import contextlib
-import os
 from collections.abc import Generator, Iterator
 from functools import partial
 
@@ -30,18 +29,16 @@ from registry_client.resolve import Resolved, pulling, resolve
 from store import gc, platforms
 from store.compression import decompressed, prefetched
 from store.digest import DiffID, Digest
-from store.errors import BadArchive, Corrupt, DiskFull, StoreError
+from store.errors import BadArchive, Corrupt, StoreError
 from store.images import Image
 from store.layers import BlobRef
 from store.oci import Descriptor, ImageConfig, Platform
 from store.reference import Reference
 from store.root import Store
+from store.unpacklimit import bounded
 from values.classes import dataclass, field, replace
 
 WORKERS = 3  # layers at once, as docker
-_BOMB_BYTES = 4 << 30
-_BOMB_RATIO = 300  # deflate's limit is 1032; what is worth shipping stays far below
-_RESERVE = 0.02  # of the free space, left to others
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +216,8 @@ class _Job:
         with contextlib.closing(prefetched(chunks)) as ahead:
             tar = decompressed(ahead, name="layer")
             with contextlib.closing(tar):
-                bounded = self._bounded(tar, layer.size_bytes)
-                self.store.layers.unpack(bounded, expected=diff_id, blob=_blob_ref(layer))
+                limited = bounded(tar, layer.size_bytes, self.store.root)
+                self.store.layers.unpack(limited, expected=diff_id, blob=_blob_ref(layer))
 
     def _received(
         self, layer: Descriptor, wrong: list[DigestMismatch]
@@ -245,26 +242,6 @@ class _Job:
             except Corrupt as error:
                 wrong.append(blobs.mismatch(blob, str(error).rpartition(" ")[2]))
                 raise wrong[0] from error
-
-    def _bounded(self, tar: Iterator[bytes], blob_bytes: int) -> Iterator[bytes]:
-        """Yield a layer's tar, as long as it may be a layer and the disk can take it."""
-        root = self.store.root
-        status = os.statvfs(root)
-        free_bytes = int(status.f_bavail * status.f_frsize * (1 - _RESERVE))
-        limit = max(_BOMB_BYTES, _BOMB_RATIO * blob_bytes)
-        size_bytes = 0
-        for chunk in tar:
-            size_bytes += len(chunk)
-            if size_bytes > limit:
-                raise BadArchive(
-                    f"{blob_bytes} bytes unpack to more than {limit}: taken for a bomb"
-                )
-            if size_bytes > free_bytes:
-                raise DiskFull(
-                    f"unpacked it is larger than the {free_bytes} bytes that are free in {root}",
-                    hint="free some space (pybuild system prune removes what nothing uses)",
-                )
-            yield chunk
 
     @contextlib.contextmanager
     def _named(self, part: str) -> Iterator[None]:

@@ -155,11 +155,14 @@ class LayerStore:
         self, digest: Digest, media_type: str, expected: DiffID, below: Sequence[DiffID] = ()
     ) -> DiffID:
         """Store the layer that a kept blob holds, compressed in whatever way; see unpack."""
+        from store.unpacklimit import bounded
+
         blob = BlobRef(digest, self._content.size(digest), media_type)
         if self.has(expected) and self.info(expected).blob == blob:
             return expected
         with self._plain(digest) as tar:
-            return self.unpack(tar, expected=expected, blob=blob, below=below)
+            limited = bounded(tar, blob.size_bytes, self._root)
+            return self.unpack(limited, expected=expected, blob=blob, below=below)
 
     @contextlib.contextmanager
     def _plain(self, digest: Digest) -> Iterator[Iterator[bytes]]:

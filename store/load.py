@@ -22,6 +22,7 @@ from store.mediatypes import LAYER_BY_COMPRESSION
 from store.oci import Platform
 from store.reference import Reference
 from store.root import Store
+from store.unpacklimit import bounded
 from values.classes import dataclass, field
 
 Loaded = list[tuple[Image, Reference | None]]
@@ -128,9 +129,10 @@ def _store_layer(
         elif layers.info(layer.diff_id).blob is None:
             layers.set_blob(layer.diff_id, BlobRef(digest, file.size_bytes, media_type))
     elif is_new:
-        layers.unpack(
-            decompressed(file.chunks(), name=layer.name), expected=layer.diff_id, below=below
+        tar = bounded(
+            decompressed(file.chunks(), name=layer.name), file.size_bytes, added.store.root
         )
+        layers.unpack(tar, expected=layer.diff_id, below=below)
 
 
 def _record(store: Store, planned: Plan) -> Loaded:

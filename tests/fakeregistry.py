@@ -120,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
             keys = (self.command, question), (self.command, path), path
             faults = next((found for key in keys if (found := registry.faults.get(key))), [])
             fault = faults.pop(0) if faults else None
+            if registry.answers is not None:
+                fault = fault if registry.answers > 0 else registry.afterwards
+                registry.answers -= 1
         if fault is not None:
             fault(self)
             return
@@ -289,7 +292,8 @@ class Handler(BaseHTTPRequestHandler):
 class FakeRegistry(ThreadingHTTPServer):
     """A registry in memory; it remembers what it was asked.
 
-    faults: by path, or (method, path): what happens instead of an answer, in turn.
+    faults: by path, or (method, path): what happens instead of an answer, in turn. answers: how
+    many requests are answered yet, None for all; afterwards: what happens to the others.
     """
 
     daemon_threads = True
@@ -312,6 +316,8 @@ class FakeRegistry(ThreadingHTTPServer):
         self.tokens: set[str] = set()
         self.token_life_s = 300
         self.token_queries: list[dict[str, list[str]]] = []
+        self.answers: int | None = None
+        self.afterwards: Fault = status(403)
         self.page = 1000
         self.connections = 0
 
@@ -370,6 +376,11 @@ def status(code: int, **headers: Any) -> Fault:
         page.refuse(code, "", "", **headers)
 
     return fault
+
+
+def resets(page: Handler) -> None:
+    """End the connection without an answer."""
+    page.reset()
 
 
 def short(data: bytes, count: int) -> Fault:

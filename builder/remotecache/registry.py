@@ -147,8 +147,14 @@ class RegistryCache:
     # -- writing
 
     def has(self, entry: CacheEntry) -> bool:
-        """Tell whether a record is there. Raises RegistryError."""
-        return manifests.find(self._repository, self._tag(entry.name), self.what) is not None
+        """Tell whether a record is found by its key. Raises RegistryError, Corrupt.
+
+        One that is there and that its key does not lead to is of an export that was ended in
+        between; it is led to by being added again.
+        """
+        document = self._document(self._tag(entry.key_name))
+        found = self._entries(document) if document is not None else []
+        return any(known.name == entry.name for known in found)
 
     def send(self, blob: BlobRef, origin: Origin | None, bring: Callable[[], None]) -> None:
         """Let a blob be in the repository. Raises RegistryError, StoreError."""

@@ -4,6 +4,7 @@ The daemon lives in a network namespace of its own. A second docker-registry the
 one's folder.
 """
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -48,26 +49,31 @@ def listens(host: str) -> bool:
     return True
 
 
-@pytest.fixture
-def host(tool, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that both registries have."""
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture(scope="module")
+def host(tool, folder: Path) -> Iterator[str]:
     """Return where a registry listens."""
     tool("docker-registry")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         host = f"127.0.0.1:{listening.getsockname()[1]}"
-    (tmp_path / "registry").mkdir()
-    process = serve(tmp_path / "registry", host)
+    process = serve(folder, host)
     wait_for(lambda: listens(host), "docker-registry")
     yield host
     process.terminate()
     process.wait()
 
 
-@pytest.fixture
-def docker(tool, tmp_path: Path, host: str) -> Iterator[Docker]:
+@pytest.fixture(scope="module")
+def docker(tool, folder: Path, host: str) -> Iterator[Docker]:
     """Return docker; `host` is the same registry for its daemon."""
     with running_docker(tool) as docker:
         inside = ["nsenter", f"--net=/proc/{docker.pid}/ns/net"]
-        registry = serve(tmp_path / "registry", host, *inside)
+        registry = serve(folder, host, *inside)
         try:
             yield docker
         finally:
@@ -98,3 +104,40 @@ def test_docker_and_we(pybuild, busybox_image, context, host, docker) -> None:
     assert len(names) == 2
     assert len({name.partition("@")[2] for name in names}) == 1
     pybuild("system", "check", "--deep")
+
+
+def test_docker_podman_and_skopeo_load_every_form(
+    pybuild, busybox_image, context, docker, tmp_path, peers
+) -> None:
+    """What `--output` writes as an archive, and `save`, docker, podman and skopeo all read."""
+    (context / "Dockerfile").write_text(
+        f"FROM {busybox_image}\nRUN echo made > /made && rm /etc/group\nCMD cat /made\n"
+    )
+    forced = "force-compression=true,compression"
+    forms = {
+        "docker": "type=docker",
+        "docker-zstd": f"type=docker,{forced}=zstd",
+        "oci": "type=oci",
+        "oci-plain": f"type=oci,{forced}=uncompressed",
+        "oci-zstd": f"type=oci,{forced}=zstd",
+    }
+    pybuild("-t", "made:1", context)
+    image_id = pybuild("inspect", "-f", "{{.Id}}", "made:1").stdout.strip()
+    for name, output in forms.items():
+        archive = tmp_path / f"{name}.tar"
+        pybuild("-t", f"{name}:1", "-o", f"{output},dest={archive}", context)
+    archive = tmp_path / "saved.tar"
+    pybuild("tag", "made:1", "saved:1")
+    pybuild("save", "-o", archive, "saved:1")
+    for name in (*forms, "saved"):
+        archive = tmp_path / f"{name}.tar"
+        transport = "oci-archive" if name.startswith("oci") else "docker-archive"
+        config = peers("skopeo")("inspect", "--config", "--raw", f"{transport}:{archive}")
+        assert f"sha256:{hashlib.sha256(config.encode()).hexdigest()}" == image_id, name
+        podman = peers("podman")
+        assert f"{name}:1" in podman("load", "-i", archive), name
+        # A daemon with its images in graph drivers reads docker's archives only.
+        if transport == "docker-archive":
+            assert f"{name}:1" in docker("load", "-i", str(archive)), name
+            assert docker("run", "--rm", "--network", "none", f"{name}:1") == "made\n", name
+    assert podman("run", "--rm", "--network=none", "oci-zstd:1") == "made\n"

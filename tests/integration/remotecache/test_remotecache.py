@@ -4,10 +4,17 @@ import gzip
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fakeregistry import digest_of, reset_after, sends, status
+from fakeregistry import digest_of, reset_after, resets, sends, status
+
+from builder.remotecache.entry import CacheEntry
+from builder.remotecache.s3 import BucketCache
+from builder.request import CachePlace
+from store.digest import DiffID, Digest
+from store.root import Store
 
 pytestmark = pytest.mark.kernel
 
@@ -151,6 +158,9 @@ def test_a_build_that_is_all_cached_reads_no_layer(
     words = ["-o", output.format(registry.host), "--metadata-file", metadata]
     done = b(*words, f"--cache-from=type=registry,ref={remote}", project)
     assert done.stderr.count("CACHED") >= 6
+    # The records are of this store now; the layers still are elsewhere, and not missed.
+    again = b("-o", "type=cacheonly", f"--cache-from=type=registry,ref={remote}", project)
+    assert again.stderr.count("CACHED") == done.stderr.count("CACHED")
     assert layers_fetched(registry) == 0, registry.asked("GET", "/blobs/")
     if "registry" in output:
         assert not registry.asked("PATCH"), "what the registry has it was asked to take from there"
@@ -265,6 +275,65 @@ def test_an_export_that_fails_fails_nothing_else(machine, registry, project, met
     failed = a("-t", "x:2", f"{words[0]},ignore-error=false", project, check=False)
     assert (failed.returncode, "error: export cache to registry" in failed.stderr) == (1, True)
     assert not [tag for name, tag in registry.tags if name == "app"], "no record without its blobs"
+
+
+FAILURES = [pytest.param(status(403), id="refuses"), pytest.param(resets, id="resets")]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_registry_that_fails_in_the_middle_of_an_import(
+    machine, registry, project, tmp_path, failure, rounds
+) -> None:
+    place = f"type=registry,ref={registry.host}/app:cache"
+    machine("a")("-t", "x:1", f"--cache-to={place},mode=max", project)
+    registry.seen.clear()
+    machine("b")("-t", "x:1", f"--cache-from={place}", project)
+    asked = len(registry.seen)
+    assert asked > 10
+    registry.afterwards = failure
+    count = rounds(asked, 2)
+    for number in range(count):
+        registry.answers = 1 + asked * (2 * number + 1) // (2 * count)
+        name = f"c{number}"
+        done = machine(name)("-t", "x:1", f"--cache-from={place}", project)
+        assert (
+            "RemoteCache: the cache at registry" in done.stderr or "a cache promised" in done.stderr
+        )
+        shown = machine(name)(
+            "run", "--rm", "x:1", "sh", "-c", "cat /src/file; wc -l < /app/result"
+        )
+        assert shown.stdout == "content\n2\n"
+        assert machine(name)("system", "check", "--deep").returncode == 0
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_registry_that_fails_in_the_middle_of_an_export(
+    machine, registry, project, failure, rounds
+) -> None:
+    a = machine("a")
+    a("-t", "x:1", f"--cache-to=type=registry,ref={registry.host}/whole:c,mode=max", project)
+    image_id = a("inspect", "-f", "{{.Id}}", "x:1").stdout
+    asked = len(registry.seen)
+    assert asked > 30
+    registry.afterwards = failure
+    count = rounds(asked, 2)
+    for number in range(count):
+        place = f"type=registry,ref={registry.host}/half{number}:c"
+        registry.answers = asked * (2 * number + 1) // (2 * count)
+        done = a("-t", "x:2", f"--cache-to={place},mode=max", project)
+        assert "RemoteCache: the cache was not exported to registry" in done.stderr
+        assert a("inspect", "-f", "{{.Id}}", "x:2").stdout == image_id
+        registry.answers = None
+        # What came before is whole or not there: another machine makes the same of it, or anew.
+        other = machine(f"b{number}")
+        other("-t", "x:1", f"--cache-from={place}", project)
+        shown = other("run", "--rm", "x:1", "sh", "-c", "cat /src/file; wc -l < /app/result")
+        assert shown.stdout == "content\n2\n"
+        assert other("system", "check", "--deep").returncode == 0
+        # The next export completes it.
+        a("-t", "x:2", f"--cache-to={place},mode=max", project)
+        whole = machine(f"c{number}")("-t", "x:1", f"--cache-from={place}", project)
+        assert whole.stderr.count("CACHED") >= 6
 
 
 def test_nobody_is_there(machine, project) -> None:
@@ -390,6 +459,35 @@ def test_builds_that_export_at_once(machine, registry, project, tmp_path, kind) 
     # Whose result of the first step is taken the third machine cannot know; each step has one.
     assert machine("c")("run", "--rm", "c:branch-a", "cat", "/branch").stdout == "a\n"
     assert machine("c")("run", "--rm", "c:branch-b", "cat", "/branch").stdout == "b\n"
+
+
+def test_exporters_at_once_in_a_bucket(bucket, tmp_path) -> None:
+    """Two at once, ten times: no record is lost."""
+    with Store(tmp_path / "store") as store:
+        place = CachePlace("s3", tuple(pair.split("=", 1) for pair in bucket.split(",")))
+        for number in range(10):
+            halves = [
+                [record(f"{number}", name), record(f"{number}-{name}", name)] for name in "ab"
+            ]
+            start = threading.Barrier(len(halves))
+
+            def export(entries, start=start) -> None:
+                cache = BucketCache(place, store.content)
+                start.wait()
+                cache.add(entries)
+                cache.close()
+
+            with ThreadPoolExecutor(len(halves)) as pool:
+                list(pool.map(export, halves))
+            cache = BucketCache(place, store.content)
+            for entry in (*halves[0], *halves[1]):
+                assert entry in cache.find(entry.key)
+            cache.close()
+
+
+def record(key: str, result: str) -> CacheEntry:
+    diff_id = DiffID(digest_of(result.encode()))
+    return CacheEntry(Digest(digest_of(key.encode())), "run", (diff_id,), created="2020", title=key)
 
 
 # --- other people's registries

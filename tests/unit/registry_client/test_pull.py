@@ -542,7 +542,7 @@ def test_a_tar_that_is_none(registry, store, access, reference, make) -> None:
 
 
 def test_a_gzip_bomb(registry, store, access, reference, make, monkeypatch) -> None:
-    monkeypatch.setattr("registry_client.pull._BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr("store.unpacklimit.BOMB_BYTES", 1 << 20)
     tar = make.tar({"zeros": b"\0" * (8 << 20)})
     bomb = make.image([tar], compress=lambda data: zlib_gzip(data))
     registry.add("app", "1", bomb)

@@ -1,5 +1,6 @@
 """Records of remote caches: what they say, where they lie, and that exporters lose none."""
 
+import gzip
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from builder.absent import Absent, Origin
 from builder.cache import Key
-from builder.errors import BuildError
+from builder.errors import BuildError, LayersLost
 from builder.remotecache import inline
 from builder.remotecache.entry import CacheEntry, memo_key, shortened
 from builder.remotecache.exports import Solved
@@ -26,10 +27,12 @@ from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest, digest_of
 from store.errors import Corrupt
 from store.layers import BlobRef
-from store.mediatypes import OCI_LAYER
+from store.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 from store.oci import ImageConfig, Platform
 from store.reference import Reference
 from store.root import Store
+from store.tarwriter import END, Header, encode
+from store.unpacklimit import BOMB_RATIO
 from values.classes import replace
 
 
@@ -259,3 +262,19 @@ def test_sources_in_order_and_one_that_fails(store) -> None:
     assert imports.recall("selection", "x") is None
     assert (broken.asked, len(said)) == (1, 1), "a source that fails is asked once"
     assert "broken" in said[0]
+
+
+def test_a_layer_that_is_a_bomb_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.unpacklimit.BOMB_BYTES", 1 << 20)
+    size_bytes = 8 << 20
+    header = encode(Header(b"zeros", b"0", 0o644, size_bytes=size_bytes))
+    tar = header + bytes(size_bytes) + END
+    data = gzip.compress(tar, mtime=0)
+    assert len(data) * BOMB_RATIO < size_bytes
+    blob = BlobRef(digest_of(data), len(data), OCI_LAYER_GZIP)
+    absent = Absent(store)
+    diff_id = DiffID(digest_of(tar))
+    absent.offer(diff_id, Origin(blob, lambda: store.content.put(data) and None))
+    with pytest.raises(LayersLost, match="taken for a bomb"):
+        absent.need([diff_id])
+    assert not store.layers.has(diff_id)
