@@ -7,6 +7,7 @@ Dockerfile, replaced by every export: unlike a record nobody's result depends on
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from builder.cachekey import SECRETS
 from builder.vertex import Vertex
 from store.buildrecords import BuildRecord, BuildRow, StepRow
 from store.digest import Digest, digest_of, hex_of
@@ -38,7 +39,7 @@ def note_of(
     steps = []
     for vertex in vertices:
         record = records.get(vertex.id)
-        if record is not None:
+        if record is not None and SECRETS not in record.ingredients:
             kept = {"key": record.key, "ingredients": _shortened(record.ingredients)}
             steps.append(
                 {"stage": vertex.stage, "title": vertex.title, "step": vertex.step, **kept}
