@@ -93,7 +93,8 @@ class StepFailed(InstructionError):
     """A RUN's process ended with `exit_code`.
 
     how: it ended, in words. step_name: as progress shows it. output: the last lines that it wrote,
-    empty for nothing. log_path: the file with all of them.
+    empty for nothing. log_path: the file with all of them. entry: where what it left is
+    kept, what to enter: the beginning of the build's id, and the step's number; else "".
     """
 
     def __init__(  # noqa: PLR0913 - keywords that do not depend on each other
@@ -106,6 +107,7 @@ class StepFailed(InstructionError):
         how: str = "",
         step_name: str = "",
         output: str = "",
+        entry: str = "",
     ):
         hint = f"the whole log is in {log_path}" if log_path else None
         super().__init__(place, message, hint=hint)
@@ -113,6 +115,7 @@ class StepFailed(InstructionError):
         self.how = how or f"exit code: {exit_code}"
         self.log_path = log_path
         self.step_name = step_name
+        self.entry = entry
         self.output = output
 
 

@@ -35,10 +35,10 @@ from values.classes import dataclass, fields
 
 VERSION = 3
 # What a request may ask for; whatever else is given, nothing is looked up. tags are always done;
-# jobs, tls_verify and ca_files mean nothing to what is made of files of this machine.
+# jobs, tls_verify, ca_files and keep_failed mean nothing to what is made of files of this machine.
 _COVERED = frozenset({"context", "contexts", "dockerfile", "dockerfile_text", "build_args"})
 _COVERED |= {"labels", "target", "platform", "allow", "network", "sandbox"}
-_COVERED |= {"tags", "jobs", "tls_verify", "ca_files"}
+_COVERED |= {"tags", "jobs", "tls_verify", "ca_files", "keep_failed"}
 FOLDER = "memos"
 
 # An event, or a part of one: the name of its class and its values, or a plain value.

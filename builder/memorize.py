@@ -183,7 +183,7 @@ def _is_local(plan: BuildPlan) -> bool:
 
 def where(row: StepRow) -> dict[str, object]:
     """Return what the journal says of a step whether it ran or not."""
-    kept = ("line", "name", "inputs", "bases", "policies")
+    kept = ("line", "name", "inputs", "bases", "policies", "shell")
     return {name: row.details[name] for name in kept if name in row.details}
 
 

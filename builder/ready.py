@@ -145,6 +145,7 @@ class Start:
             imports=imports_of(request, plans[0].platform, absent, self.progress, stack),
             commits=self._commits(plans, vertices, shared.commits),
             gate=self._gate(plans),
+            keep_failed=request.keep_failed,
         )
         return Ready(plans, site, bases)
 

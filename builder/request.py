@@ -137,7 +137,8 @@ class BuildRequest:
     None for nothing.
     cache_from, cache_to: where records of the cache are looked up, in order, and put.
     allow_secret_leak: ids of secrets that may become a part of the image, ALL for all of them.
-    budget: what the build may come to before its outputs are written.
+    budget: what the build may come to before its outputs are written. keep_failed: what a step
+    that fails leaves is kept, to be entered.
     locked: take the sources of the lock and no others. lock_file: the lock, None for the one beside
     the Dockerfile.
     pull: ask the registry for base images that are here too. tls_verify, ca_files: what registries
@@ -175,6 +176,7 @@ class BuildRequest:
     tls_verify: bool = True
     ca_files: tuple[str, ...] = ()
     budget: Budget | None = None
+    keep_failed: bool = True
     locked: bool = False
     lock_file: str | None = None
 

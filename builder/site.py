@@ -205,7 +205,8 @@ class Site:
     to look up in. commits: what refs of git repositories were when this build first asked. named:
     the named contexts that are directories. vertices: the plan's. gate: keeps secrets out of
     layers, where there are any. journaled: the numbers of the steps that have a row in the journal.
-    sharers: the sites of other builds that a vertex is solved for.
+    sharers: the sites of other builds that a vertex is solved for. keep_failed: what a step that
+    fails leaves is kept.
     """
 
     store: Store
@@ -228,6 +229,7 @@ class Site:
     gate: "SecretGate | None" = None
     journaled: dict[VertexID, int] = field(default_factory=dict)
     sharers: "Mapping[VertexID, Sequence[Site]]" = field(default_factory=dict)
+    keep_failed: bool = False
     _explainer: "Explainer | None" = None
 
     def causes(self, vertex: Vertex, key: "Key", inputs: Sequence[Result]) -> "tuple[Cause, ...]":

@@ -262,6 +262,15 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     return Result((*inputs[0].chain, made.diff_id), created, origin=origin)
 
 
+def shell_of(vertex: Vertex) -> dict[str, object]:
+    """Return what the journal says of a vertex for who enters its result; a RUN's record has it."""
+    if not isinstance(vertex.op, CopyOp | MakeDirOp):
+        return {}
+    given = vertex.surroundings
+    env = [f"{name}={value}" for name, value in given.env]
+    return {"shell": {"env": env, "cwd": given.cwd, "user": given.user}}
+
+
 def as_before(made: Made, miss: Miss, site: Site) -> Made:
     """Return what was made, adopted where a policy let it be made again and it is the same.
 
@@ -305,6 +314,7 @@ def journal(  # noqa: PLR0913  the columns of one row
             "name": vertex.name,
             **site.stands_on(vertex),
             **facts_of(vertex),
+            **shell_of(vertex),
             **({"tries": step.tries} if step.tries > 1 else {}),
             **(facts or {}),
         },

@@ -15,7 +15,7 @@ from builder.persistent import PersistentList, PersistentMap
 from builder.policy import policies_of
 from builder.request import BuildRequest
 from builder.stages import PROXY_ARGS, StageList, StageText
-from builder.vertex import NO_POLICIES, BaseOp, Op, Vertex, VertexID, vertex_id
+from builder.vertex import NO_POLICIES, BaseOp, Op, Surroundings, Vertex, VertexID, vertex_id
 from grammar import ast
 from grammar.ast import Policies
 from grammar.errors import ExpansionError
@@ -263,6 +263,7 @@ class Stage:
                 no_cache=no_cache,
                 policies=policies,
                 facts=facts or {},
+                surroundings=Surroundings(tuple(self.env.items()), self.cwd, self.config.user),
             ),
         )
         return identity

@@ -10,13 +10,13 @@ from builder.ops.copyfiles import Target, copy_whole
 from builder.request import BuildRequest
 from builder.secrets import Secrets
 from store.digest import Digest
-from store.mount import OverlayMount
 from store.root import Store
 from values.classes import dataclass, field
 
 if TYPE_CHECKING:
     from builder.sshagent import SshAgents
     from store.cachemounts import CacheMountKey
+    from store.snapshots import Active
 
 FROZEN = "files"
 
@@ -32,7 +32,7 @@ class Supplies:
     secrets: Secrets
     agents: "SshAgents | None"
     _stack: ExitStack = field(default_factory=ExitStack)
-    _frozen: dict[Digest, OverlayMount] = field(default_factory=dict)
+    _frozen: "dict[Digest, Active]" = field(default_factory=dict)
     _cleared: "set[CacheMountKey]" = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -44,8 +44,8 @@ class Supplies:
             self.agents.close()
         self._stack.close()
 
-    def frozen(self, root: str, match: Match, digest: Digest) -> OverlayMount:
-        """Return a copy of files of the context as a mount that holds them at `FROZEN`.
+    def frozen(self, root: str, match: Match, digest: Digest) -> "Active":
+        """Return a copy of files of the context as a snapshot that holds them at `FROZEN`.
 
         root: path of the context's root. digest: of the match's content; the copy is made once.
         A step sees the bytes that its key was made of, whatever is written to the context
@@ -54,9 +54,8 @@ class Supplies:
         with self._lock:
             if digest not in self._frozen:
                 active = self._stack.enter_context(self.store.snapshots.prepare(()))
-                assert active.mount.upper is not None
                 copy_whole(root, match, FROZEN, Target(active.upper))
-                self._frozen[digest] = OverlayMount(self.store.root, (active.mount.upper,))
+                self._frozen[digest] = active
             return self._frozen[digest]
 
     def clear_once(self, key: "CacheMountKey", wait: Callable[[float], None]) -> None:

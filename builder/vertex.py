@@ -148,6 +148,15 @@ Op = BaseOp | RunOp | CopyOp | LinkOp | MakeDirOp | DownloadOp | GitOp
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a RUN in the place of an instruction would be given."""
+
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/"
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Vertex:
     """One node of the graph. `inputs[0]` is the root file system that it works on, if any.
 
@@ -155,6 +164,7 @@ class Vertex:
     step: the number of the instruction in its stage, from 1. platform: os/arch[/variant]. facts:
     what is stored beside its key to explain it, of no weight in the key. no_cache: the build asked
     for it to run again. policies: what the Dockerfile's comments ask for, see `policy`.
+    surroundings: for who enters its result; of no weight in the key either.
     """
 
     id: VertexID
@@ -169,6 +179,7 @@ class Vertex:
     platform: str = ""
     policies: Policies = NO_POLICIES
     facts: Mapping[str, object] = field(default_factory=dict, compare=False, hash=False)
+    surroundings: Surroundings = field(default=Surroundings(), compare=False, hash=False)
 
 
 def plain(value: object) -> object:

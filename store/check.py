@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from store import mediatypes
 from store.digest import DiffID, Digest, hex_of
 from store.errors import Corrupt, DiskFull, NotFound, StoreError
+from store.keptsteps import layers_of
 from store.layerinfo import LayerRecord
 from store.oci import Descriptor, ImageConfig, Manifest
 from store.restream import Source, stream
@@ -161,19 +162,21 @@ def _check_alias(store: Store, diff_id: DiffID, alias: str) -> Iterator[Problem]
 
 
 def _check_users(store: Store) -> Iterator[Problem]:
-    """Check that the layers of containers are there."""
+    """Check that the layers of containers and of kept steps are there."""
     for name in store.snapshots.kept():
         what = f"snapshot {name}"
         try:
-            chain = store.snapshots.chain_of(name)
+            note = store.snapshots.note_of(name)
+            needed = layers_of(store, name)
         except NotFound:
             continue  # removed meanwhile
         except StoreError as error:
-            yield Problem(what, str(error), "remove its container")
+            yield Problem(what, str(error), f"remove its container, or snapshots/{name}")
             continue
-        for diff_id in dict.fromkeys(chain):
+        hint = f"pybuild builds rm {note.get('build')}" if note else "remove its container"
+        for diff_id in sorted(needed):
             if not store.layers.has(diff_id):
-                yield Problem(what, f"layer {diff_id} is not in the store", "remove its container")
+                yield Problem(what, f"layer {diff_id} is not in the store", hint)
 
 
 def _check_records(store: Store) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from store import jsonrecords, mediatypes
 from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt, DiskFull, InUse, NotFound, is_full
 from store.folder import names_in
+from store.keptsteps import layers_of
 from store.oci import Descriptor, ImageConfig, Index, Manifest
 from store.root import Store
 from values.classes import dataclass, field
@@ -90,6 +91,8 @@ def mark(store: Store) -> Marked:
     The caller holds the images still.
     """
     marked = mark_users(store)
+    for name in store.snapshots.kept():
+        marked.layers |= layers_of(store, name)
     marked.layers |= _layers_of_records(store)
     marked.blobs |= _blobs_of_downloads(store)
     _mark_blobs_of_layers(store, marked)
@@ -97,7 +100,7 @@ def mark(store: Store) -> Marked:
 
 
 def mark_users(store: Store) -> Marked:
-    """Return the layers and blobs of images, containers and kept snapshots: not the cache's.
+    """Return the layers and blobs of images and containers: not those of builds.
 
     Raises Corrupt, NewerFormat.
     """
@@ -111,7 +114,8 @@ def mark_users(store: Store) -> Marked:
         _mark_document(store, reference.target, marked)
     marked.layers |= _layers_of_containers(store)
     for name in store.snapshots.kept():
-        marked.layers.update(store.snapshots.chain_of(name))
+        if not store.snapshots.note_of(name):
+            marked.layers.update(store.snapshots.chain_of(name))
     _mark_blobs_of_layers(store, marked)
     return marked
 

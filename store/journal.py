@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Iterable
 
+from store import keptsteps
+from store.errors import InUse
 from store.root import Store
 from values.classes import dataclass
 
@@ -50,24 +52,39 @@ def counts(store: Store) -> dict[str, Count]:
 
 
 def remove(store: Store, build_ids: Iterable[str]) -> int:
-    """Delete builds of the journal and their logs; return the bytes that freed."""
-    names = list(build_ids)
+    """Delete builds of the journal, their logs and what is kept of them; return the bytes freed.
+
+    Raises InUse while someone is inside of one of their steps.
+    """
+    names = set(build_ids)
     if not names:
         return 0
+    busy = keptsteps.in_use(store, names)
+    if busy is not None:
+        raise InUse(
+            f"remove build {busy.build_id}: its step {busy.number} is entered",
+            hint="leave the shell first",
+        )
+    freed = keptsteps.remove(store, names)
     store.records.forget_builds(names)
-    return sum(store.folder.remove_tree(store.folder.path(LOGS, name)) for name in names)
+    return freed + sum(store.folder.remove_tree(store.folder.path(LOGS, name)) for name in names)
 
 
 def forget_old(store: Store, max_age_s: float, max_entries: int) -> int:
     """Delete the builds that are older than `max_age_s` and not of the newest `max_entries`.
 
-    Logs of builds that the journal does not have go too. Returns the bytes that freed.
+    Logs of builds that the journal does not have go too, and what is kept of their steps; builds
+    stay while someone is inside of one of their steps. Returns the bytes that freed.
     """
     # Listed first: a build has its row before its folder.
     folders = os.listdir(store.folder.path(LOGS))
+    kept = keptsteps.kept_steps(store)
     found = heads(store)
     before_ns = time.time_ns() - int(max_age_s * 1e9)
     old = [head.build_id for head in found[max_entries:] if head.started_ns < before_ns]
-    freed = remove(store, old)
-    orphans = set(folders) - {head.build_id for head in found}
+    busy = {step.build_id for step in kept if store.snapshots.is_open(step.snapshot)}
+    freed = remove(store, (name for name in old if name not in busy))
+    known = {head.build_id for head in found}
+    freed += keptsteps.remove_unused(store, (k for k in kept if k.build_id not in known))
+    orphans = set(folders) - known
     return freed + sum(store.folder.remove_tree(store.folder.path(LOGS, name)) for name in orphans)

@@ -1,14 +1,14 @@
 """Snapshots: writable trees on top of a chain of layers, and what becomes of them.
 
-A snapshot is thrown away, kept (a container's) or committed into a layer. Describes mounts, never
-performs one.
+A snapshot is thrown away, kept (a container's, a build step's: see `keptsteps`) or committed into a
+layer. Describes mounts, never performs one.
 """
 
 import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from store.layers import LayerStore, note
 from store.locks import acquire
 from store.mount import OverlayMount
 from store.stubs import EMPTY, STUBS, ensure
-from values.classes import dataclass
+from values.classes import dataclass, field
 
 if TYPE_CHECKING:
     from store.diff import Watcher
@@ -38,11 +38,17 @@ _POLL_S = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a snapshot was made with."""
+    """What a snapshot was made with.
+
+    above: kept snapshots between the chain and what is written, topmost first. note: what is to be
+    known of a kept one, JSON values; empty of a container's.
+    """
 
     chain: tuple[DiffID, ...]
     stubs: bool = False
     volatile: bool = False
+    above: tuple[str, ...] = ()
+    note: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +68,25 @@ class Snapshots:
         self._user_marks = manner.current().marks == "user"
 
     def prepare(
-        self, chain: Sequence[DiffID], *, stubs: bool = False, volatile: bool = False
+        self,
+        chain: Sequence[DiffID],
+        *,
+        stubs: bool = False,
+        volatile: bool = False,
+        above: Sequence[str] = (),
     ) -> "Active":
         """Make an empty writable tree on top of `chain` (base first, may be empty).
 
         stubs: with mount points below it all, for what runs processes. volatile: the mount may
-        skip fsync; a commit makes everything durable anyway. Raises NotFound, DiskFull.
+        skip fsync; a commit makes everything durable anyway. above: kept snapshots, topmost first,
+        whose files cover the chain's; it cannot be committed then. Raises NotFound, DiskFull.
         """
         name = self._folder.unique()
         path = self._folder.path("snapshots", name)
         with disk_errors("prepare snapshot", path), contextlib.ExitStack() as undo:
             lease_fd = acquire(self._folder.path("locks", "lease"), shared=True)
             undo.callback(os.close, lease_fd)
-            plan = Plan(tuple(chain), stubs, volatile)
+            plan = Plan(tuple(chain), stubs, volatile, tuple(above))
             mount = self._mount(name, plan)
             os.mkdir(path, 0o700)
             undo.callback(self._folder.remove_tree, path)
@@ -127,17 +139,48 @@ class Snapshots:
         """Return the chain that a kept snapshot lies on. Raises NotFound, Corrupt."""
         return self._kept_plan(name).chain
 
-    def remove(self, name: str) -> None:
-        """Delete a kept snapshot; absent is fine. Raises InUse while it is open."""
+    def note_of(self, name: str) -> Mapping[str, object]:
+        """Return what is noted of a kept snapshot. Raises NotFound, Corrupt."""
+        return self._kept_plan(name).note
+
+    def files_of(self, name: str) -> str:
+        """Return where a kept snapshot's own files lie, relative to the store's root."""
+        return f"snapshots/{name}/fs"
+
+    def claim(self, name: str) -> int:
+        """Keep a kept snapshot from being removed until the descriptor is closed.
+
+        Raises NotFound, InUse while it is open.
+        """
+        self._kept_plan(name)
+        return acquire(self._folder.path("snapshots", name, "lock"), blocking=False)
+
+    def is_open(self, name: str) -> bool:
+        """Tell whether somebody works in a kept snapshot."""
+        try:
+            fd = self.claim(name)
+        except InUse:
+            return True
+        except StoreError:
+            return False
+        os.close(fd)
+        return False
+
+    def remove(self, name: str, *, later: bool = True) -> int:
+        """Delete a kept snapshot; absent is fine. Raises InUse while it is open.
+
+        later: see `Folder.remove_tree`. Returns the bytes freed by now.
+        """
         path = self._folder.path("snapshots", name)
         if not os.path.exists(path):
-            return
+            return 0
         fd = claim_abandoned(f"{path}/lock")
         if fd is None and os.path.exists(f"{path}/lock"):
             raise InUse(f"remove snapshot {name}: it is in use")
-        self._folder.remove_tree(path, later=True)
+        freed = self._folder.remove_tree(path, later=later)
         if fd is not None:
             os.close(fd)
+        return freed
 
     def recover(self) -> list[str]:
         """Delete snapshots whose owners are gone and which are not kept; return their ids.
@@ -164,7 +207,10 @@ class Snapshots:
             chain = tuple(DiffID(diff_id) for diff_id in value["chain"])
             if not all(is_digest(diff_id) for diff_id in chain):
                 raise Corrupt(f"snapshot {name}: its record names no layer")
-            return Plan(chain, value["stubs"], value["volatile"])
+            above, note = value.get("above", []), value.get("note", {})
+            if not isinstance(above, list) or not isinstance(note, dict):
+                raise Corrupt(f"snapshot {name}: its record is damaged")
+            return Plan(chain, value["stubs"], value["volatile"], tuple(map(str, above)), note)
         except FileNotFoundError as error:
             raise NotFound(f"snapshot {name}: there is none") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -175,7 +221,7 @@ class Snapshots:
             ensure(self._folder)
         return OverlayMount(
             self._folder.root,
-            self._layers.lower_path(plan.chain),
+            (*map(self.files_of, plan.above), *self._layers.lower_path(plan.chain)),
             upper=f"snapshots/{name}/fs",
             work=f"snapshots/{name}/work",
             stubs=STUBS if plan.stubs else None,
@@ -250,8 +296,8 @@ class Active:
         else:
             self.discard()
 
-    def keep(self) -> str:
-        """Let the snapshot outlive this object, durably; return its id."""
+    def keep(self, note: Mapping[str, object] | None = None) -> str:
+        """Let the snapshot outlive this object, durably; return its id. note: see `Plan`."""
         self._check_open("keep")
         plan = self._plan
         value = {
@@ -259,9 +305,12 @@ class Active:
             "chain": list(plan.chain),
             "stubs": plan.stubs,
             "volatile": plan.volatile,
+            "above": list(plan.above),
+            "note": dict(note or {}),
         }
         with disk_errors(f"keep snapshot {self.id}", self._path):
             write_durably(self._folder, f"{self._path}/kept", json.dumps(value).encode())
+        checkpoint("snapshot-kept")
         self._kept = True
         return self.id
 

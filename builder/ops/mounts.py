@@ -32,6 +32,8 @@ from runtime.mounting import open_overlay
 from store import ownership
 from store.cachemounts import CacheMountKey, Instance
 from store.digest import DiffID, Digest, digest_of
+from store.mount import OverlayMount
+from store.snapshots import Active
 from values.classes import asdict, dataclass, field, replace
 
 _STRICTNESS = {"shared": 0, "private": 1, "locked": 2}
@@ -120,12 +122,16 @@ def files_of_mounts(mounts: Sequence[RunMount], place: Place) -> list[tuple[str,
 
 @dataclass(slots=True)
 class Provided:
-    """What a step's container gets: mounts, variables, locks to hold; and values to hide."""
+    """What a step's container gets: mounts, variables, locks to hold; and values to hide.
+
+    scratch: snapshots that were made for bind mounts, topmost first, by the mounts' numbers.
+    """
 
     binds: list[Bind | Tmpfs | FileMount] = field(default_factory=list)
     env: list[tuple[str, str]] = field(default_factory=list)
     lock_fds: list[int] = field(default_factory=list)
     secrets: list[bytes] = field(default_factory=list)
+    scratch: dict[int, list[Active]] = field(default_factory=dict)
 
 
 @contextmanager
@@ -134,10 +140,12 @@ def provided(op: RunOp, place: Place) -> Iterator[Provided]:
     made = Provided()
     with ExitStack() as stack:
         caches = take_caches(op.mounts, place, stack)
-        for mount in op.mounts:
+        for number, mount in enumerate(op.mounts):
             match mount:
                 case BindMount():
-                    made.binds.append(provide_bind(mount, place, made, stack))
+                    scratch = made.scratch.setdefault(number, [])
+                    made.binds.append(provide_bind(mount, place, scratch, stack))
+                    made.lock_fds += [active.lock_fd for active in scratch[:1]]
                 case CacheMount():
                     instance = caches[place.cache_key(mount)]
                     made.lock_fds.append(instance.lock_fd)
@@ -157,23 +165,29 @@ def provided(op: RunOp, place: Place) -> Iterator[Provided]:
         yield made
 
 
-def provide_bind(mount: BindMount, place: Place, made: Provided, stack: ExitStack) -> Bind:
-    """Return a bind mount; where it can be written to, what is written goes with `stack`."""
+def provide_bind(mount: BindMount, place: Place, scratch: list[Active], stack: ExitStack) -> Bind:
+    """Return a bind mount; where it can be written to, what is written goes with `stack`.
+
+    scratch: takes the snapshots that are made for it, topmost first.
+    """
     store = place.site.store
     if mount.input is not None:
         chain, subpath = place.inputs[mount.input].chain, mount.path
         if mount.read_only:
             return Bind(store.snapshots.view(chain), mount.target, True, subpath)
         active = stack.enter_context(store.snapshots.prepare(chain))
-        made.lock_fds.append(active.lock_fd)
+        scratch.append(active)
         return Bind(active.mount, mount.target, False, subpath)
     match = place.context_match(mount.path)
     digest = tree_digest(match, with_owner=True)
-    view = place.site.supplies.frozen(place.site.context.tree.root, match, digest)
+    frozen = place.site.supplies.frozen(place.site.context.tree.root, match, digest)
+    assert frozen.mount.upper is not None
+    view = OverlayMount(store.root, (frozen.mount.upper,))
     if not mount.read_only:
         active = stack.enter_context(store.snapshots.prepare(()))
-        made.lock_fds.append(active.lock_fd)
+        scratch.append(active)
         view = replace(active.mount, lowers=view.lowers)
+    scratch.append(frozen)
     return Bind(view, mount.target, mount.read_only, FROZEN)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
+from builder.keptstep import keep
 from builder.ops.mounts import Place, Provided, provided
+from builder.ops.tries import is_last
 from builder.policy import bytes_words, duration_words
 from builder.request import Ulimit
 from builder.secrets import Masker
-from builder.site import Step
+from builder.site import Site, Step
 from builder.vertex import RunOp, Vertex
 from grammar.ast import Policies
 from runtime.emulation import emulator_missing
@@ -18,7 +20,7 @@ from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
 from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
 from runtime.spec import Resources, Rlimit
-from store import manner, platforms
+from store import platforms
 from store.snapshots import Active
 from values.classes import dataclass, field
 
@@ -81,7 +83,10 @@ class Output:
 
 
 def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStatus:
-    """Run the process to a good end on `active`. Raises StepFailed, InstructionError, Canceled."""
+    """Run the process to a good end on `active`. Raises StepFailed, InstructionError, Canceled.
+
+    What the last try of one that fails leaves is kept, where the build wants that.
+    """
     vertex, site = place.vertex, place.site
     check_emulator(op, vertex)
     output = Output(step)
@@ -89,26 +94,47 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
         with provided(op, place) as mounts:
             output.hide(mounts.secrets)
             execution = execution_of(op, active, mounts, place)
-            status = execute(
-                execution, on_output=output.take, cancel=site.cancel, launchers=site.launchers
-            )
-    except (CommandNotFound, CommandNotExecutable) as error:
-        output.finish()
-        raise failure(op, vertex, output, error.exit_code, str(error)) from error
+            ended = ended_process(execution, output, site, vertex.policies)
+            output.finish()
+            if isinstance(ended, StepEnd):
+                kept = site.keep_failed and is_last(vertex, step, ended.code)
+                kept = kept and keep(op, place, active, mounts, step)
+                entry = f"{site.build_id[:8]}:{step.number}" if kept else ""
+                raise failure(op, vertex, output, ended, entry) from ended.cause
     except RuntimeFailure as error:
         if site.cancel.is_set():
             raise Canceled from error
         raise InstructionError(vertex.place, str(error), hint=error.hint) from error
-    output.finish()
+    if ended.out_of_memory and vertex.policies.memory_bytes:
+        text = f"--- a process {exit_text(ended, vertex.policies)}; the step went on ---\n"
+        step.output(2, text.encode())
+    return ended
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """How a process ended badly: its exit code, and that in words."""
+
+    code: int
+    how: str
+    cause: RuntimeFailure | None = None
+
+
+def ended_process(
+    execution: Execution, output: Output, site: Site, policies: Policies
+) -> ExitStatus | StepEnd:
+    """Run the process and return how it ended. Raises RuntimeFailure, Canceled."""
+    try:
+        status = execute(
+            execution, on_output=output.take, cancel=site.cancel, launchers=site.launchers
+        )
+    except (CommandNotFound, CommandNotExecutable) as error:
+        return StepEnd(error.exit_code, str(error), error)
     # One that fails by itself while others are being stopped has failed all the same.
     if site.cancel.is_set() and (status.code == 0 or status.signal == signal.SIGKILL):
+        output.finish()
         raise Canceled
-    if status.code != 0:
-        raise failure(op, vertex, output, status.code, exit_text(status, vertex.policies))
-    if status.out_of_memory and vertex.policies.memory_bytes:
-        text = f"--- a process {exit_text(status, vertex.policies)}; the step went on ---\n"
-        step.output(2, text.encode())
-    return status
+    return StepEnd(status.code, exit_text(status, policies)) if status.code else status
 
 
 def resources_of(policies: Policies) -> Resources:
@@ -193,17 +219,15 @@ def exit_text(status: ExitStatus, policies: Policies) -> str:
     return f"exit code: {status.code}"
 
 
-def failure(op: RunOp, vertex: Vertex, output: Output, code: int, how: str) -> StepFailed:
+def failure(op: RunOp, vertex: Vertex, output: Output, end: StepEnd, entry: str) -> StepFailed:
     """Return the error of a process that ended badly, with the last lines that it wrote."""
-    failed = StepFailed(
+    return StepFailed(
         vertex.place,
-        f'process "{" ".join(op.args)}" did not complete successfully: {how}',
-        exit_code=code,
-        how=how,
+        f'process "{" ".join(op.args)}" did not complete successfully: {end.how}',
+        exit_code=end.code,
+        how=end.how,
         log_path=output.step.log_path,
-        step_name=output.step.name,
+        step_name=vertex.name,
         output=output.tail.text(),
+        entry=entry,
     )
-    if not manner.current().all_owners:
-        failed.hint = "; ".join(filter(None, (_SINGLE_ID, failed.hint)))
-    return failed

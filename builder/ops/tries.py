@@ -29,7 +29,8 @@ def tried(attempt: Callable[[], T], vertex: Vertex, site: Site, step: Step) -> T
         try:
             return attempt()
         except InstructionError as error:
-            if step.tries > retries or not may_pass(error) or site.cancel.is_set():
+            code = error.exit_code if isinstance(error, StepFailed) else 0
+            if is_last(vertex, step, code) or not may_pass(error) or site.cancel.is_set():
                 raise
             step.output(2, _told(error, step.tries, retries, delay_ms))
         if delay_ms:
@@ -37,11 +38,14 @@ def tried(attempt: Callable[[], T], vertex: Vertex, site: Site, step: Step) -> T
                 site.pause(delay_ms / 1000)
 
 
+def is_last(vertex: Vertex, step: Step, exit_code: int) -> bool:
+    """Tell whether a try that ended with an exit code (0 for none) is followed by no other."""
+    return step.tries > vertex.policies.retry or exit_code in _FOR_GOOD
+
+
 def may_pass(error: BuildError) -> bool:
     """Tell whether trying again might help."""
-    if isinstance(error, Canceled | SecretLeaked):
-        return False
-    return not (isinstance(error, StepFailed) and error.exit_code in _FOR_GOOD)
+    return not isinstance(error, Canceled | SecretLeaked)
 
 
 def _told(error: InstructionError, tries: int, retries: int, delay_ms: int) -> bytes:

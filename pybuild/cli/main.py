@@ -23,6 +23,7 @@ VERBS = {
     "repro": "pybuild.cli.repro",
     "lock": "pybuild.cli.lock",
     "run": "pybuild.cli.run",
+    "enter": "pybuild.cli.enter",
     "ps": "pybuild.cli.containers",
     "rm": "pybuild.cli.containers",
     "container prune": "pybuild.cli.containers",
@@ -139,6 +140,7 @@ Verbs:
   repro            Build twice and name the first file that differs
   lock             Write down what images, addresses and branches are now
   run              Run a command in a new container
+  enter            Open a shell in the state that a build's step left
   ps               List containers
   rm               Remove containers
   container prune  Remove containers that do not run

@@ -79,9 +79,10 @@ class Syntax:
 
 @dataclass(slots=True)
 class Parsed:
-    """What a command line said."""
+    """What a command line said. dashes: how many arguments stand before `--`, None without it."""
 
     arguments: list[str] = field(default_factory=list)
+    dashes: int | None = None
     wants_help: bool = False
     _values: dict[str, list[str]] = field(default_factory=dict)
 
@@ -172,6 +173,7 @@ class _Reader:
         rest = iter(words)
         for word in rest:
             if word == "--":
+                self._parsed.dashes = len(self._parsed.arguments)
                 self._parsed.arguments.extend(rest)
             elif word.startswith("--"):
                 self._long(word[2:], rest)

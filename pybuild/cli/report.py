@@ -67,6 +67,12 @@ def report(error: BaseException, *, debug: bool) -> None:
             _report_one(each)
         if len(errors) > _MOST:
             print(f"… and {len(errors) - _MOST} more errors", file=sys.stderr)
+        kept = [entry for each in errors if (entry := getattr(each, "entry", ""))]
+        if kept:
+            # One needs no number: it is the step that failed.
+            names = kept if len(kept) > 1 else [kept[0].partition(":")[0]]
+            commands = " or ".join(f"pybuild enter {name}" for name in names)
+            print(f"hint: to look around where it failed: {commands}", file=sys.stderr)
     else:
         kind = type(error).__name__
         print(f"error: bug in pybuild: {kind}: {_one_line(str(error))}", file=sys.stderr)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pybuild.times import parse_time
+from store.errors import StoreError
 from values.classes import dataclass, field
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 REGULAR, LOCAL, GIT = "regular", "source.local", "source.git.checkout"
 HTTP, MOUNT = "source.http", "exec.cachemount"
-TYPES = (REGULAR, LOCAL, GIT, HTTP, MOUNT)
+KEPT = "exec.kept"  # what is kept of a build's step, to be entered
+TYPES = (REGULAR, LOCAL, GIT, HTTP, MOUNT, KEPT)
 
 Part = tuple[str, str]  # its kind and its name: ("layer", diff_id), ("blob", digest), …
 
@@ -89,6 +91,7 @@ def view_of(store: Store) -> CacheView:
         *_downloads(store, pinned),
         *_contexts(store),
         *(_mount(store, info) for info in store.cache_mounts.mounts() if info.paths),
+        *_kept(store),
     ]
     entries.sort(key=lambda entry: (-entry.used_s, entry.depth))
     return CacheView(tuple(entries), frozenset(pinned))
@@ -101,13 +104,21 @@ def _layers(store: Store, pinned: set[Part]) -> Iterator[CacheEntry]:
     by_key: dict[str, list[UsedRecord]] = {}
     for used in used_records(store.records):
         by_key.setdefault(used.record.key, []).append(used)
-    makers: dict[tuple[str, ...], list[str]] = {}
-    for key, results in by_key.items():
-        for used in results:
-            chain = (*_texts(used.record.ingredients.get("parent")), *used.record.diff_ids)
-            makers.setdefault(chain, []).append(_hex(key))
+    makers = _makers(store)
     for key, results in by_key.items():
         yield _layer_entry(store, key, results, makers, pinned)
+
+
+def _makers(store: Store) -> dict[tuple[str, ...], list[str]]:
+    """Return the ids of the entries that made each chain."""
+    from store.cacheusage import used_records
+
+    makers: dict[tuple[str, ...], list[str]] = {}
+    for used in used_records(store.records):
+        record = used.record
+        chain = (*_texts(record.ingredients.get("parent")), *record.diff_ids)
+        makers.setdefault(chain, []).append(_hex(record.key))
+    return makers
 
 
 def _layer_entry(
@@ -148,7 +159,6 @@ def _layer_entry(
 def layer_bytes(store: Store, diff_id: str) -> int:
     """Return what a layer takes: its files, and the bytes it came as where they are kept."""
     from store.digest import DiffID
-    from store.errors import StoreError
 
     with suppress(StoreError):
         info = store.layers.info(DiffID(diff_id))
@@ -214,6 +224,35 @@ def _mount(store: Store, info: CacheMountInfo) -> CacheEntry:
         is_in_use=store.cache_mounts.is_used(info),
         name=info.key.id,
     )
+
+
+def _kept(store: Store) -> Iterator[CacheEntry]:
+    """Yield what is kept of builds' steps, above the layers that it stands on."""
+    from pybuild.engine.removal import tree_bytes
+    from store.keptsteps import kept_steps
+
+    steps = kept_steps(store)
+    if not steps:
+        return
+    makers = _makers(store)
+    for step in steps:
+        path = store.folder.path("snapshots", step.snapshot)
+        with suppress(StoreError, FileNotFoundError):  # removed meanwhile
+            chain = store.snapshots.chain_of(step.snapshot)
+            used_s = os.stat(f"{path}/kept").st_mtime
+            yield CacheEntry(
+                id=step.snapshot,
+                type=KEPT,
+                description=f"{step.role} step {step.number} of build {step.build_id}: {step.name}",
+                created_s=used_s,
+                used_s=used_s,
+                parts={("snapshot", step.snapshot): tree_bytes(f"{path}/fs")},
+                parents=tuple(makers.get(chain, ())),
+                depth=len(chain),
+                is_mutable=True,
+                is_in_use=store.snapshots.is_open(step.snapshot),
+                name=step.snapshot,
+            )
 
 
 def _hex(digest: str) -> str:

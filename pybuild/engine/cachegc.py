@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.configuration import settings
-from pybuild.engine.cacheentries import GIT, HTTP, LOCAL, MOUNT
+from pybuild.engine.cacheentries import GIT, HTTP, KEPT, LOCAL, MOUNT
 from pybuild.engine.core import disk_of
 from pybuild.errors import PybuildError
 from pybuild.sizes import parse_duration, parse_size
@@ -33,7 +33,7 @@ _KNOWN = (
     "keep-duration",
     "interval",
 )
-_CHEAP = (LOCAL, MOUNT, GIT, HTTP)  # what is got again most easily
+_CHEAP = (LOCAL, MOUNT, GIT, HTTP, KEPT)  # what is got again most easily
 _CHEAP_KEPT_S, _CHEAP_BYTES = 48 * 3600, 512_000_000
 _RECORD_DAYS = 90
 _HISTORY_S, _HISTORY_ENTRIES = 30 * 86400.0, 200

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pybuild.engine.cacheentries import (
     GIT,
     HTTP,
+    KEPT,
     LOCAL,
     MOUNT,
     REGULAR,
@@ -184,6 +185,7 @@ def carry_out(store: Store, chosen: Plan) -> None:
     from store.buildrecords import DOWNLOADS
     from store.cacheusage import forget_memos, release
     from store.digest import Digest
+    from store.errors import InUse
     from store.gc import collect_alone
 
     names: dict[str, list[str]] = {}
@@ -193,6 +195,9 @@ def carry_out(store: Store, chosen: Plan) -> None:
     for path in names.get(LOCAL, ()):
         with suppress(FileNotFoundError):
             os.unlink(path)
+    for name in names.get(KEPT, ()):
+        with suppress(InUse):  # entered a moment ago
+            store.snapshots.remove(name)
     mounts = {entry.id for entry in chosen.going if entry.type == MOUNT}
     for info in store.cache_mounts.mounts():
         if info.key.name in mounts:

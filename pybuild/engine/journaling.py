@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.engine.core import OpenStore
+from pybuild.engine.core import OpenStore, require_privilege
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import BinaryIO
 
+    from builder.entering import EntryRequest
     from pybuild.engine.buildcompare import Comparison
     from pybuild.engine.journal import BuildLine, JournalBuild, JournalStep
 
@@ -45,6 +46,22 @@ class Journaling(OpenStore):
         from pybuild.engine import journal
 
         return journal.remove(self.store, names, filters, everything=everything)
+
+    def enter(self, name: str, request: EntryRequest) -> int:
+        """Run a shell in the state that a step left, with our stdio; return its exit code.
+
+        name: `BUILD:STEP`, either of them may be left out. Only in the main thread.
+        """
+        from pybuild.engine import entering
+
+        require_privilege("enter")
+        return entering.run(self.store, name, request)
+
+    def changed_inside(self, name: str) -> Sequence[str]:
+        """Return what was changed inside an entered step, line by line, texts as diffs."""
+        from pybuild.engine import entering
+
+        return entering.adopted(self.store, name)[1]
 
     def compare_builds(self, first: str, second: str) -> Comparison:
         """Return two builds of the journal side by side."""
