@@ -310,6 +310,21 @@ class Unpacker:
             dst_dir_fd=place.fd,
             follow_symlinks=False,
         )
+        if not self._policy.whiteouts:
+            self._relabel(place, member)
+
+    def _relabel(self, place: Place, member: Member) -> None:
+        """Give a file what the entry of its further name says: in a plain archive that counts.
+
+        Of a symlink it is the owner alone. Source: BuildKit, applyRootArchive.
+        """
+        if self._owns(member):
+            ownership.give(place.name, member.uid, member.gid, dir_fd=place.fd)
+        status = place.status()
+        if status is not None and not stat.S_ISLNK(status.st_mode):
+            os.chmod(place.name, member.mode, dir_fd=place.fd)
+            times = member.mtime_ns, member.mtime_ns
+            os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
 
     # -- what lies below ---------------------------------------------------------------------
 

@@ -170,6 +170,9 @@ def expected(case: Case) -> dict[str, Any]:
 
 @functools.cache
 def recorded() -> dict[str, Any]:
-    """Return what the recording builder made: `builder` is its name, `cases` are by name."""
+    """Return what the recording builder made: `builder` is its name, `cases` are by name.
+
+    `contexts` are those of contexts.toml.
+    """
     known: dict[str, Any] = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
-    return {"builder": "", "cases": {}, **known}
+    return {"builder": "", "cases": {}, "contexts": {}, **known}

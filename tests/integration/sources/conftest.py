@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from builds.gitrepo import run_git
 
 
 @dataclass
@@ -102,26 +103,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for running in servers:
         running.shutdown()
         running.server_close()
-
-
-def run_git(folder: Path, *words: str) -> str:
-    """Run git in a repository, as nobody in particular."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": "/nonexistent",
-        **{f"GIT_{who}_NAME": "n" for who in ("AUTHOR", "COMMITTER")},
-        **{f"GIT_{who}_EMAIL": "e@e" for who in ("AUTHOR", "COMMITTER")},
-        **{f"GIT_{who}_DATE": "1600000000 +0000" for who in ("AUTHOR", "COMMITTER")},
-    }
-    done = subprocess.run(
-        ["git", "-c", "init.defaultBranch=main", "-c", "protocol.file.allow=always", *words],
-        cwd=folder,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
 
 
 def commit_files(folder: Path, files: dict[str, str], message: str = "m") -> str:
