@@ -5,6 +5,7 @@
     ├── NotSupported        docker has it, this version does not       exit 1
     ├── NotPrivileged       the kernel would refuse                    exit 1, 125 from run
     ├── CommandFailed       some of several objects failed             exit 1
+    ├── BakeError           a bake file cannot be followed             exit 1
     ├── ContainerError      a container cannot be made or found        exit 1, 125 from run
     │   └── ImageMissing    the image to run is not in the store
     └── BuildError          what pybuild.build raises
@@ -40,6 +41,10 @@ class NotPrivileged(PybuildError):
 
 class CommandFailed(PybuildError):
     """Some of the named objects failed; each was reported where it happened."""
+
+
+class BakeError(PybuildError):
+    """A bake file cannot be read, or makes no sense."""
 
 
 class ContainerError(PybuildError):

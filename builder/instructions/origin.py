@@ -122,7 +122,7 @@ def end_of_target(context: NamedContext, plan: Plan) -> Stage:
     if plan.among is None:
         raise BuildError(
             f"build context {context.name}: target:{context.where}: there is only one target",
-            hint="a bake file names several",
+            hint="pybuild bake builds several together",
         )
     return plan.among.end_of(context.where, plan.platform)
 

@@ -166,7 +166,7 @@ def _watched(
 
         for failed in error.errors if isinstance(error, StepsFailed) else (error,):
             if isinstance(failed, StepFailed) and failed.log_path and display.unseen_lines:
-                failed.output = _last_lines(failed.log_path, display.unseen_lines)
+                failed.output = last_lines(failed.log_path, display.unseen_lines)
         raise
     finally:
         display.finish()
@@ -179,7 +179,8 @@ def interrupted(cancel: Cancel, display: Display) -> Iterator[list[int]]:
         yield stopped_by
 
 
-def _last_lines(path: str, count: int) -> str:
+def last_lines(path: str, count: int) -> str:
+    """Return the last lines of a log, at least as far back as `count` long ones reach."""
     with open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - count * _LONG_LINE_BYTES))
         lines = file.read().decode(errors="replace").rstrip("\n").split("\n")
@@ -280,7 +281,7 @@ def _outputs(parsed: Parsed) -> tuple[Output, ...]:
     return outputs
 
 
-def progress_kind(parsed: Parsed) -> str:
+def progress_kind(parsed: Parsed, syntax: Syntax = SYNTAX) -> str:
     """Return the kind of progress that the command line and BUILDKIT_PROGRESS ask for.
 
     Raises UsageError for one that does not exist, and for --quiet beside another one.
@@ -289,10 +290,10 @@ def progress_kind(parsed: Parsed) -> str:
 
     named = parsed.text("progress")
     if named is not None and named not in KINDS:
-        raise usage_error(SYNTAX, f'--progress: "{named}" is none of {", ".join(KINDS)}')
+        raise usage_error(syntax, f'--progress: "{named}" is none of {", ".join(KINDS)}')
     if parsed.flag("quiet"):
         if named not in (None, "auto", "quiet"):
-            raise usage_error(SYNTAX, f"--progress {named} and --quiet cannot be used together")
+            raise usage_error(syntax, f"--progress {named} and --quiet cannot be used together")
         return "quiet"
     # What the environment asks for is a wish; what the command line asks for is an order.
     wished = os.environ.get("BUILDKIT_PROGRESS", "auto")
@@ -347,16 +348,18 @@ def _suspending(display: Display) -> Iterator[None]:
 def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:
     iidfile, metadata_file = parsed.text("iidfile"), parsed.text("metadata-file")
     if iidfile is not None and result.image_id is not None:
-        _write("--iidfile", iidfile, result.image_id)
+        write_small_file("--iidfile", iidfile, result.image_id)
     if metadata_file is not None:
         import json
 
-        _write("--metadata-file", metadata_file, json.dumps(result.metadata, indent=2) + "\n")
+        write_small_file(
+            "--metadata-file", metadata_file, json.dumps(result.metadata, indent=2) + "\n"
+        )
     if quiet and result.image_id is not None and not result.used_stdout:
         print(result.image_id)
 
 
-def _write(option: str, path: str, text: str) -> None:
+def write_small_file(option: str, path: str, text: str) -> None:
     """Write a small file whole: beside its name first. Raises PybuildError."""
     temporary = f"{path}.{os.getpid()}.part"
     try:

@@ -64,6 +64,11 @@ def call_of(parsed: Parsed, syntax: Syntax) -> Call | None:
         if text.partition(",")[0] not in ("build", "check", "lint"):
             raise usage_error(syntax, f"--check and --call={text} contradict each other")
         text = f"check{text.removeprefix('build').removeprefix('check').removeprefix('lint')}"
+    return parse_call(text, syntax)
+
+
+def parse_call(text: str, syntax: Syntax) -> Call | None:
+    """Return what METHOD[,OPTION…] asks, None for a build. Raises UsageError, NotSupported."""
     method, *options = text.split(",")
     if method in _LATER:
         raise NotSupported(f"--call={method}: not supported yet")

@@ -20,6 +20,7 @@ from pybuild.errors import NotSupported, PybuildError, UsageError
 
 VERBS = {
     "build": "pybuild.cli.build",
+    "bake": "pybuild.cli.bake",
     "repro": "pybuild.cli.repro",
     "lock": "pybuild.cli.lock",
     "run": "pybuild.cli.run",
@@ -98,6 +99,7 @@ _ALIASES = {
     "builder prune": "cache prune",
     "buildx du": "cache du",
     "buildx prune": "cache prune",
+    "buildx bake": "bake",
     "buildx build": "build",
     "buildx imagetools inspect": "imagetools inspect",
     "manifest inspect": "imagetools inspect",
@@ -122,7 +124,7 @@ _GROUPS = frozenset(
 
 # Docker's verbs that this version does not have.
 _LATER_WORDS = """
-attach bake commit compose cp create diff events exec kill logs
+attach commit compose cp create diff events exec kill logs
 network pause plugin port rename restart search start stats stop top unpause
 update volume wait
 """
@@ -137,6 +139,7 @@ Build Dockerfiles, run the images and keep them, without a daemon.
 Verbs:
   build            Build an image from a Dockerfile (without a verb: the same)
   plan             Say which steps would run and why, running nothing
+  bake             Build several targets of a bake file in one run
   repro            Build twice and name the first file that differs
   lock             Write down what images, addresses and branches are now
   run              Run a command in a new container

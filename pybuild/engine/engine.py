@@ -7,7 +7,7 @@ line nor by any other face.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.engine.caching import Caching
@@ -57,6 +57,29 @@ class Engine(Imaging, Caching, Explaining, Journaling):
             from pybuild.engine.builds import build
 
             done = build(self, request, aftermath, cancel)
+        aftermath.collect(self.store)
+        return done
+
+    def bake(
+        self,
+        requests: Mapping[str, BuildRequest],
+        on_event: Callable[[Event], None],
+        cancel: Cancel | None = None,
+        *,
+        jobs: int | None = None,
+    ) -> dict[str, BuildResult]:
+        """Build targets, by their names, in one run, and return what each came to.
+
+        jobs: how many steps may run at once. What several targets need is made once. Then garbage
+        is collected, where that is due.
+        """
+        require_privilege("bake")
+        from builder.together import build_targets
+        from pybuild.engine.aftermath import Aftermath
+        from runtime.cancel import Cancel
+
+        aftermath = Aftermath(on_event)
+        done = build_targets(self.store, requests, aftermath, cancel or Cancel(), jobs)
         aftermath.collect(self.store)
         return done
 
