@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from store import linux
 from store.checkpoint import checkpoint
-from store.errors import InUse, disk_errors
+from store.errors import InUse, disk_errors, is_full
 from store.locks import acquire, flock, held, quote
 from store.trash import Deleter, delete_tree, empty
 from values.classes import dataclass
@@ -33,6 +33,7 @@ class Folder:
     def __init__(self, root: str) -> None:
         self.root = root
         self._deleter = Deleter(self.path("trash"))
+        self._is_alone = False
 
     def close(self) -> None:
         """End what goes on in the background; what takes long another process goes on with."""
@@ -56,7 +57,11 @@ class Folder:
 
     @contextmanager
     def exclusive_lease(self) -> Iterator[None]:
-        """Be the only user of the store, for garbage collection. Raises InUse at once if not."""
+        """Be the only user of the store, for garbage collection. Raises InUse at once if not.
+
+        Others wait for its end, so what is removed meanwhile only gets out of their way, and is
+        deleted afterwards: that may take minutes. On a full disk it is deleted at once.
+        """
         try:
             fd = acquire(self.path("locks", "lease"), blocking=False)
         except InUse as error:
@@ -65,9 +70,12 @@ class Folder:
                 hint="try again when it has ended",
             ) from error
         try:
+            self._is_alone = True
             yield
         finally:
+            self._is_alone = False
             os.close(fd)
+        self.empty_trash()
 
     def unique(self) -> str:
         """Return a name that nothing in the store has had."""
@@ -110,15 +118,18 @@ class Folder:
                 os.rename(path, grave)
             except FileNotFoundError:
                 return 0
-            if not later:
-                return delete_tree(grave)
-            self._deleter.start()
-            return 0
+            if later:
+                self._deleter.start()
+            return 0 if later or self._keeps_others() else delete_tree(grave)
 
     def empty_trash(self) -> int:
         """Delete the trash, whoever uses the store; return how many bytes that freed."""
         with disk_errors("empty trash", self.root):
-            return empty(self.path("trash"))
+            return 0 if self._keeps_others() else empty(self.path("trash"))
+
+    def _keeps_others(self) -> bool:
+        """Tell whether others wait until we are done, and there is room to let things lie."""
+        return self._is_alone and not is_full(self.path("trash"))
 
     def sweep(self) -> int:
         """Delete the trash, and the scratch of processes that are gone; return the bytes freed."""

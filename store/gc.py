@@ -37,7 +37,7 @@ def collect(store: Store) -> int:
     Raises InUse while a build or another command holds a lease, Corrupt when a record cannot be
     read; nothing but the trash is removed then.
     """
-    freed = store.folder.empty_trash()
+    freed = store.folder.sweep()
     with store.exclusive_lease():
         return freed + collect_alone(store)
 

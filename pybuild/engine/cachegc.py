@@ -1,7 +1,8 @@
 """Garbage collection after builds, by BuildKit's default policies.
 
 Owns when it is due and which policies there are; what goes is `cacheprune`'s. It never waits: while
-another build runs, the next one does it. Source: BuildKit `cmd/buildkitd/config/gcpolicy.go`.
+another build runs only what nobody can be using goes, and the next one does the rest.
+Source: BuildKit `cmd/buildkitd/config/gcpolicy.go`.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def collect_if_due(store: Store) -> Plan | None:
 
     Raises PybuildError for a wrong setting, StoreError when the store is damaged.
     """
-    from pybuild.engine.cacheprune import prune
+    from pybuild.engine.cacheprune import prune, prune_aside
     from store.cacheusage import forget_old
     from store.errors import InUse
 
@@ -127,8 +128,9 @@ def collect_if_due(store: Store) -> Plan | None:
     try:
         plan = prune(store, known.policies(now_s))
     except InUse:
-        os.utime(stamp, (now_s, now_s - known.interval_s))  # another builds: who is last collects
-        return None
+        # Another builds: who is last collects the rest.
+        os.utime(stamp, (now_s, now_s - known.interval_s))
+        return prune_aside(store, known.policies(now_s))
     forget_old(store.records, _RECORD_DAYS)
     forget_old_builds(store)
     return plan

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from store.root import Store
 
 
+_ASIDE = (LOCAL, MOUNT)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What may go, and how much has to stay or to become free; sizes in bytes, 0 for no limit.
@@ -160,11 +163,23 @@ def prune(store: Store, policies: Sequence[Policy], *, dry_run: bool = False) ->
     """
     if dry_run:
         return _plan_all(store, policies)
-    store.folder.empty_trash()  # first: a full disk lets nothing be written
+    store.folder.sweep()  # first: a full disk lets nothing be written
     with store.exclusive_lease():
         chosen = _plan_all(store, policies)
         carry_out(store, chosen)
         return chosen
+
+
+def prune_aside(store: Store, policies: Sequence[Policy]) -> Plan:
+    """Do what policies say with what can go while others build, and return what went.
+
+    That are cache mounts that nobody uses and digests of contexts; not layers, which a build may
+    just have found.
+    """
+    aside = [replace(policy, types=_ASIDE) for policy in policies]
+    chosen = _plan_all(store, aside)
+    _let_go_aside(store, chosen)
+    return chosen
 
 
 def _plan_all(store: Store, policies: Sequence[Policy]) -> Plan:
@@ -192,19 +207,24 @@ def carry_out(store: Store, chosen: Plan) -> None:
     for entry in chosen.going:
         names.setdefault(entry.type, []).append(entry.name)
     # What needs no room to go is first: letting go of records does, and the disk may be full.
-    for path in names.get(LOCAL, ()):
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+    _let_go_aside(store, chosen)
     for name in names.get(KEPT, ()):
         with suppress(InUse):  # entered a moment ago
             store.snapshots.remove(name)
-    mounts = {entry.id for entry in chosen.going if entry.type == MOUNT}
-    for info in store.cache_mounts.mounts():
-        if info.key.name in mounts:
-            store.cache_mounts.clear(info.key)
     keys = [Digest(name) for kind in (REGULAR, GIT) for name in names.get(kind, ())]
     if keys:
         release(store.records, keys)
     if HTTP in names:
         forget_memos(store.records, DOWNLOADS, names[HTTP])
     collect_alone(store)
+
+
+def _let_go_aside(store: Store, chosen: Plan) -> None:
+    for entry in chosen.going:
+        if entry.type == LOCAL:
+            with suppress(FileNotFoundError):
+                os.unlink(entry.name)
+    mounts = {entry.id for entry in chosen.going if entry.type == MOUNT}
+    for info in store.cache_mounts.mounts():
+        if info.key.name in mounts:
+            store.cache_mounts.clear(info.key)

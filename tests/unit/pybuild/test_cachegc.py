@@ -1,6 +1,8 @@
 """Garbage collection after builds: its settings, and when it is due."""
 
+import io
 import os
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,11 @@ import pytest
 from pybuild import configuration
 from pybuild.engine.aftermath import may_be_due
 from pybuild.engine.cachegc import collect_if_due, forget_old_builds, gc_settings
+from pybuild.engine.cacheprune import Plan
 from pybuild.errors import PybuildError
-from store.buildrecords import BuildRow
+from store.buildrecords import BuildRecord, BuildRow
+from store.cachemounts import CacheMountKey
+from store.digest import digest_of
 from store.root import Store
 
 TB = 10**12
@@ -121,9 +126,48 @@ def test_who_builds_is_not_waited_for_and_the_next_build_tries_again(store: Stor
     assert not may_be_due(store)
     age(store, 7200)
     with store.lease():
-        assert collect_if_due(store) is None
+        assert collect_if_due(store) == Plan()
     assert may_be_due(store)
     assert collect_if_due(store) is not None
+
+
+def test_cache_mounts_that_nobody_uses_go_beside_a_build(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long others build; layers stay, of which a build may just have found one."""
+    for name in ("RESERVED", "MAX_USED"):
+        monkeypatch.setenv(f"PYBUILD_GC_{name}_SPACE", "1")
+    layer = store.layers.unpack([layer_tar()])
+    store.records.insert(BuildRecord(digest_of(b"key"), (layer,), title="RUN"))
+    for name in ("used", "unused"):
+        key = CacheMountKey(name)
+        instance = store.cache_mounts.use(key, sharing="locked", make=fill, wait=time.sleep)
+        if name == "unused":
+            instance.close()
+    assert not may_be_due(store)
+    age(store, 7200)
+    with store.lease():
+        plan = collect_if_due(store)
+        assert plan is not None
+        assert [entry.type for entry in plan.going] == ["exec.cachemount"]
+        assert [info.key.id for info in store.cache_mounts.mounts()] == ["used"]
+        assert store.layers.has(layer)
+    assert collect_if_due(store) is not None
+    assert not store.layers.has(layer)
+
+
+def fill(path: str) -> None:
+    os.mkdir(path)
+    Path(path, "kept").write_bytes(bytes(1000))
+
+
+def layer_tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo("file")
+        entry.size = 1000
+        archive.addfile(entry, io.BytesIO(bytes(1000)))
+    return out.getvalue()
 
 
 def test_what_is_got_again_easily_goes_first_and_what_is_long_unused(store: Store) -> None:

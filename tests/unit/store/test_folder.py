@@ -74,3 +74,15 @@ def test_durable_rename_does_not_replace_a_tree(folder: Folder) -> None:
     with pytest.raises(OSError, match="not empty"):
         durable_rename(scratch.path, target, scratch.fd)
     os.close(scratch.fd)
+
+
+def test_who_waits_for_the_collector_does_not_wait_for_its_deleting(folder: Folder) -> None:
+    tree = Path(folder.path("layers"), "old")
+    tree.mkdir(parents=True)
+    (tree / "file").write_text("x")
+    with folder.exclusive_lease():
+        folder.remove_tree(str(tree))
+        assert not tree.exists()
+        folder.sweep()
+        assert len(os.listdir(folder.path("trash"))) == 1
+    assert os.listdir(folder.path("trash")) == []
