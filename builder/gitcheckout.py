@@ -74,6 +74,7 @@ Secret = Callable[[str], bytes | None]
 class Git:
     """Calls git. secret: gives GIT_AUTH_TOKEN and GIT_AUTH_HEADER, by name.
 
+    agent: gives the socket of the key agent that ssh is to use, None for the caller's own.
     settings: given to each call. protocols: what git may fetch by, a submodule too. isolated:
     nobody's configuration counts where files are made. deadline: when a call ends that has not
     (time.monotonic()).
@@ -82,6 +83,7 @@ class Git:
     cancel: Cancel
     secret: Secret
     on_output: Callable[[bytes], None] = lambda data: None
+    agent: Callable[[], str | None] = lambda: None
     settings: tuple[tuple[str, str], ...] = _SETTINGS
     protocols: str = "http:https:ssh:git"
     isolated: bool = True
@@ -194,10 +196,11 @@ class Git:
         return self._run(words, environment, tree, "")
 
     def _credentials(self, remote: str) -> dict[str, str]:
-        """Return what gives git the Authorization header of a server, by environment only."""
+        """Return what gives git a key agent or a server's header, by environment only."""
         found = re.match(r"https?://(?:[^/@]*@)?([^/]+)(?:/|$)", remote)
         if found is None:
-            return {}
+            agent = self.agent()
+            return {} if agent is None else {"SSH_AUTH_SOCK": agent}
         header = self._header(found[1])
         if header is None:
             return {}

@@ -35,6 +35,7 @@ from builder.scanning import generator_of, plan_scan
 from builder.secrets import Secrets
 from builder.site import Progress, Step
 from builder.sourcetree import git_context, is_url, opened_source
+from builder.supplies import supplies_of
 from builder.vertex import DownloadOp, GitOp, Vertex, VertexID
 from grammar import tables
 from registry_client.errors import RegistryError
@@ -113,12 +114,11 @@ def lock_sources(
     Raises BuildError, GrammarError, StoreError.
     """
     progress = Progress(on_event)
-    sources = Sources(store, request, update, progress, cancel, Secrets(request.secrets))
-    sources.secrets.check()
     path = named_path(request)
-    if path is not None:
-        sources.read(path)
-    with store.lease():
+    with store.lease(), supplies_of(store, request) as supplies:
+        sources = Sources(store, request, update, progress, cancel, supplies.secrets)
+        if path is not None:
+            sources.read(path)
         sources.lock_context()
         context = Locked(request, Lock(sources.found), "the lock")
         with opened_source(store, request, progress, cancel, sources.secrets, context) as source:
@@ -225,9 +225,9 @@ class Sources:
         key = ("git", remote, ref.ref)
         if is_pinned(ref) or self.kept(key) or key in self.found:
             return
-        shown = f"{without_password(ref.remote)} {ref.ref}".rstrip()
+        shown, secrets = f"{without_password(ref.remote)} {ref.ref}".rstrip(), self.secrets
         with self._asking(f"[internal] lock {shown}", place) as step:
-            commit = Git(self.cancel, self.secrets.value).find(ref)
+            commit = Git(self.cancel, secrets.value, agent=secrets.key_agent).find(ref)
             step.message(commit.commit)
         self._add(LockedCommit(remote, ref.ref, commit.commit))
 

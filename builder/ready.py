@@ -223,7 +223,9 @@ def platforms_of(request: BuildRequest) -> tuple[str, ...]:
         try:
             wanted = platforms.host() if text.strip() == "local" else platforms.parse(text.strip())
         except ValueError as error:
-            raise BuildError(f"--platform: {error}") from error
+            raise BuildError(
+                f"--platform: {error}", hint="as in linux/arm64, or several with commas"
+            ) from error
         found.append(str(wanted))
     return tuple(dict.fromkeys(found))
 

@@ -6,7 +6,7 @@ Values live in memory only. They are read when a step first needs them, never fo
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from builder.errors import BuildError
 from builder.request import SecretSource
@@ -19,9 +19,13 @@ MASK = b"****"
 
 @dataclass(slots=True)
 class Secrets:
-    """The secrets that a build may show to its steps."""
+    """The secrets that a build may show to its steps.
+
+    key_agent: gives the socket of the agent that git is shown, None where there is none.
+    """
 
     sources: tuple[SecretSource, ...] = ()
+    key_agent: Callable[[], str | None] = lambda: None
     _values: dict[str, bytes] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

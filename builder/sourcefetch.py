@@ -90,7 +90,7 @@ def clone(
 ) -> None:
     """Check out a repository: git's own files below `git`, its files below `tree`."""
     step = progress.begin(f"[internal] load git source {shown}")
-    git = Git(cancel, secrets.value, partial(step.output, 2))
+    git = Git(cancel, secrets.value, partial(step.output, 2), secrets.key_agent)
     try:
         commit = git.find(repository)
         step.message(f"{commit.name} {commit.ref}".rstrip())

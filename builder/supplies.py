@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.contenthash import Match
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from store.snapshots import Active
 
 FROZEN = "files"
+_GIT_AGENT = "default"  # Source: BuildKit llb.Git, MountSSHSock
 
 
 @dataclass(slots=True)
@@ -83,4 +85,5 @@ def supplies_of(
 
         agents = SshAgents(request.ssh)
         agents.check()
+        secrets.key_agent = partial(agents.socket_path, _GIT_AGENT)
     return Supplies(store, secrets, agents, _cleared=set() if cleared is None else cleared)

@@ -146,9 +146,8 @@ def _check_name(text: str, registry: str, repository: str) -> None:
         raise _invalid(text, "the repository is empty")
     if not _REPOSITORY.match(repository):
         if _REPOSITORY.match(repository.lower()):
-            raise _invalid(
-                text, "the repository must be lower case", hint=f"use {repository.lower()}"
-            )
+            shown = repository if repository in text else repository.removeprefix(f"{_OFFICIAL}/")
+            raise _invalid(text, "the repository must be lower case", hint=f"use {shown.lower()}")
         raise _invalid(text, f"{repository!r} is no repository")
     if len(f"{registry}/{repository}") > _NAME_LIMIT_BYTES:
         raise _invalid(text, f"the name is longer than {_NAME_LIMIT_BYTES} bytes")

@@ -64,6 +64,7 @@ def git_of(
         site.cancel,
         site.supplies.secrets.value,
         on_output,
+        site.supplies.secrets.key_agent,
         deadline=time.monotonic() + limit_ms / 1000 if limit_ms else None,
     )
 

@@ -24,6 +24,15 @@ ULIMITS = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc"),
     *("rss", "rtprio", "rttime", "sigpending", "stack"),
 )
+_EXAMPLES = {
+    "--secret": "as in id=token,src=FILE",
+    "--sbom": "true, false, or as in generator=IMAGE",
+    "--provenance": "min, max, false, or as in mode=max,builder-id=URL",
+    "--attest": "as in type=provenance,mode=max",
+    "--output": "as in type=oci,dest=FILE",
+    "--cache-from": "as in type=registry,ref=HOST/NAME:TAG",
+    "--cache-to": "as in type=registry,ref=HOST/NAME:TAG",
+}
 _BOOLEANS = ("1", "t", "true", "", "0", "f", "false")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
 _NUMBER = re.compile(r"-1|\d+")
@@ -316,6 +325,6 @@ def csv_pairs(option: str, text: str, *, lower: bool = True) -> Iterator[tuple[s
     for field in fields:
         key, equals, value = field.partition("=")
         if not equals:
-            refuse(f'{option}: "{field}" is no key=value')
+            refuse(f'{option}: "{field}" is no key=value', _EXAMPLES.get(option))
         key = key.strip()
         yield (key.lower() if lower else key), value

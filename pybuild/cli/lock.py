@@ -21,6 +21,7 @@ _KEPT = {
     "target",
     "platform",
     "secret",
+    "ssh",
     "sbom",
     "attest",
     "pull",

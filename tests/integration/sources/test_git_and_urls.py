@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,44 @@ def test_what_is_said_when_git_cannot(repository, serve, context, pybuild, tmp_p
     result = pybuild("build", context, check=False, env={"PATH": str(empty)})
     assert "git is not installed" in result.stderr
     assert "hint: install the package git" in result.stderr
+
+
+SSH = """\
+#!/bin/sh
+echo "$* $(ssh-add -l | cut -d' ' -f3)" >> $LOG
+for last; do :; done
+exec sh -c "$last"
+"""
+
+
+def test_ssh_with_a_key(repository, context, pybuild, tool, tmp_path) -> None:
+    """What talks to the server has the agent that --ssh gives; addresses are those of git."""
+    tool("ssh-add")
+    key = tmp_path / "key"
+    make = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "deploy", "-f", str(key)]
+    subprocess.run(make, check=True)
+    (tmp_path / "ssh").write_text(SSH)
+    (tmp_path / "ssh").chmod(0o755)
+    log = tmp_path / "log"
+    environment = {"GIT_SSH_COMMAND": str(tmp_path / "ssh"), "LOG": str(log), "SSH_AUTH_SOCK": None}
+    path = repository.bare
+    scp = f"git@host.invalid:{path}?submodules=false"
+    (context / "Dockerfile").write_text(f"FROM scratch\nADD {scp}#main /r\n")
+    out = ["-o", tmp_path / "out"]
+    pybuild("--ssh", f"default={key}", *out, context, env=environment)
+    assert (tmp_path / "out/r/f").read_text() == "two"
+    commit_to = f"ssh://git@host.invalid:2222{path}?submodules=false#other"
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY f /main\n")
+    words = ["--ssh", f"default={key}", "-f", tmp_path / "Dockerfile", commit_to]
+    pybuild(*out, *words, env=environment)
+    assert (tmp_path / "out/main").read_text() == "other"
+    pybuild("lock", *words, env=environment)
+    lines = log.read_text().splitlines()
+    assert lines
+    for line in lines:
+        assert line.endswith(" deploy"), line
+    assert "git@host.invalid git-upload-pack" in lines[0]
+    assert "-p 2222 git@host.invalid git-upload-pack" in lines[-1]
 
 
 def test_a_token_goes_to_its_server_as_a_header(repository, serve, context, pybuild) -> None:
