@@ -214,3 +214,8 @@ class TargetFailed(BuildError):
     def step_name(self) -> str:
         """The step that failed as progress shows it, empty where none did."""
         return str(getattr(self.cause, "step_name", ""))
+
+    @property
+    def entry(self) -> str:
+        """What to enter where what a failed step left is kept, else empty."""
+        return str(getattr(self.cause, "entry", ""))

@@ -72,6 +72,7 @@ def keep(op: RunOp, place: Place, active: Active, mounts: Provided, step: Step) 
                 FAILED,
                 vertex.name,
                 [diff_id for chain in chains for diff_id in chain],
+                also=[other.build_id for other in site.sharers.get(vertex.id, ())],
                 op=plain(replace(op, proxy_env=())),
                 proxies=[name for name, _ in op.proxy_env],
                 inputs=chains,

@@ -53,6 +53,7 @@ class BuildOptions(TypedDict, total=False):
     cache_from: str | Sequence[str]
     cache_to: str | Sequence[str]
     budget: str | Sequence[str]
+    keep_failed: bool
 
 
 @contextmanager
@@ -99,6 +100,7 @@ def request_of(context: str, options: BuildOptions) -> Iterator[BuildRequest]:
             ),
             pull=options.get("pull", False),
             budget=parse_budget(_words(options.get("budget"))),
+            keep_failed=options.get("keep_failed", True),
         )
 
 

@@ -55,8 +55,11 @@ def kept_steps(store: Store, build_id: str | None = None) -> list[KeptStep]:
     for snapshot in store.snapshots.kept():
         with suppress(StoreError, KeyError, TypeError, ValueError):
             note = store.snapshots.note_of(snapshot)
-            if note and build_id in (None, note["build"]):
-                head = str(note["build"]), int(str(note["step"])), str(note["role"])
+            own, others = str(note.get("build")), note.get("also", [])
+            # A step that several builds share is found by each; it goes with the one that ran it.
+            shared = build_id is not None and isinstance(others, list) and build_id in others
+            if note and (build_id in (None, own) or shared):
+                head = build_id or own, int(str(note["step"])), str(note["role"])
                 found.append(KeptStep(snapshot, *head, str(note["name"]), note))
     return sorted(found, key=lambda step: (step.build_id, _ORDER.index(step.role), step.snapshot))
 

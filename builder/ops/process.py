@@ -221,9 +221,10 @@ def exit_text(status: ExitStatus, policies: Policies) -> str:
 
 def failure(op: RunOp, vertex: Vertex, output: Output, end: StepEnd, entry: str) -> StepFailed:
     """Return the error of a process that ended badly, with the last lines that it wrote."""
+    tries = f" in {output.step.tries} tries" if output.step.tries > 1 else ""
     return StepFailed(
         vertex.place,
-        f'process "{" ".join(op.args)}" did not complete successfully: {end.how}',
+        f'process "{" ".join(op.args)}" did not complete successfully{tries}: {end.how}',
         exit_code=end.code,
         how=end.how,
         log_path=output.step.log_path,

@@ -54,9 +54,14 @@ class Engine(Imaging, Caching, Explaining, Journaling):
         aftermath = Aftermath(on_event)
         done = replayed(self.store, request, aftermath)
         if done is None:
+            from builder.errors import StepFailed, StepsFailed
             from pybuild.engine.builds import build
 
-            done = build(self, request, aftermath, cancel)
+            try:
+                done = build(self, request, aftermath, cancel)
+            except (StepFailed, StepsFailed):
+                aftermath.collect(self.store)  # what is kept of failed steps takes room too
+                raise
         aftermath.collect(self.store)
         return done
 

@@ -274,6 +274,16 @@ def test_what_is_kept_goes_with_its_build(pybuild, write) -> None:
     assert os.listdir(pybuild.root / "snapshots") == []
 
 
+def test_what_it_stands_on_stays(pybuild, write) -> None:
+    context = write(
+        f"RUN {UUID} > /u\nFROM web\nRUN --mount=type=bind,from=web,target=/web false\n"
+    )
+    failed(pybuild, context)
+    pybuild("cache", "prune", "-a", "-f", "--filter", "type=regular")
+    assert inside(pybuild, 'test "$(cat /u)" = "$(cat /web/u)" && echo same') == "same\n"
+    assert pybuild("system", "check").stdout == "clean\n"
+
+
 @pytest.mark.parametrize("moment", [1, 2])
 def test_a_kill_while_it_is_kept(pybuild, write, moment: int) -> None:
     context = write("RUN --mount=type=bind,rw,target=/m touch /m/x; echo a > /a; false\n")

@@ -89,7 +89,7 @@ def test_when_all_tries_fail(pybuild, write) -> None:
     context = write(f"# pybuild: retry=2\nRUN {COUNT}; echo try $n; exit $n\n")
     failed = pybuild("build", context, check=False)
     assert failed.returncode == 1
-    assert "did not complete successfully: exit code: 3" in failed.stderr
+    assert "did not complete successfully in 3 tries: exit code: 3" in failed.stderr
     assert step(pybuild, "RUN")["tries"] == 3
     # What is no command today is none tomorrow.
     pybuild("build", write('# pybuild: retry=2\nRUN ["/absent"]\n'), check=False)
