@@ -213,9 +213,12 @@ def write_pid_file(path: str, pid: int) -> None:
         return
     folder, _, name = path.rpartition("/")
     temporary = os.path.join(folder, f".{name}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(str(pid))
-    os.rename(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(str(pid))
+        os.rename(temporary, path)
+    except OSError as error:
+        raise RuntimeFailure(f"--pid-file {path}: {error.strerror}") from error
 
 
 def _undo(container: Container, creation: Creation) -> None:

@@ -29,6 +29,11 @@ NAMESPACES = {
     "time": c.CLONE_NEWTIME,
 }
 _DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+HOOK_MOMENTS = (
+    *("prestart", "createRuntime", "createContainer", "startContainer"),
+    *("poststart", "poststop"),
+)
+_LONGEST_HOOK_S = 1_000_000  # poll(2) counts milliseconds in an int
 PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 
@@ -76,7 +81,8 @@ def _time_offsets(offsets: "dict[str, TimeOffset]") -> str:
 def hook_plan(hook: "Hook") -> "HookPlan":
     """Return a hook as it is run."""
     args = list(hook.get("args") or [hook["path"]])
-    return hook["path"], args, list(hook.get("env", [])), hook.get("timeout", 0)
+    timeout_s = min(hook.get("timeout", 0), _LONGEST_HOOK_S)
+    return hook["path"], args, list(hook.get("env", [])), timeout_s
 
 
 def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") -> "LaunchPlan":
@@ -124,8 +130,9 @@ def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") ->
         "loopback_up": bool(namespaces & c.CLONE_NEWNET),
         "sysctl": sorted(linux.get("sysctl", {}).items()),
         "hooks": {
-            moment: [hook_plan(hook) for hook in hooks or []]  # type: ignore[attr-defined]
+            moment: [hook_plan(hook) for hook in hooks]  # type: ignore[attr-defined]
             for moment, hooks in spec.get("hooks", {}).items()
+            if moment in HOOK_MOMENTS
         },
         "state": {},
         "start": -1,

@@ -1,6 +1,7 @@
 """From a bundle on disk to the plan of its container: everything that can fail before anything
 is touched. Imported by the OCI command line at every start, so it imports little."""
 
+import fcntl
 import os
 from binascii import crc32
 
@@ -8,7 +9,7 @@ from runtime import defaults, jsontext
 from runtime.errors import InvalidSpec
 from runtime.linux import constants as c
 from runtime.linux.seccomp_cache import cached_filter
-from runtime.planning import launch_plan
+from runtime.planning import NAMESPACES, launch_plan
 from runtime.rootfs import directory_plan
 from runtime.validate import unknown_capabilities, validate
 
@@ -41,11 +42,25 @@ def load_config(bundle: str) -> "tuple[dict[str, Any], bytes, list[str]]":
         raise InvalidSpec(f"read {path}: {str(error.strerror).lower()}") from error
     try:
         spec = jsontext.loads(data)
+        if b"\\ud" in data.lower():
+            _check_texts(spec)
     except (ValueError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{path}: {error}") from error
     unknown = unknown_capabilities(spec)
     left_out = f"process.capabilities: unknown, ignored: {', '.join(unknown)}"
     return validate(spec), data, [left_out] if unknown else []
+
+
+def _check_texts(value: object) -> None:
+    """Raise ValueError where an escape sequence is half of a character, which no path can have."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict):
+        for item in (*value, *value.values()):
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
 
 
 def container_plan(
@@ -70,6 +85,7 @@ def container_plan(
     root_path = os.path.join(bundle, root["path"])
     if not os.path.isdir(root_path):
         raise InvalidSpec(f"root.path: {root_path} is no directory")
+    check_namespaces(linux.get("namespaces", []))
     plan = launch_plan(
         spec,  # type: ignore[arg-type]
         directory_plan(os.path.realpath(root_path), read_only=root.get("readonly", False)),
@@ -88,6 +104,28 @@ def container_plan(
     }
     add_filter(plan, spec, cache)
     return plan
+
+
+def check_namespaces(namespaces: "list[dict[str, str]]") -> None:
+    """Raise InvalidSpec where a namespace that is to be joined is none, or of another kind."""
+    for number, namespace in enumerate(namespaces):
+        path, kind = namespace.get("path"), namespace["type"]
+        if not path:
+            continue
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                found = fcntl.ioctl(fd, c.NS_GET_NSTYPE)
+            except OSError:
+                found = 0  # no namespace at all
+            finally:
+                os.close(fd)
+        except OSError as error:
+            text = f"linux.namespaces[{number}].path: {path}: {str(error.strerror).lower()}"
+            raise InvalidSpec(f"config.json: {text}") from error
+        if found != NAMESPACES[kind]:
+            text = f"linux.namespaces[{number}].path: {path} is no {kind} namespace"
+            raise InvalidSpec(f"config.json: {text}")
 
 
 def add_filter(plan: "ProcessPlan", spec: "dict[str, Any]", cache: str) -> None:

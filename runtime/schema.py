@@ -6,6 +6,7 @@ A table, not code: `validate` walks it. A kind is a tuple whose first word says 
 """
 
 from runtime.linux.capabilities import NUMBERS
+from runtime.planning import HOOK_MOMENTS
 from runtime.process import IO_CLASSES, RLIMITS, SCHED_FLAGS, SCHED_POLICIES
 
 TYPE_CHECKING = False
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     Kind = tuple[Any, ...]
 
+_MAJOR, _MINOR = 2**12 - 1, 2**20 - 1  # of a device's number
 _U32, _I64, _U64 = 2**32 - 1, 2**63 - 1, 2**64 - 1
 TEXT: "Kind" = ("text",)
 PATH: "Kind" = ("path",)
@@ -35,6 +37,7 @@ def _object(**fields: "Kind") -> "Kind":
 _MAPPINGS: "Kind" = ("list", _object(containerID_=ID, hostID_=ID, size_=("number", 1, _U32)))
 _CAPABILITIES: "Kind" = ("list", ("capability",))
 ALL_CAPABILITIES = NUMBERS
+CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 PROCESS = _object(
     terminal=BOOL,
@@ -43,13 +46,7 @@ PROCESS = _object(
     env=TEXTS,
     args_=TEXTS,
     user=_object(uid=ID, gid=ID, umask=("number", 0, 0o777), additionalGids=("list", ID)),
-    capabilities=_object(
-        bounding=_CAPABILITIES,
-        effective=_CAPABILITIES,
-        inheritable=_CAPABILITIES,
-        permitted=_CAPABILITIES,
-        ambient=_CAPABILITIES,
-    ),
+    capabilities=_object(**dict.fromkeys(CAPABILITY_SETS, _CAPABILITIES)),
     rlimits=(
         "list",
         _object(type_=("word", [f"RLIMIT_{name}" for name in RLIMITS]), soft_=UINT, hard_=UINT),
@@ -77,18 +74,25 @@ _HOOKS: "Kind" = (
 _DEVICE = _object(
     path_=PATH,
     type_=("word", "cbup"),
-    major=("number", 0, _U32),
-    minor=("number", 0, _U32),
+    major=("number", 0, _MAJOR),
+    minor=("number", 0, _MINOR),
     fileMode=("number", 0, 0o177777),
     uid=ID,
     gid=ID,
 )
-_THROTTLE: "Kind" = ("list", _object(major_=INT, minor_=INT, rate_=UINT))
+_NUMBERS = {"major_": ("number", 0, _MAJOR), "minor_": ("number", 0, _MINOR)}
+_THROTTLE: "Kind" = ("list", _object(**_NUMBERS, rate_=UINT))
 _WEIGHT: "Kind" = ("number", 0, 1000)
 RESOURCES = _object(
     devices=(
         "list",
-        _object(allow_=BOOL, type=("word", "abc"), major=INT, minor=INT, access=("letters", "rwm")),
+        _object(
+            allow_=BOOL,
+            type=("word", "abc"),
+            major=("number", -1, _MAJOR),
+            minor=("number", -1, _MINOR),
+            access=("letters", "rwm"),
+        ),
     ),
     memory=_object(
         limit=INT,
@@ -118,7 +122,7 @@ RESOURCES = _object(
         leafWeight=_WEIGHT,
         weightDevice=(
             "list",
-            _object(major_=INT, minor_=INT, weight=_WEIGHT, leafWeight=_WEIGHT),
+            _object(**_NUMBERS, weight=_WEIGHT, leafWeight=_WEIGHT),
         ),
         throttleReadBpsDevice=_THROTTLE,
         throttleWriteBpsDevice=_THROTTLE,
@@ -164,10 +168,6 @@ _SECCOMP = _object(
     ),
 )
 _PROPAGATIONS = ("shared", "slave", "private", "unbindable")
-HOOK_MOMENTS = (
-    *("prestart", "createRuntime", "createContainer", "startContainer"),
-    *("poststart", "poststop"),
-)
 NAMESPACE_TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 CONFIG = _object(
     ociVersion_=("version",),

@@ -19,6 +19,10 @@ _IPC_SYSCTLS = frozenset(
 ) | {"kernel.shm_rmid_forced"}
 
 
+# Source: capabilities(7), "Thread capability sets".
+_WITHIN = (("effective", "permitted"), ("ambient", "permitted"), ("ambient", "inheritable"))
+
+
 def _bad(path: str, text: str) -> InvalidSpec:
     return InvalidSpec(f"config.json: {path}: {text}" if path else f"config.json: {text}")
 
@@ -185,9 +189,16 @@ def check_process(process: "dict[str, Any]", path: str) -> None:
     user.setdefault("gid", 0)
     if not process["args"]:
         raise _bad(f"{path}.args", "is empty")
-    for name, wanted in process.get("capabilities", {}).items():
+    sets = process.get("capabilities", {})
+    for name in schema.CAPABILITY_SETS:
         # The spec: a capability that cannot be granted is a warning, never an error.
-        process["capabilities"][name] = [cap for cap in wanted if cap in schema.ALL_CAPABILITIES]
+        if name in sets:
+            sets[name] = [cap for cap in sets[name] if cap in schema.ALL_CAPABILITIES]
+    for name, within in _WITHIN:
+        lacking = set(sets.get(name, [])) - set(sets.get(within, []))
+        if lacking:
+            text = f"{', '.join(sorted(lacking))} is not in {within}: the kernel refuses that"
+            raise _bad(f"{path}.capabilities.{name}", text)
     seen: set[str] = set()
     for number, limit in enumerate(process.get("rlimits", [])):
         if limit["type"] in seen:

@@ -1,5 +1,7 @@
 """The words of a command line that are no options."""
 
+import os
+
 from runtime.command.options import Parsed, UsageError
 from runtime.container import check_id
 
@@ -15,3 +17,20 @@ def container_id(parsed: Parsed, *, more: bool = False) -> str:
         raise UsageError(f"one container ID is expected, not also {parsed.words[1]!r}")
     check_id(parsed.words[0])
     return parsed.words[0]
+
+
+def passed_descriptors(parsed: Parsed) -> "tuple[int, int]":
+    """Return how many descriptors from 3 on are the command's, and how many of them are systemd's.
+
+    Raises UsageError where one of them is not open.
+    """
+    text = os.environ.get("LISTEN_FDS") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"LISTEN_FDS: {text!r} is no number")
+    count = parsed.number("preserve-fds") + int(text)
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise UsageError(f"--preserve-fds: descriptor {fd} is not open") from None
+    return count, int(text)

@@ -4,7 +4,7 @@ import os
 import sys
 
 from runtime import jsontext
-from runtime.command.options import Parsed
+from runtime.command.options import Parsed, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ class Context:
         self.seal: Callable[[], None] | None = None
         self.systemd_cgroup = parsed.flag("systemd-cgroup")
         self._log = parsed.text("log")
-        self._json = parsed.text("log-format", "text") == "json"
+        form = parsed.text("log-format") or "text"
+        if form not in ("text", "json"):
+            raise UsageError(f"--log-format: {form!r} is neither text nor json")
+        self._json = form == "json"
+        if self._log:
+            self._write("")  # callers look into it after every call
 
     @property
     def cache(self) -> str:
@@ -41,16 +46,19 @@ class Context:
         else:
             line = f'time="{entry["time"]}" level={level} msg={jsontext.dumps(message).decode()}'
         if self._log:
-            try:
-                with open(self._log, "a", encoding="utf-8") as file:
-                    file.write(line + "\n")
-            except OSError as error:
-                sys.stderr.write(f"pybuild-runtime: log {self._log}: {error.strerror}\n")
+            self._write(line + "\n")
             if level == "error":
                 sys.stderr.write(message + "\n")
         else:
             sys.stderr.write(line + "\n" if self._json else f"pybuild-runtime: {message}\n")
         sys.stderr.flush()
+
+    def _write(self, text: str) -> None:
+        try:
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UsageError(f"--log {self._log}: {error.strerror}") from error
 
 
 def _default_root() -> str:

@@ -2,7 +2,7 @@
 
 import os
 
-from runtime.command.arguments import container_id
+from runtime.command.arguments import container_id, passed_descriptors
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed
 from runtime.creating import Wish, create
@@ -39,8 +39,7 @@ def wish_of(parsed: Parsed, context: Context) -> Wish:
     wish.notify = bool(os.environ.get("NOTIFY_SOCKET"))
     if parsed.text("pid-file"):
         wish.pid_file = os.path.abspath(parsed.text("pid-file"))
-    wish.listen_fds = int(os.environ.get("LISTEN_FDS") or 0)
-    wish.keep_fds = parsed.number("preserve-fds") + wish.listen_fds
+    wish.keep_fds, wish.listen_fds = passed_descriptors(parsed)
     # What our caller left open for its children is nothing for a container that outlives us.
     close_range(3 + wish.keep_fds)
     wish.no_pivot = parsed.flag("no-pivot")

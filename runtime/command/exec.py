@@ -3,7 +3,7 @@
 import os
 
 from runtime import jsontext, schema
-from runtime.command.arguments import container_id
+from runtime.command.arguments import container_id, passed_descriptors
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed, UsageError
 from runtime.container import Container
@@ -58,8 +58,7 @@ def run(parsed: Parsed, context: Context) -> int:
 
 def _run(parsed: Parsed, context: Context) -> int:
     container = Container.load(context.root, container_id(parsed, more=True))
-    listening = int(os.environ.get("LISTEN_FDS") or 0)
-    keep = parsed.number("preserve-fds") + listening
+    keep, _ = passed_descriptors(parsed)
     close_range(3 + keep)
     status = container.status()
     if status == "stopped":

@@ -7,6 +7,7 @@ from runtime.command.context import Context
 from runtime.command.options import Options, Parsed
 from runtime.container import OCI_VERSION
 from runtime.linux.capabilities import NAMES
+from runtime.planning import HOOK_MOMENTS
 
 USAGE = ""
 OPTIONS: Options = {}
@@ -27,7 +28,7 @@ def features() -> "dict[str, object]":
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
-        "hooks": list(schema.HOOK_MOMENTS),
+        "hooks": list(HOOK_MOMENTS),
         "mountOptions": sorted(rootfs.MOUNT_OPTIONS),
         "linux": {
             "namespaces": list(schema.NAMESPACE_TYPES),

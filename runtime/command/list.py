@@ -15,6 +15,8 @@ _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 def run(parsed: Parsed, context: Context) -> int:
     """Print a table, JSON or IDs alone."""
+    if parsed.words:
+        raise UsageError(f"no arguments are expected, not {parsed.words[0]!r}")
     rows = list(_states(context))
     form = parsed.text("format", "table")
     if parsed.flag("quiet"):

@@ -75,7 +75,7 @@ def parse(
 def _set(parsed: Parsed, name: str, kind: str, value: str) -> None:
     if kind == "flag" and value not in ("true", "false", "1", "0", "t", "f"):
         raise UsageError(f"--{name}: {value!r} is neither true nor false")
-    if kind == "number" and not value.removeprefix("-").isdigit():
+    if kind == "number" and not (value.isascii() and value.isdigit()):
         raise UsageError(f"--{name}: {value!r} is no number")
     if kind == "flag":
         value = "true" if value in ("true", "1", "t") else "false"

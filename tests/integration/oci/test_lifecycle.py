@@ -86,6 +86,12 @@ def test_bad_ids(oci, bundle, name):
         (["kill", "a", "NOSIG"], "unknown signal 'NOSIG'"),
         (["create", "--bundle", "/nowhere", "a"], "read /nowhere/config.json: no such file"),
         (["checkpoint", "a"], "checkpoint: not supported"),
+        (["list", "a"], "no arguments are expected"),
+        (["--log-format", "yaml", "list"], "--log-format: 'yaml' is neither text nor json"),
+        (["--log", "/nowhere/log", "list"], "--log /nowhere/log: No such file or directory"),
+        (["create", "--preserve-fds", "-1", "a"], "--preserve-fds: '-1' is no number"),
+        (["run", "--preserve-fds", "900", "a"], "--preserve-fds: descriptor "),
+        (["exec", "--pid-file"], "exec: flag needs an argument: --pid-file"),
     ],
 )
 def test_bad_command_lines(oci, words, said):
