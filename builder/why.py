@@ -8,7 +8,7 @@ the step runs, and told to the journal. Refuses to know how it is printed.
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.cache import Key
@@ -98,14 +98,17 @@ class Explainer:
 
     def _compared(self, vertex: Vertex, key: Key, inputs: Sequence[Result]) -> tuple[Cause, ...]:
         best: tuple[int, list[Cause], _Earlier] | None = None
+        is_new_below = any(result.origin and result.origin.causes for result in inputs)
         for earlier in self._candidates(vertex):
             before = earlier.record.ingredients
             own = compare(before, key.ingredients, self._facts(earlier, key))
             moved = before.get("parent") != key.ingredients.get("parent")
             distance = len(own) + moved
-            if best is None or distance < best[0]:
-                best = distance, own, earlier
-            if distance <= 1:
+            if best is not None and distance >= best[0]:
+                continue
+            best = distance, own, earlier
+            # What has only reasons that are told already follows, whatever is nearer still.
+            if distance <= 1 or (is_new_below and not _not_followed(own, vertex, inputs)):
                 break
         if best is None:
             return self._first(inputs)
@@ -134,38 +137,44 @@ class Explainer:
         rules = self.context.tree.rules
         return FileFacts(before, rules.patterns if rules else (), counts)
 
-    def _candidates(self, vertex: Vertex) -> list[_Earlier]:
-        """Return the same step in earlier builds, the newest build first."""
+    def _candidates(self, vertex: Vertex) -> Iterator[_Earlier]:
+        """Yield the same step in earlier builds, the newest build first."""
         titles = frozenset((each.stage, each.title) for each in self.vertices)
-        found, seen = [], set[str]()
+        found, seen, is_reworded = False, set[str](), False
         for build in self._earlier():
             rows = self._steps_of(build)
             row = _same_step(vertex, rows, titles)
             if row is None or not row.key or row.key in seen:
                 continue
+            if row.title != vertex.title:
+                # One that had other words changed whenever it was: the last time is what counts.
+                if is_reworded:
+                    continue
+                is_reworded = True
             seen.add(row.key)
             records = self.store.records.every(row.key)
             if records:
-                found.append(_Earlier(build, row, records[0], rows))
+                found = True
+                yield _Earlier(build, row, records[0], rows)
         if not found and self.elsewhere is not None:
             known = {row.key: record for row, record in self.elsewhere.steps}
             rows = [row for row, _ in self.elsewhere.steps]
             row = _same_step(vertex, rows, titles)
             if row is not None:
-                found.append(_Earlier(self.elsewhere.build, row, known[row.key], rows))
-        return found
+                yield _Earlier(self.elsewhere.build, row, known[row.key], rows)
 
     def _earlier(self) -> list[BuildRow]:
         if self._builds is None:
             records = self.store.records
             found = records.builds_of(self.dockerfile, BUILDS_COMPARED + 1)
             self._builds = [build for build in found if build.build_id != self.build_id]
+            names = [build.build_id for build in self._builds]
+            for row in records.steps(*names) if names else ():
+                self._steps.setdefault(row.build_id, []).append(row)
         return self._builds
 
     def _steps_of(self, build: BuildRow) -> list[StepRow]:
-        if build.build_id not in self._steps:
-            self._steps[build.build_id] = self.store.records.steps(build.build_id)
-        return self._steps[build.build_id]
+        return self._steps.get(build.build_id, [])
 
     # -- the step itself is as it was
 

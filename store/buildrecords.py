@@ -388,12 +388,11 @@ class BuildRecords:
         rows = self.read(f"SELECT {_BUILD} FROM builds WHERE build_id = ?", (build_id,))
         return _build(rows[0]) if rows else None
 
-    def steps(self, build_id: str) -> _Steps:
-        """Return the steps of a build in the order of their numbers."""
-        rows = self.read(
-            f"SELECT {_STEP} FROM steps WHERE build_id = ? ORDER BY number", (build_id,)
-        )
-        return [_step(row) for row in rows]
+    def steps(self, *build_ids: str) -> _Steps:
+        """Return the steps of builds in the order of their numbers."""
+        marks = _marks(len(build_ids))
+        query = f"SELECT {_STEP} FROM steps WHERE build_id IN ({marks}) ORDER BY number"
+        return [_step(row) for row in self.read(query, build_ids)]
 
     def recent_steps(self, dockerfile: str, builds: int) -> _Steps:
         """Return the steps that ended well in the last builds of a Dockerfile, newest first."""
