@@ -355,9 +355,13 @@ class Unpacker:
             os.unlink(place.name, dir_fd=place.fd)
             self.contents.whiteouts.pop(place.path, None)
         os.mkdir(place.name, 0o755, dir_fd=place.fd)
-        os.chmod(place.name, 0o755, dir_fd=place.fd)
+        setgid = 0
+        if not self._policy.whiteouts:  # what the kernel hands down in a setgid directory stays
+            made = os.stat(place.name, dir_fd=place.fd, follow_symlinks=False)
+            setgid = made.st_mode & stat.S_ISGID
         if self._is_root:
             ownership.give(place.name, 0, 0, dir_fd=place.fd)
+        os.chmod(place.name, 0o755 | setgid, dir_fd=place.fd)
         self.contents.missing.add(place.path)
         self._directory_times[place.path] = 0
         if status is not None:

@@ -39,8 +39,7 @@ def workdir(node: ast.Workdir, stage: Stage) -> Stage:
     """WORKDIR sets config.WorkingDir and makes the directory, owned by the current user."""
     path = stage.expand(node.path, node)
     absolute = stage.absolute(path).rstrip("/") or "/"
-    result = stage.configure(working_dir=absolute) if path else stage
-    result = replace(result, is_workdir_set=True)
+    result = replace(stage.configure(working_dir=absolute), is_workdir_set=True)
     text = f"WORKDIR {result.cwd}"
     if result.cwd == "/":
         return replace(result, step=result.step + 1).record(text)
