@@ -78,22 +78,25 @@ class _Level:
     changed: bool = False
 
 
-def write_layer(
+def write_layer(  # noqa: PLR0913  where from, where to, and who looks on
     upper_fd: int,
     below: Merged,
     sink: TarSink,
     headers: HeaderWriter,
     watcher: Watcher | None = None,
     filling: Filling | None = None,
+    *,
+    of_copy: bool = False,
 ) -> Summary:
     """Make the tree below `upper_fd` canonical and stream its tar.
 
     below: what the chain under it shows, to tell real whiteouts from idle ones. watcher: is shown
     everything; that it has seen all is for the caller to say. filling: what comes into an empty
-    directory of the tree, when it is its turn.
+    directory of the tree, when it is its turn. of_copy: the tree is what was left of a copy, where
+    sockets may be whiteouts.
     Raises StoreError, NotStorable for what no layer can hold, OSError, and what a filling raises.
     """
-    return _Walk(below, sink, headers, watcher, filling).run(upper_fd)
+    return _Walk(below, sink, headers, watcher, filling, of_copy=of_copy).run(upper_fd)
 
 
 class _Walk:
@@ -104,7 +107,10 @@ class _Walk:
         headers: HeaderWriter,
         watcher: Watcher | None,
         filling: Filling | None,
+        *,
+        of_copy: bool,
     ) -> None:
+        self._of_copy = of_copy
         self._below = below
         self._sink = sink
         self._headers = headers
@@ -144,7 +150,7 @@ class _Walk:
         path = level.path + name
         _refuse_mark(name, path)
         kind = stat.S_IFMT(status.st_mode)
-        if is_whiteout(status):
+        if is_whiteout(status) and (self._of_copy or kind != stat.S_IFSOCK):
             self._whiteout(level, name, path)
         elif kind == stat.S_IFDIR:
             self._enter(level, name, path, status)

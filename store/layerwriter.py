@@ -36,18 +36,20 @@ def write_upper(
     folder: str,
     watcher: Watcher | None = None,
     filling: Filling | None = None,
+    *,
+    of_copy: bool = False,
 ) -> Written:
     """Make the tree at `upper` canonical, hash its tar and write its header stream.
 
-    below: what the chain under it shows. folder: gets the file `headers`. watcher, filling: see
-    write_layer.
+    below: what the chain under it shows. folder: gets the file `headers`. watcher, filling,
+    of_copy: see write_layer.
     Raises StoreError for what no layer can hold, OSError.
     """
     upper_fd = os.open(upper, _DIRECTORY)
     try:
         with open(f"{folder}/headers", "xb", buffering=0) as file, TarSink() as sink:
             headers = HeaderWriter(file)
-            summary = write_layer(upper_fd, below, sink, headers, watcher, filling)
+            summary = write_layer(upper_fd, below, sink, headers, watcher, filling, of_copy=of_copy)
             headers.finish(sink.size_bytes)
             diff_id = sink.finish()
     finally:

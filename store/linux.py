@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
 import sys
 
 from store import cdata
@@ -20,6 +21,9 @@ RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
 _AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_BTIME = 0x800
+_STATX_BYTES, _BTIME_OFFSET = 256, 80  # of struct statx, linux/stat.h
 _FICLONE = 0x40049409  # linux/fs.h; the same number on every architecture we know
 # linux/fs.h, as x86, arm64 and riscv number them. The flag is ext4's, chattr(1) calls it T.
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
@@ -36,6 +40,10 @@ class _OpenHow(cdata.Structure):
         ("mode", cdata.c_uint64),
         ("resolve", cdata.c_uint64),
     )
+
+
+class _StatxBuffer(cdata.Structure):
+    _fields_ = (("data", cdata.c_uint64 * (_STATX_BYTES // 8)),)
 
 
 def _failed(call: str, path: str | bytes) -> OSError:
@@ -100,6 +108,17 @@ def syncfs(fd: int) -> None:
     """
     if _libc.syncfs(fd) < 0:
         raise _failed("syncfs", str(fd))
+
+
+def birth_ns(path: bytes) -> int:
+    """Return when a file was made, 0 where its file system does not say. Raises OSError."""
+    answer = _StatxBuffer()
+    flags = _AT_SYMLINK_NOFOLLOW
+    if _libc.statx(_AT_FDCWD, path, flags, _STATX_BTIME, cdata.byref(answer)) < 0:
+        raise _failed("statx", path)
+    (mask,) = struct.unpack_from("=I", answer)
+    seconds, nanoseconds = struct.unpack_from("=qI", answer, _BTIME_OFFSET)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds) if mask & _STATX_BTIME else 0
 
 
 def renameat2(source: str, target: str, flags: int) -> None:

@@ -18,8 +18,21 @@ _ABSENT = (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT)
 
 
 def is_whiteout(status: os.stat_result) -> bool:
-    """Tell whether this is overlay's mark for "deleted"."""
+    """Tell whether this is the mark for "deleted": overlay's, or what stands for it.
+
+    A socket does on disks that refuse overlay's, where no overlay is mounted: no layer has any.
+    """
+    if stat.S_ISSOCK(status.st_mode):
+        return True
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def make_whiteout(name: bytes, dir_fd: int | None = None) -> None:
+    """Mark `name`, a path or a name in the directory `dir_fd`, as deleted. Raises OSError."""
+    try:
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=dir_fd)
+    except PermissionError:  # an overlay takes none, for it would be its own
+        os.mknod(name, stat.S_IFSOCK, dir_fd=dir_fd)
 
 
 def opaque_mark() -> str:
@@ -58,6 +71,18 @@ class Merged:
         """Tell whether there is such a directory."""
         return bool(self.directories)
 
+    def names(self) -> list[bytes]:
+        """Return the names of what is visible here, sorted."""
+        found: set[bytes] = set()
+        for directory in self.directories:
+            found.update(os.listdir(directory))
+        return sorted(name for name in found if self.stat(name) is not None)
+
+    def place(self, name: bytes) -> bytes:
+        """Return the absolute path of what is visible as `name`, the topmost of a directory's."""
+        places = (b"%b/%b" % (directory, name) for directory in self.directories)
+        return next(place for place in places if os.path.lexists(place))
+
     def stat(self, name: bytes) -> os.stat_result | None:
         """Return the lstat of the entry `name`, None when nothing is visible there."""
         return self._look(name)[0]
@@ -75,11 +100,7 @@ class Merged:
         status, _ = self.at(parent)._look(name)
         if status is None:
             return None
-        for directory in self.at(parent).directories:
-            place = b"%b/%b" % (directory, name)
-            if os.path.lexists(place):
-                return status, place
-        return None
+        return status, self.at(parent).place(name)
 
     def at(self, path: bytes) -> "Merged":
         """Return the directory at the relative `path`, an absent one when there is none."""

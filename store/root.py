@@ -1,6 +1,7 @@
 """A store: one folder that many processes share, and the parts that live in it."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
@@ -43,11 +44,13 @@ _SPREAD = ("snapshots", "tmp")
 class Store:
     """One store; its parts are made when first touched, so that a verb imports what it uses.
 
-    root: its absolute path. Opening is cheap.
+    root: its absolute path. Opening is cheap. can_overlay: tells whether overlays can be mounted
+    on its file system, for those who know; without it they can. Set before the first snapshot.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.can_overlay: Callable[[], bool] | None = None
         self.folder = Folder(root)
 
     @classmethod
@@ -98,6 +101,9 @@ class Store:
 
     def close(self) -> None:
         """Release what the parts hold open."""
+        snapshots = self.__dict__.pop("snapshots", None)
+        if snapshots is not None:
+            snapshots.close()
         self.close_records()
         self.folder.close()
 
@@ -124,7 +130,7 @@ class Store:
         """Writable trees on top of layers."""
         from store.snapshots import Snapshots
 
-        return Snapshots(self.folder, self.layers)
+        return Snapshots(self.folder, self.layers, self.can_overlay)
 
     @cached_property
     def images(self) -> "ImageStore":

@@ -7,6 +7,7 @@ layer. Describes mounts, never performs one.
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -21,10 +22,12 @@ from store.layerinfo import LayerInfo
 from store.layers import LayerStore, note
 from store.locks import acquire
 from store.mount import OverlayMount
+from store.overlay import Merged
 from store.stubs import EMPTY, STUBS, ensure
-from values.classes import dataclass, field
+from values.classes import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from store.copied import Copied
     from store.diff import Watcher
     from store.filling import Filling
     from store.restream import Source
@@ -41,7 +44,8 @@ class Plan:
     """What a snapshot was made with.
 
     above: kept snapshots between the chain and what is written, topmost first. note: what is to be
-    known of a kept one, JSON values; empty of a container's.
+    known of a kept one, JSON values; empty of a container's. copied: its tree holds all of what it
+    stands on.
     """
 
     chain: tuple[DiffID, ...]
@@ -49,6 +53,7 @@ class Plan:
     volatile: bool = False
     above: tuple[str, ...] = ()
     note: Mapping[str, object] = field(default_factory=dict)
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,36 @@ class Candidate:
 
 
 class Snapshots:
-    """The writable trees of one store."""
+    """The writable trees of one store.
 
-    def __init__(self, folder: Folder, layers: LayerStore) -> None:
+    can_overlay: asked once, when a tree is first wanted, whether overlays can be mounted here.
+    """
+
+    def __init__(
+        self, folder: Folder, layers: LayerStore, can_overlay: "Callable[[], bool] | None" = None
+    ) -> None:
         self._folder = folder
         self._layers = layers
+        self._can_overlay = can_overlay or (lambda: True)
+        self._copies: bool | None = None
+        self._copying = threading.Lock()
+        self._views: dict[tuple[DiffID, ...], Active] = {}
         self._user_marks = manner.current().marks == "user"
+
+    @property
+    def are_copies(self) -> bool:
+        """Whether trees are whole copies of their chains, for want of overlay mounts."""
+        with self._copying:
+            if self._copies is None:
+                self._copies = not self._can_overlay()
+            return self._copies
+
+    def close(self) -> None:
+        """Throw away the copies that views were."""
+        with self._copying:
+            views, self._views = self._views, {}
+        for view in views.values():
+            view.discard()
 
     def prepare(
         self,
@@ -86,7 +115,7 @@ class Snapshots:
         with disk_errors("prepare snapshot", path), contextlib.ExitStack() as undo:
             lease_fd = acquire(self._folder.path("locks", "lease"), shared=True)
             undo.callback(os.close, lease_fd)
-            plan = Plan(tuple(chain), stubs, volatile, tuple(above))
+            plan = Plan(tuple(chain), stubs, volatile, tuple(above), copied=self.are_copies)
             mount = self._mount(name, plan)
             os.mkdir(path, 0o700)
             undo.callback(self._folder.remove_tree, path)
@@ -96,8 +125,28 @@ class Snapshots:
                 os.mkdir(f"{path}/{part}", mode)
                 os.chmod(f"{path}/{part}", mode)
             held = _Held(lock_fd, lease_fd, os.open(path, _DIRECTORY))
+            if plan.copied:
+                held.copied = self._copy(f"{path}/fs", plan)
             undo.pop_all()
         return Active(self._folder, self._layers, mount, plan, held)
+
+    def prepare_above(self, view: OverlayMount) -> "tuple[Active, OverlayMount]":
+        """Make an empty writable tree above a read-only one of directories; return how to mount it.
+
+        It can be thrown away only.
+        """
+        active = self.prepare(())
+        if not self.are_copies:
+            return active, replace(active.mount, lowers=view.lowers)
+        from store.copied import copy_tree
+
+        source = Merged([os.fsencode(os.path.join(view.base, lower)) for lower in view.lowers])
+        try:
+            copy_tree(source, os.fsencode(active.upper))
+        except BaseException:
+            active.discard()
+            raise
+        return active, active.mount
 
     def view(self, chain: Sequence[DiffID], *, stubs: bool = False) -> OverlayMount:
         """Describe what `chain` shows, read-only. Raises NotFound.
@@ -105,6 +154,9 @@ class Snapshots:
         The layers stay only as long as the caller holds a lease.
         """
         lowers = self._layers.lower_path(chain)
+        if len(lowers) > 1 and self.are_copies:
+            return self._view_of_copy(tuple(chain))
+        stubs = stubs and not self.are_copies
         if stubs or not lowers:
             ensure(self._folder)
         return OverlayMount(
@@ -196,6 +248,37 @@ class Snapshots:
                     removed.append(name)
         return removed
 
+    def look(self, name: str, chain: Sequence[DiffID]) -> OverlayMount:
+        """Describe what the snapshot `name` on `chain` shows, read-only, whoever has it open."""
+        upper = self.files_of(name)
+        if self.are_copies:
+            return OverlayMount(self._folder.root, (upper,), user_marks=self._user_marks)
+        below = self.view(chain, stubs=True)
+        return replace(below, lowers=(upper, *below.lowers))
+
+    def _copy(self, target: str, plan: Plan) -> "Copied":
+        from store.copied import copy_tree
+
+        if plan.above:  # the topmost is a copy itself, of all that it stands on
+            source = Merged([os.fsencode(self._folder.path(self.files_of(plan.above[0])))])
+        else:
+            source = self._layers.merged(plan.chain)
+        return copy_tree(source, os.fsencode(target))
+
+    def _view_of_copy(self, chain: tuple[DiffID, ...]) -> OverlayMount:
+        """Describe a copy of `chain` that stays as long as this object is not closed."""
+        with self._copying:
+            known = self._views.get(chain)
+        if known is None:
+            made = self.prepare(chain)
+            made.unlease()  # a copy needs no layer any more
+            with self._copying:
+                known = self._views.setdefault(chain, made)
+            if known is not made:  # another thread was faster
+                made.discard()
+        assert known.mount.upper is not None
+        return OverlayMount(self._folder.root, (known.mount.upper,))
+
     def _kept_plan(self, name: str) -> Plan:
         try:
             with open(self._folder.path("snapshots", name, "kept"), "rb", buffering=0) as file:
@@ -210,19 +293,23 @@ class Snapshots:
             above, note = value.get("above", []), value.get("note", {})
             if not isinstance(above, list) or not isinstance(note, dict):
                 raise Corrupt(f"snapshot {name}: its record is damaged")
-            return Plan(chain, value["stubs"], value["volatile"], tuple(map(str, above)), note)
+            names, copied = tuple(map(str, above)), bool(value.get("copied"))
+            return Plan(chain, value["stubs"], value["volatile"], names, note, copied)
         except FileNotFoundError as error:
             raise NotFound(f"snapshot {name}: there is none") from error
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"snapshot {name}: its record is damaged") from error
 
     def _mount(self, name: str, plan: Plan) -> OverlayMount:
+        upper = self.files_of(name)
+        if plan.copied:
+            return OverlayMount(self._folder.root, (), upper=upper, work=f"snapshots/{name}/work")
         if plan.stubs:
             ensure(self._folder)
         return OverlayMount(
             self._folder.root,
             (*map(self.files_of, plan.above), *self._layers.lower_path(plan.chain)),
-            upper=f"snapshots/{name}/fs",
+            upper=upper,
             work=f"snapshots/{name}/work",
             stubs=STUBS if plan.stubs else None,
             volatile=plan.volatile,
@@ -232,11 +319,15 @@ class Snapshots:
 
 @dataclass(slots=True)
 class _Held:
-    """Descriptors of an open snapshot; folder_fd was opened before the first write to it."""
+    """What an open snapshot holds. folder_fd was opened before the first write to it.
+
+    copied: how to know again what was copied, where it is a copy that was made just now.
+    """
 
     lock_fd: int
     lease_fd: int
     folder_fd: int
+    copied: "Copied | None" = None
 
     def close(self) -> None:
         for fd in (self.lock_fd, self.folder_fd, self.lease_fd):
@@ -307,6 +398,7 @@ class Active:
             "volatile": plan.volatile,
             "above": list(plan.above),
             "note": dict(note or {}),
+            "copied": plan.copied,
         }
         with disk_errors(f"keep snapshot {self.id}", self._path):
             write_durably(self._folder, f"{self._path}/kept", json.dumps(value).encode())
@@ -358,14 +450,23 @@ class Active:
         self._check_open("commit")
         if self._held.lease_fd < 0:
             raise StoreError(f"commit snapshot {self.id}: it was opened to garbage collection")
+        if self._plan.copied and self._held.copied is None:
+            raise StoreError(f"commit snapshot {self.id}: what it was copied from is not known")
         self._refuse_survivors()
         with disk_errors("commit layer", self._path):
             folder = f"{self._path}/layer"
             os.mkdir(folder, 0o700)
+            if self._held.copied is not None:
+                from store.copied import keep_changes
+
+                below = self._layers.merged(self._plan.chain)
+                keep_changes(os.fsencode(self.upper), below, self._held.copied)
             from store.layerwriter import write_upper
 
             below = self._layers.merged(self._plan.chain)
-            written = write_upper(self.upper, below, folder, watcher, filling)
+            written = write_upper(
+                self.upper, below, folder, watcher, filling, of_copy=self._plan.copied
+            )
             if watcher is not None:
                 self._ask(watcher)
             record, summary = written.record, written.summary

@@ -17,7 +17,7 @@ from store.diff import OPAQUE_NAME, WHITEOUT
 from store.entries import copy_attributes, copy_up, refused, set_xattrs
 from store.errors import BadArchive
 from store.folder import write_all
-from store.overlay import is_whiteout, opaque_mark
+from store.overlay import is_whiteout, make_whiteout, opaque_mark
 from store.tarreader import Member, TarReader
 from store.tree import Place, Tree, shown
 
@@ -135,7 +135,7 @@ class Unpacker:
             return
         status = place.status()
         if status is None:
-            os.mknod(place.name, stat.S_IFCHR, 0, dir_fd=place.fd)
+            make_whiteout(place.name, place.fd)
             self.contents.whiteouts[place.path] = None
         elif stat.S_ISDIR(status.st_mode):
             self._make_opaque(place)

@@ -34,7 +34,7 @@ from store.cachemounts import CacheMountKey, Instance
 from store.digest import DiffID, Digest, digest_of
 from store.mount import OverlayMount
 from store.snapshots import Active
-from values.classes import asdict, dataclass, field, replace
+from values.classes import asdict, dataclass, field
 
 _STRICTNESS = {"shared": 0, "private": 1, "locked": 2}
 # BuildKit's tmpfs is nosuid only.
@@ -184,9 +184,9 @@ def provide_bind(mount: BindMount, place: Place, scratch: list[Active], stack: E
     assert frozen.mount.upper is not None
     view = OverlayMount(store.root, (frozen.mount.upper,))
     if not mount.read_only:
-        active = stack.enter_context(store.snapshots.prepare(()))
+        active, view = store.snapshots.prepare_above(view)
+        stack.enter_context(active)
         scratch.append(active)
-        view = replace(active.mount, lowers=view.lowers)
     scratch.append(frozen)
     return Bind(view, mount.target, mount.read_only, FROZEN)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from pybuild.errors import NotPrivileged
@@ -52,6 +53,12 @@ def require_privilege(what: str) -> None:
             f"{what}: not enough privilege: this process lacks {lacking}",
             hint="a program calls pybuild.enter_user_namespace() first; pybuild info says more",
         )
+
+
+def _can_overlay(root: str) -> bool:
+    from runtime.rootless.probe import can_overlay
+
+    return can_overlay(root)
 
 
 class OpenStore:
@@ -106,5 +113,6 @@ class OpenStore:
             from store.root import Store
 
             opened = Store.open_to_read(self.root) if self._reading else Store.open(self.root)
+            opened.can_overlay = partial(_can_overlay, self.root)
             self._store = opened.__enter__()
         return self._store

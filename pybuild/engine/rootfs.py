@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine import records
 from pybuild.errors import ContainerError
-from values.classes import replace
 
 if TYPE_CHECKING:
     from pybuild.engine.records import ContainerRecord
@@ -43,5 +42,4 @@ def read_only(store: Store, record: ContainerRecord) -> OverlayMount:
     upper = os.path.join("snapshots", record.snapshot, "fs")
     if not record.snapshot or not os.path.isdir(os.path.join(store.root, upper)):
         raise ContainerError(f"container {record.name}: its files are gone")
-    below = store.snapshots.view(tuple(map(DiffID, record.layers)), stubs=True)
-    return replace(below, lowers=(upper, *below.lowers))
+    return store.snapshots.look(record.snapshot, tuple(map(DiffID, record.layers)))

@@ -22,6 +22,14 @@ RUN id -u > /tmp/who && cat /srv/data/text
 """
 
 
+# The store on an overlay: there no other one can be mounted.
+ON_OVERLAY = """
+for name in l u w home/.local; do mkdir -p "$house/$name"; done
+mount -t overlay -o "lowerdir=$house/l,upperdir=$house/u,workdir=$house/w" o "$house/home/.local"
+chown 4321 "$house/home/.local"
+"""
+
+
 @pytest.fixture
 def user(make_user):
     return make_user()
@@ -58,8 +66,10 @@ def test_the_whole_way_of_an_image(user, start_registry) -> None:
     assert (owners, store.stat().st_uid) == ({FIRST_SUBID + 32}, UID)
 
 
-def test_an_image_is_the_one_that_root_builds(user, pybuild, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["", ON_OVERLAY], ids=["overlay", "copies"])
+def test_an_image_is_the_one_that_root_builds(make_user, pybuild, tmp_path: Path, before) -> None:
     """Times are rewritten; all else of each layer, and the config, is as it comes."""
+    user = make_user(before=before)
     ours = write_context(tmp_path / "context", OWNERS)
     shutil.copytree(ours, user.home / "context")
     shutil.copy(user.home / "rootfs.tar", tmp_path)
@@ -68,7 +78,8 @@ def test_an_image_is_the_one_that_root_builds(user, pybuild, tmp_path: Path) -> 
     pybuild("import", "rootfs.tar", "busybox:test", cwd=tmp_path)
     user("import", "rootfs.tar", "busybox:test")
     of_root = pybuild(*words, to.format(tmp_path / "x.tar"), ours).stdout
-    of_user = user(*words, to.format(user.home / "x.tar"), "context").stdout
+    built = user(*words, to.format(user.home / "x.tar"), "context")
+    of_user = built.stdout
     assert of_root == of_user
     assert of_root.startswith("sha256:")
 
