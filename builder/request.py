@@ -91,7 +91,8 @@ class Sandbox:
 
     extra_hosts: (name, address) pairs; the address may be `host-gateway`. shm_bytes: size of
     /dev/shm, None for the usual one. cgroup_parent: is no part of a cache key, the others are.
-    env: variables for what the image does not set: `repro`'s changed conditions.
+    env: variables for what the image does not set: `repro`'s changed conditions. isolation: the
+    wall that is wanted, empty for the best.
     """
 
     extra_hosts: tuple[tuple[str, str], ...] = ()
@@ -99,6 +100,7 @@ class Sandbox:
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
     env: tuple[tuple[str, str], ...] = ()
+    isolation: str = ""
 
 
 USUAL_SANDBOX = Sandbox()

@@ -94,10 +94,11 @@ class Progress:
     target: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _warned: set[str] = field(default_factory=set)
 
     def of_target(self, name: str) -> "Progress":
         """Return the progress of one of several targets; the numbers go on."""
-        return Progress(self.on_event, name, self._lock, self._numbers)
+        return Progress(self.on_event, name, self._lock, self._numbers, self._warned)
 
     def shown(self, name: str) -> str:
         """Return what a step is called: `[build 2/4] …` of target app is `[app build 2/4] …`."""
@@ -109,6 +110,13 @@ class Progress:
         """Pass an event on."""
         with self._lock:
             self.on_event(event)
+
+    def warn_once(self, rule: str, message: str) -> None:
+        """Say something about the surroundings of the build, unless it was said before."""
+        with self._lock:
+            if rule not in self._warned:
+                self._warned.add(rule)
+                self.on_event(events.BuildWarning(rule, message, None))
 
     def begin(self, name: str, log_folder: str | None = None, digest: str = "") -> "Step":
         """Start a step: it gets the next number. digest: of the vertex that it solves."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 KINDS = {RunOp: "run", CopyOp: "copy", MakeDirOp: "workdir", GitOp: "git"}
 _ATTEMPTS = 5
+_COPIES = "no overlay can be mounted in {root}: each step copies the files below it"
 # What says nothing of the instruction: a full disk, and what this process ran out of.
 _NOT_OF_THE_STEP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -210,6 +211,8 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     vertex, key, inputs = miss.vertex, miss.key, miss.inputs
     for source in inputs:
         site.absent.need(source.chain)
+    if site.store.snapshots.are_copies:
+        site.progress.warn_once("PlainCopies", _COPIES.format(root=site.store.root))
     started_ns = time.time_ns()
     try:
         with placed(vertex):

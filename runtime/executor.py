@@ -25,6 +25,7 @@ from runtime.linux.seccomp_cache import cached_filter
 from runtime.planning import launch_plan
 from runtime.process import process_plan
 from runtime.rootfs import mount_of, mount_plan, root_plan
+from runtime.rootless.mode import effective_capabilities
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
 from store import manner
 from store.mount import OverlayMount
@@ -148,7 +149,12 @@ def plan_of(execution: Execution) -> LaunchPlan:
     plan["mounts"] += [_own_mount(bind) for bind in binds]
     plan["additional_groups"] = list(execution.additional_groups)
     plan["create_cwd"], plan["own_cwd"] = execution.create_cwd, execution.own_cwd
-    plan["seccomp"] = _seccomp(execution)
+    if execution.chroot:
+        from runtime.rootless.plans import without_walls
+
+        without_walls(plan, effective_capabilities())
+    else:
+        plan["seccomp"] = _seccomp(execution)
     return plan
 
 

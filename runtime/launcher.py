@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import LaunchFailed
 from runtime.launch.channel import send, send_descriptors
-from runtime.sealedpython import interpreter, library_environment, sealed_interpreter
+from runtime.sealedpython import (
+    copied_interpreter,
+    interpreter,
+    library_environment,
+    sealed_interpreter,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,8 +50,8 @@ class Launcher:
     def __init__(self, role: str = "parent") -> None:
         """Start it; an interpreter takes some milliseconds until it listens.
 
-        role: the module below runtime.launch that it is: `parent`, or `joined` for a process in a
-        container that runs.
+        role: the module below runtime.launch that it is: `parent`, `joined` for a process in a
+        container that runs, or `chrooted` where there are no namespaces.
         """
         self._role = role
         # The C module: the one around it takes 5 ms to import.
@@ -58,7 +63,9 @@ class Launcher:
         try:
             temporary += (high := [_clear_of_stdio(fd) for fd in (orders_end, report_write)])
             temporary.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-            temporary.append(image := sealed_interpreter())
+            # Where nothing can be mounted, the copy is in memory.
+            image = copied_interpreter() if role == "chrooted" else sealed_interpreter()
+            temporary.append(image)
             actions = [
                 *((os.POSIX_SPAWN_DUP2, null, number) for number in range(3)),
                 *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in high),  # onto itself: survives the exec

@@ -8,6 +8,7 @@ import threading
 from runtime.errors import MountFailed, NotPrivileged
 from runtime.linux import overlay
 from runtime.rootfs import root_plan
+from runtime.rootless.entering import mode
 from store.mount import OverlayMount
 
 TYPE_CHECKING = False
@@ -25,6 +26,8 @@ def open_overlay(mount: OverlayMount) -> int:
     Raises NotPrivileged or MountFailed.
     """
     plan = root_plan(mount)
+    if not mode().may_mount:
+        return _open_directory(plan)
     base = -1
     try:
         base = os.open(plan["base"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -43,6 +46,18 @@ def open_overlay(mount: OverlayMount) -> int:
     finally:
         if base >= 0:
             os.close(base)
+
+
+def _open_directory(plan: RootPlan) -> int:
+    """Return a descriptor of what needs no mount, where none can be made."""
+    several = [*plan["lowers"], *([plan["upper"]] if plan["upper"] is not None else [])]
+    if len(several) > 1:
+        raise MountFailed(f"mount {plan['base']}: nothing can be mounted here")
+    path = os.path.join(plan["base"], several[0])
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountFailed(f"open {path}: {error.strerror}") from error
 
 
 def _mount(plan: RootPlan, base: int) -> int:

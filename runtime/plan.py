@@ -150,7 +150,7 @@ class JoinPlan(ProcessPlan):
 
 
 class LaunchPlan(ProcessPlan):
-    """Everything the launcher has to know."""
+    """Everything the launcher has to know. chroot: there are neither namespaces nor mounts."""
 
     caller: int
     anchor: str
@@ -169,6 +169,7 @@ class LaunchPlan(ProcessPlan):
     devices: list[DevicePlan]
     device_trees: list[int]
     no_pivot: bool
+    chroot: bool
     links: list[tuple[str, str]]
     masked: list[str]
     read_only_paths: list[str]

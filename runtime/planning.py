@@ -123,6 +123,7 @@ def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") ->
         "device_trees": [],
         "links": [] if bound else list(defaults.DEV_LINKS),
         "no_pivot": False,
+        "chroot": False,
         "masked": list(linux.get("maskedPaths", [])),
         "read_only_paths": list(linux.get("readonlyPaths", [])),
         "hostname": spec.get("hostname", ""),

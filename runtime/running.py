@@ -112,8 +112,7 @@ class Running:
                 else:
                     stdin = null if stdio.stdin is None else stdio.stdin
                     descriptors = (stdin, *self._outputs(stack))
-                role = "parent" if starts else "joined"
-                self._launcher = launchers.take() if launchers else Launcher(role)
+                self._launcher = launchers.take() if launchers else Launcher(_role(plan))
                 self._launcher.launch(plan, descriptors, (*lock_fds, *keep))
             except BaseException:
                 self._owned.close()
@@ -299,6 +298,12 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._launcher.__exit__()
         self._owned.close()
+
+
+def _role(plan: LaunchPlan | JoinPlan) -> str:
+    if "cgroup" not in plan:
+        return "joined"
+    return "chrooted" if cast("LaunchPlan", plan)["chroot"] else "parent"
 
 
 def exit_status(message: tuple[object, ...]) -> ExitStatus:

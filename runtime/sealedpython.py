@@ -35,7 +35,7 @@ def sealed_interpreter() -> int:
         if tree >= 0:
             os.close(tree)
         if error.errno == errno.ENOSYS:  # before Linux 5.12
-            return _copied_interpreter()
+            return copied_interpreter()
         raise NotPrivileged(
             f"start launcher: {error.strerror}",
             hint="containers need root (CAP_SYS_ADMIN) on this host",
@@ -43,7 +43,7 @@ def sealed_interpreter() -> int:
     return tree
 
 
-def _copied_interpreter() -> int:
+def copied_interpreter() -> int:
     """Return a descriptor of a copy of the interpreter in memory, sealed against writing."""
     fd = os.memfd_create("python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     import fcntl

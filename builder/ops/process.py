@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
+from builder.isolation import RULE, WARNING, isolation_of, refusal
 from builder.keptstep import keep
 from builder.ops.mounts import Place, Provided, provided
 from builder.ops.tries import is_last
@@ -20,9 +21,9 @@ from runtime.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
 from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
 from runtime.spec import Resources, Rlimit
-from store import platforms
+from store import manner, platforms
 from store.snapshots import Active
-from values.classes import dataclass, field
+from values.classes import dataclass, field, replace
 
 HOST_GATEWAY = "host-gateway"
 _LOOPBACK = "127.0.0.1"
@@ -89,11 +90,17 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     """
     vertex, site = place.vertex, place.site
     check_emulator(op, vertex)
+    isolation = isolation_of(op.sandbox)
+    if isolation == "none":
+        raise refusal(vertex.place)
+    if isolation == "chroot":
+        site.progress.warn_once(RULE, WARNING)
     output = Output(step)
     try:
         with provided(op, place) as mounts:
             output.hide(mounts.secrets)
             execution = execution_of(op, active, mounts, place)
+            execution = replace(execution, chroot=isolation == "chroot")
             ended = ended_process(execution, output, site, vertex.policies)
             output.finish()
             if isinstance(ended, StepEnd):
@@ -126,7 +133,10 @@ def ended_process(
     """Run the process and return how it ended. Raises RuntimeFailure, Canceled."""
     try:
         status = execute(
-            execution, on_output=output.take, cancel=site.cancel, launchers=site.launchers
+            execution,
+            on_output=output.take,
+            cancel=site.cancel,
+            launchers=None if execution.chroot else site.launchers,
         )
     except (CommandNotFound, CommandNotExecutable) as error:
         return StepEnd(error.exit_code, str(error), error)
@@ -222,7 +232,7 @@ def exit_text(status: ExitStatus, policies: Policies) -> str:
 def failure(op: RunOp, vertex: Vertex, output: Output, end: StepEnd, entry: str) -> StepFailed:
     """Return the error of a process that ended badly, with the last lines that it wrote."""
     tries = f" in {output.step.tries} tries" if output.step.tries > 1 else ""
-    return StepFailed(
+    failed = StepFailed(
         vertex.place,
         f'process "{" ".join(op.args)}" did not complete successfully{tries}: {end.how}',
         exit_code=end.code,
@@ -232,3 +242,6 @@ def failure(op: RunOp, vertex: Vertex, output: Output, end: StepEnd, entry: str)
         output=output.tail.text(),
         entry=entry,
     )
+    if not manner.current().all_owners:
+        failed.hint = "; ".join(filter(None, (_SINGLE_ID, failed.hint)))
+    return failed

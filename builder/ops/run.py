@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from builder.adoption import Adoption, Window, instruction_of
 from builder.cachekey import SECRETS
+from builder.isolation import isolation_of
 from builder.ops.mounts import Place, files_of_mounts, key_of_mounts, secret_value
 from builder.ops.registry import Ingredients, Made, describe, perform
 from builder.ops.tries import tried
@@ -30,6 +31,7 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
         "mounts": key_of_mounts(op.mounts, place),
         **key_of_sandbox(op.sandbox),
         **key_of_secrets(op, place),
+        **({"fidelity": "chroot"} if isolation_of(op.sandbox) == "chroot" else {}),
     }
     noted: dict[str, object] = {"files": files_of_mounts(op.mounts, place)} if op.mounts else {}
     return Ingredients(keyed, noted)
@@ -72,9 +74,11 @@ def perform_run(
 
     def attempt() -> Made:
         started_ns = time.time_ns()
-        site.launchers.prepare()  # it gets ready while the snapshot is made
+        walled = isolation_of(op.sandbox) == "namespaces"
+        if walled:
+            site.launchers.prepare()  # it gets ready while the snapshot is made
         instruction = instruction_of(op, inputs[0].chain)
-        with site.store.snapshots.prepare(inputs[0].chain, stubs=True) as active:
+        with site.store.snapshots.prepare(inputs[0].chain, stubs=walled) as active:
             status = run_process(op, Place(vertex, inputs, site), active, step)
             adoption = Adoption(site.store, instruction, Window(started_ns, time.time_ns()))
             instead = None if vertex.no_cache else adoption.choose

@@ -80,6 +80,7 @@ SYNTAX = Syntax(
         value("shm-size", "SIZE", "size of RUN's /dev/shm (default: 64m)"),
         many("ulimit", "NAME=SOFT[:HARD]", "limit of RUN's processes, as nofile=1024:2048"),
         value("cgroup-parent", "CGROUP", "cgroup below which RUN's containers have theirs"),
+        value("isolation", "KIND", "wall around RUN: default, or chroot: hardly any"),
         many("secret", "id=…", "for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]"),
         perhaps("allow-secret-leak", "[=ID]", "go on where the image has a secret's value in it"),
         many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
@@ -100,7 +101,7 @@ SYNTAX = Syntax(
     later=(
         "builder"
         " cgroupns compress cpu-period cpu-quota cpu-shares/c cpuset-cpus"
-        " cpuset-mems debug/D disable-content-trust force-rm isolation memory/m memory-swap"
+        " cpuset-mems debug/D disable-content-trust force-rm memory/m memory-swap"
         " policy resource rm security-opt squash"
     ),
 )
@@ -261,7 +262,14 @@ def _sandbox(parsed: Parsed) -> Sandbox:
         shm_bytes=parse_size("--shm-size", parsed.text("shm-size")),
         ulimits=tuple({u.name: u for u in map(parse_ulimit, parsed.many("ulimit"))}.values()),
         cgroup_parent=parsed.text("cgroup-parent") or "",
+        isolation=_isolation(parsed.text("isolation") or "default"),
     )
+
+
+def _isolation(text: str) -> str:
+    if text not in ("default", "chroot"):
+        raise usage_error(SYNTAX, f"--isolation {text}: it is default or chroot")
+    return "chroot" if text == "chroot" else ""
 
 
 def _read_stdin(context: str) -> bytes:

@@ -39,15 +39,22 @@ def disk_of(root: str) -> tuple[int, int]:
     return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
-def require_privilege(what: str) -> None:
+def require_privilege(what: str, *, mounts: bool = False) -> None:
     """Raise NotPrivileged when this process may not do what containers and layers need.
 
-    Asked before the store is touched.
+    Asked before the store is touched. mounts: whether it takes mounts and namespaces; all else can
+    do with less, in a process that has looked for more.
     """
-    from runtime.rootless.entering import mode
+    from runtime.rootless.entering import has_entered, mode
     from runtime.rootless.mode import missing_capabilities
 
-    if not mode().may_mount:
+    found = mode()
+    if not found.may_mount and mounts and has_entered():
+        raise NotPrivileged(
+            f"{what}: no mounts and no namespaces can be made here",
+            hint="; ".join(map(str, found.reasons)) or None,
+        )
+    if not found.may_mount and not has_entered():
         lacking = ", ".join(missing_capabilities())
         raise NotPrivileged(
             f"{what}: not enough privilege: this process lacks {lacking}",

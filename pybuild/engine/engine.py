@@ -155,7 +155,7 @@ class Engine(Imaging, Caching, Explaining, Journaling):
         """
         from runtime.launcher import Launchers
 
-        require_privilege("run")
+        require_privilege("run", mounts=True)
         with Launchers() as launchers:
             launchers.prepare()  # it gets ready while the rest is imported
             from pybuild.engine import containers
@@ -167,7 +167,7 @@ class Engine(Imaging, Caching, Explaining, Journaling):
 
         A context manager; at its end it is killed and removed. Raises ImageMissing, ContainerError.
         """
-        require_privilege("run")
+        require_privilege("run", mounts=True)
         from pybuild.engine.live import Container
 
         return Container(self.store, request)

@@ -93,6 +93,11 @@ def run(
 def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:
     _await(go, b"g")
     os.setsid()
+    if plan["chroot"]:
+        os.fchdir(root)
+        os.chroot(".")
+        os.chdir("/")
+        _become_the_command(plan, go, report)
     for path, kind in plan["join"]:
         namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         setns(namespace, kind)

@@ -40,14 +40,10 @@ class Launch:
     def run(self) -> None:
         """Do everything; the last message sent is `failed` or `exited`."""
         prctl(c.PR_SET_DUMPABLE, 0)
-        passed = receive_descriptors(self.orders)
-        if passed is None:  # there was nothing to do for us
+        begun = self.begin()
+        if begun is None:
             return
-        plan = self._receive_plan(passed)
-        caller = pidfd_open(plan["caller"])
-        # The pid could be another process's by now: only a living parent is the caller.
-        if os.getppid() != plan["caller"]:
-            return
+        plan, caller = begun
         if plan["tty"]:
             import _socket  # noqa: F401 - the init sends the terminal with it, and cannot import
         try:
@@ -55,25 +51,47 @@ class Launch:
             open_views(plan["mounts"])
         except OSError as error:
             subject = f" ({error.filename})" if error.filename else ""
-            self._fail("mount", f"mount root file system: {error.strerror}{subject}", error)
+            self.fail("mount", f"mount root file system: {error.strerror}{subject}", error)
             return
         try:
             open_sources(plan)
         except OSError as error:
-            self._fail("mount", f"mount on {error.filename}: {error.strerror}", error)
+            self.fail("mount", f"mount on {error.filename}: {error.strerror}", error)
             return
         with cgroup.Leaf(plan["cgroup"]) as leaf:
             plan["cgroup_view"] = leaf.view(plan)
             if not leaf.guards_devices and plan["cgroup"]["v1_devices"]:
                 _guard_devices_by_mount(plan)
-            status = self._container(plan, root, caller, leaf)
+            status = self.contain(plan, root, caller, leaf)
             remove_stubs(root, self.stubs)
             os.close(root)
             usage = leaf.usage()
+        self.finish(status, usage)
+
+    def begin(self) -> "tuple[LaunchPlan, int] | None":
+        """Return the plan and a descriptor of the caller; None where there is nothing to do."""
+        passed = receive_descriptors(self.orders)
+        if passed is None:
+            return None
+        plan = self._receive_plan(passed)
+        caller = pidfd_open(plan["caller"])
+        # The pid could be another process's by now: only a living parent is the caller.
+        return (plan, caller) if os.getppid() == plan["caller"] else None
+
+    def finish(
+        self,
+        status: "tuple[int, float, int] | None",
+        usage: "tuple[int | None, float | None, bool]",
+    ) -> None:
+        """Tell the caller how it ended."""
         if self.failure is not None:
             send(self.report, self.failure)
         elif status is not None:
             send(self.report, ("exited", *status, *usage))
+
+    def clone(self, plan: "LaunchPlan", leaf: cgroup.Leaf) -> "tuple[int, int]":
+        """Return (pid, pidfd) to the launcher, (0, -1) to the new init. Raises OSError."""
+        return clone_init(plan, leaf)
 
     def _receive_plan(self, passed: "tuple[int, ...]") -> "LaunchPlan":
         """Return the plan, and take what was passed: stdio, and what the caller holds."""
@@ -97,18 +115,20 @@ class Launch:
             first = fd + 1
         close_range(first)
 
-    def _fail(self, kind: str, text: str, error: OSError) -> None:
+    def fail(self, kind: str, text: str, error: OSError) -> None:
+        """Tell the caller that it cannot be done."""
         send(self.report, ("failed", kind, text, error.errno or 0))
 
-    def _container(
+    def contain(
         self, plan: "LaunchPlan", root: int, caller: int, leaf: cgroup.Leaf
     ) -> "tuple[int, float, int] | None":
+        """Start the container and wait for its end; return status, CPU seconds, peak in bytes."""
         go_read, go_write = os.pipe()
         said_read, said_write = os.pipe()
         try:
-            pid, pidfd = clone_init(plan, leaf)
+            pid, pidfd = self.clone(plan, leaf)
         except OSError as error:
-            self._fail("clone", f"new namespaces: {error.strerror}", error)
+            self.fail("clone", f"new namespaces: {error.strerror}", error)
             return None
         if pid == 0:
             os.close(go_write)

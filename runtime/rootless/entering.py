@@ -23,6 +23,11 @@ def mode() -> Mode:
     return Mode("root") if not missing_capabilities() else _outside(())
 
 
+def has_entered() -> bool:
+    """Tell whether `enter` was called."""
+    return _mode is not None
+
+
 def enter() -> Mode:
     """Become root of a user namespace where that is needed and possible; return what became of it.
 

@@ -33,6 +33,22 @@ def adapt(plan: "LaunchPlan", manner: Manner) -> None:
     plan["devices"] = [device for device in plan["devices"] if device[1] != stat.S_IFIFO]
 
 
+def without_walls(plan: "LaunchPlan", capabilities: int) -> None:
+    """Change `plan` to a process with another root, for who has only these capabilities."""
+    plan["chroot"] = True
+    plan["namespaces"] = plan["late_namespaces"] = 0
+    plan["hostname"] = plan["domainname"] = ""
+    plan["masked"], plan["read_only_paths"], plan["sysctl"] = [], [], []
+    plan["loopback_up"] = plan["new_keyring"] = plan["bind_devices"] = False
+    plan["oom_score_adj"] = None
+    plan["seccomp"] = b""
+    sets = plan["capabilities"]
+    for name in ("effective", "permitted", "inheritable", "ambient"):
+        sets[name] &= capabilities
+    # To take one away for good takes a right of its own.
+    sets["bounding"] = (1 << 64) - 1
+
+
 def _hosts_sys(mount: "MountPlan") -> "MountPlan":
     plan = mount_plan("bind", mount["target"])
     plan["source"], plan["recursive"] = "/sys", True

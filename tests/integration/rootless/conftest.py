@@ -39,11 +39,13 @@ class OrdinaryUser:
     """Runs commands as a user without any right on the host.
 
     house: his folder, with `home` in it. before: shell commands that root does first, in the mount
-    namespace of his command. rights: words of setpriv(1) that make him who he is.
+    namespace of his command. walls: a command that runs what makes him himself. rights: words of
+    setpriv(1) that make him who he is.
     """
 
     house: Path
     before: str = ""
+    walls: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
     rights: Sequence[str] = (f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
 
@@ -66,7 +68,8 @@ class OrdinaryUser:
         words = [f"{name}={value}" for name, value in environment.items()]
         return [
             *("unshare", "--mount", "--propagation", "private", "sh", "-c", BECOME, "sh"),
-            *(str(self.house), self.before, "setpriv", *self.rights, "env", "-i", *words),
+            *(str(self.house), self.before, *self.walls),
+            *("setpriv", *self.rights, "env", "-i", *words),
             *map(os.fspath, args),
         ]
 
@@ -126,7 +129,7 @@ def make_user(tool, busybox_rootfs: Path) -> Iterator[Callable[..., OrdinaryUser
             (house / "project" / room).mkdir()
             mounts.append((str(PROJECT / room), f"project/{room}"))
         (house / "mounts").write_text("".join(f"{source} {target}\n" for source, target in mounts))
-        line = f"pybuilder:{FIRST_SUBID}:{SUBIDS}\n" if subids else ""
+        line = "root:0:100000\n" + (f"pybuilder:{FIRST_SUBID}:{SUBIDS}\n" if subids else "")
         account = f"pybuilder:x:{UID}:{UID}::{house}/home:/bin/sh\n"
         (house / "etc/passwd").write_text(Path("/etc/passwd").read_text() + account)
         (house / "etc/group").write_text(Path("/etc/group").read_text() + f"pybuilder:x:{UID}:\n")

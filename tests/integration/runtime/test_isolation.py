@@ -250,7 +250,7 @@ def test_the_interpreter_cannot_be_written_through_proc(tmp_path):
 
 def test_the_interpreter_as_a_sealed_copy(run, monkeypatch):
     """Before Linux 5.12 there are no read-only detached mounts."""
-    fd = sealedpython._copied_interpreter()
+    fd = sealedpython.copied_interpreter()
     with pytest.raises(PermissionError):
         os.pwrite(fd, b"x", 0)
     monkeypatch.setattr(launcher, "sealed_interpreter", lambda: os.dup(fd))

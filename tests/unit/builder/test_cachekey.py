@@ -23,6 +23,7 @@ CHANGED: dict[str, object] = {
     "security": "insecure",
 }
 SANDBOXES = {
+    "isolation": Sandbox(isolation="chroot"),
     "extra_hosts": Sandbox(extra_hosts=(("a", "1.2.3.4"),)),
     "shm_bytes": Sandbox(shm_bytes=1 << 20),
     "ulimits": Sandbox(ulimits=(Ulimit("nofile", 1, 2),)),
