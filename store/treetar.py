@@ -43,10 +43,13 @@ def write_trees(
 ) -> None:
     """Write several directories as one tar, each below a folder of its own (`b""` for none).
 
-    trees: (folder's name, directory's descriptor), sorted. As write_tree otherwise.
+    trees: (folder's name, directory's descriptor), sorted by name; of two that share a folder the
+    second comes on top. As write_tree otherwise.
     """
+    before = b""
     for folder, root_fd in trees:
-        _Writer(dest, check).write(root_fd, folder)
+        _Writer(dest, check).write(root_fd, folder, is_new=folder != before)
+        before = folder
     _put(dest, END)
     dest.flush()
 
@@ -92,9 +95,9 @@ class _Writer:
         self._check = check
         self._linked: dict[tuple[int, int], bytes] = {}
 
-    def write(self, root_fd: int, folder: bytes = b"") -> None:
+    def write(self, root_fd: int, folder: bytes = b"", *, is_new: bool = True) -> None:
         prefix = folder + b"/" if folder else b""
-        if prefix:
+        if prefix and is_new:
             header = Header(
                 prefix, DIRECTORY, 0o755, mtime_s=os.fstat(root_fd).st_mtime_ns // _NANO
             )

@@ -3,7 +3,7 @@
 Source: BuildKit docs/attestations/attestation-storage.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from store import mediatypes
 from store.document import encode
@@ -20,10 +20,23 @@ _UNKNOWN = Platform("unknown", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is attested: the predicate's type, and the predicate as JSON values."""
+    """What is attested: the predicate's type, and the predicate as JSON values.
+
+    file: what it is called where it is a file.
+    """
 
     predicate_type: str
     predicate: object
+    file: str
+
+    def about(self, subjects: Iterable[tuple[str, str]]) -> dict[str, object]:
+        """Return the in-toto statement about what has these names and sha256 digits."""
+        return {
+            "_type": "https://in-toto.io/Statement/v0.1",
+            "predicateType": self.predicate_type,
+            "subject": [{"name": name, "digest": {"sha256": digits}} for name, digits in subjects],
+            "predicate": self.predicate,
+        }
 
 
 def attestation_manifest(
@@ -36,17 +49,8 @@ def attestation_manifest(
     """
     layers = []
     for statement in statements:
-        data = encode(
-            {
-                "_type": "https://in-toto.io/Statement/v0.1",
-                "predicateType": statement.predicate_type,
-                "subject": [
-                    {"name": name, "digest": {"sha256": about.digest.removeprefix("sha256:")}}
-                    for name in names
-                ],
-                "predicate": statement.predicate,
-            }
-        )
+        digits = about.digest.removeprefix("sha256:")
+        data = encode(statement.about((name, digits) for name in names))
         layer = Descriptor(STATEMENT, store.content.put(data), len(data))
         layers.append(replace(layer, annotations={_PREDICATE_TYPE: statement.predicate_type}))
     # An image config that no machine takes for one of its own.

@@ -89,7 +89,7 @@ class Exporter:
             if output.type in ROOTFS_TYPES:
                 from builder.export.rootfs import write_rootfs
 
-                write_rootfs(self.site, products[0], output)
+                write_rootfs(self.site, products[0], output, self._attest_beside)
         images = [output for output in self.outputs if output.type in IMAGE_TYPES]
         if not images:
             return Delivered(metadata={"buildx.build.ref": self.site.build_id})
@@ -156,15 +156,25 @@ class Exporter:
         step.message(f"writing image {image.id}", done=True)
         return _Made(formed, image, documents, has_layers)
 
-    def _attest(self, variant: Variant) -> list[Statement]:
-        """Return what is attested of an image."""
+    def _attest(self, variant: Variant, request: BuildRequest | None = None) -> list[Statement]:
+        """Return what is attested of an image. request: asks for it, by default the build's."""
+        request = request or self.request
         statements = []
-        if sbom.is_wanted(self.request):
+        if sbom.is_wanted(request):
             statements += self._lists_of(variant)
-        if provenance.is_wanted(self.request):
+        if provenance.is_wanted(request):
             facts, platform = self._facts(), str(variant.platform)
-            statements.append(provenance.provenance_of(self.request, facts, platform))
+            statements.append(provenance.provenance_of(request, facts, platform))
         return statements
+
+    def _attest_beside(self, variant: Variant) -> list[Statement]:
+        """Return what is attested of an image where there is no index that could hold it."""
+        request = self.request
+        if request.sbom is not None and request.sbom.is_on("inline-only"):
+            request = replace(request, sbom=None)
+        if request.provenance is not None and request.provenance.is_on("inline-only"):
+            request = replace(request, provenance=None)
+        return self._attest(variant, request)
 
     def _lists_of(self, variant: Variant) -> list[Statement]:
         """Return the lists of an image's packages."""

@@ -112,6 +112,7 @@ def provenance_of(request: BuildRequest, facts: Facts, platform: str) -> Stateme
                 "metadata": metadata,
             },
         },
+        request.provenance.option("filename") or "provenance.json",
     )
 
 

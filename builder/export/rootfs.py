@@ -8,8 +8,9 @@ from typing import BinaryIO
 
 from builder.errors import ExportError
 from builder.export.archive import write_file
+from builder.export.attestations import Statement
 from builder.export.foldercopy import write_folder
-from builder.export.products import Product
+from builder.export.products import Product, Variant
 from builder.request import Output
 from builder.site import Site, Step
 from runtime.mounting import open_overlay
@@ -20,9 +21,13 @@ from store.treetar import write_trees
 _NAMES = {"local": "exporting to client directory", "tar": "exporting to client tarball"}
 
 
-def write_rootfs(site: Site, product: Product, output: Output) -> None:
+Attest = Callable[[Variant], Sequence[Statement]]
+
+
+def write_rootfs(site: Site, product: Product, output: Output, attest: Attest) -> None:
     """Write the files of a product to the output's `dest`, as a step of its own.
 
+    attest: gives what is attested of a variant; that is written as files, too.
     Several platforms go into folders of theirs, linux_amd64 and so on, unless it is asked for to
     be otherwise. Nothing is half-made after an error. Raises ExportError, StoreError,
     RuntimeFailure, Canceled.
@@ -33,13 +38,15 @@ def write_rootfs(site: Site, product: Product, output: Output) -> None:
     try:
         is_split = output.is_on("platform-split", default=len(product.variants) > 1)
         if output.type == "tar":
-            _write_tar(site, product, dest, step, is_split=is_split)
+            _write_tar(site, product, dest, step, attest, is_split=is_split)
         else:
             for variant in product.variants:
                 folder = os.path.join(dest, folder_of(variant.platform)) if is_split else dest
                 site.absent.need(variant.chain)
-                with _root_of(site, variant.chain) as root_fd:
-                    _copy(root_fd, folder, lambda: site.pause(0), step)
+                suffix = "" if is_split else _suffix(product, variant)
+                with _root_of(site, variant.chain) as root_fd, ExitStack() as stack:
+                    for fd in (root_fd, *_attested(site, attest(variant), root_fd, suffix, stack)):
+                        _copy(fd, folder, lambda: site.pause(0), step)
     except BaseException as error:
         step.failed(error)
         raise
@@ -64,7 +71,26 @@ def _copy(root_fd: int, dest: str, check: Callable[[], None], step: Step) -> Non
         raise ExportError(f"write {dest}: {cause}") from error
 
 
-def _write_tar(site: Site, product: Product, dest: str, step: Step, *, is_split: bool) -> None:
+def _suffix(product: Product, variant: Variant) -> str:
+    """Return what tells the attestations of a variant from those of others in the same folder."""
+    return f".{folder_of(variant.platform)}" if len(product.variants) > 1 else ""
+
+
+def _attested(
+    site: Site, statements: Sequence[Statement], root_fd: int, suffix: str, stack: ExitStack
+) -> tuple[int, ...]:
+    """Return the directory with the attestations of a root, until `stack` ends; none without."""
+    if not statements:
+        return ()
+    from builder.export.attestedfiles import attested_folder
+
+    folder = attested_folder(site.store, statements, root_fd, suffix, lambda: site.pause(0))
+    return (stack.enter_context(folder),)
+
+
+def _write_tar(
+    site: Site, product: Product, dest: str, step: Step, attest: Attest, *, is_split: bool
+) -> None:
     if len(product.variants) > 1 and not is_split:
         raise ExportError(
             "write tar: several platforms have the same paths",
@@ -73,12 +99,15 @@ def _write_tar(site: Site, product: Product, dest: str, step: Step, *, is_split:
 
     def write(file: BinaryIO) -> None:
         with ExitStack() as stack:
-            trees = []
+            trees: list[tuple[bytes, int]] = []
             for variant in product.variants:
                 site.absent.need(variant.chain)
                 folder = os.fsencode(folder_of(variant.platform)) if is_split else b""
-                trees.append((folder, stack.enter_context(_root_of(site, variant.chain))))
-            write_trees(sorted(trees), file, lambda: site.pause(0))
+                root_fd = stack.enter_context(_root_of(site, variant.chain))
+                beside = _attested(site, attest(variant), root_fd, "", stack)
+                trees += [(folder, fd) for fd in (root_fd, *beside)]
+            trees.sort(key=lambda tree: tree[0])
+            write_trees(trees, file, lambda: site.pause(0))
 
     if dest == "-":
         step.message("sending tarball")

@@ -23,6 +23,7 @@ PREDICATE = "https://spdx.dev/Document"
 OUT = "/run/out"
 CORE = "sbom"
 PARAMETER = re.compile(r"[A-Z][A-Z0-9_]*")
+_FILE_NAME = f"{CORE}.spdx.json"
 CYCLONEDX = "https://cyclonedx.org/bom"
 _PROVENANCE = "https://slsa.dev/provenance/"
 _KEYS = ("generator", "disabled", "inline-only")
@@ -90,7 +91,7 @@ def sbom_of(packages: list[Package], image_id: Digest, created: str | None) -> S
             for row in rows
         ],
     }
-    return Statement(PREDICATE, document)
+    return Statement(PREDICATE, document, _FILE_NAME)
 
 
 def scanned(root_fd: int) -> list[Statement]:
@@ -141,11 +142,11 @@ def _statement(data: bytes, name: str) -> Statement:
     if isinstance(kind, str) and kind and "predicate" in fields:
         if kind.startswith(_PROVENANCE):
             raise ExportError(f"--sbom: the generator's {name} is provenance, not a list")
-        return Statement(kind, fields["predicate"])
+        return Statement(kind, fields["predicate"], name)
     if "spdxVersion" in fields:
-        return Statement(PREDICATE, document)
+        return Statement(PREDICATE, document, name)
     if fields.get("bomFormat") == "CycloneDX":
-        return Statement(CYCLONEDX, document)
+        return Statement(CYCLONEDX, document, name)
     raise ExportError(
         f"--sbom: the generator's {name} is no list of packages",
         hint="an in-toto statement, SPDX or CycloneDX, as JSON",

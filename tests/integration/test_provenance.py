@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,40 @@ def test_packages_beside_provenance(pybuild, project, tmp_path) -> None:
     words = ["--attest=type=provenance,disabled=true", "--attest=type=sbom,disabled=true"]
     pybuild("-t", "x:1", *words, *output)
     assert predicates(layout) == []
+
+
+def test_files_beside_a_root(pybuild, context, tmp_path) -> None:
+    """Without an image the attestations are files, about all files that are written."""
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /dir/\n")
+    (context / "status").write_text("x")
+    out, name = tmp_path / "out", "provenance.json"
+    words = ["--provenance=min", "--sbom=true"]
+    pybuild(*words, "-o", out, context)
+    digits = {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (out / "dir").iterdir()
+    }
+    for file, kind in ((name, "slsa.dev/provenance/v1"), ("sbom.spdx.json", "spdx.dev/Document")):
+        assert (out / file).stat().st_mode & 0o777 == 0o600
+        statement = json.loads((out / file).read_text())
+        assert statement["predicateType"] == f"https://{kind}"
+        assert {e["name"]: e["digest"]["sha256"] for e in statement["subject"]} == digits
+    words = ["--attest=type=provenance,filename=how.json", "--attest=type=sbom,inline-only=true"]
+    both = ["--platform", "linux/amd64,linux/arm64"]
+    archive = tmp_path / "out.tar"
+    pybuild(*words, *both, "-o", f"type=tar,dest={archive}", context)
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    assert len(names) == len(set(names))
+    assert [name for name in names if name.endswith("json")] == [
+        "linux_amd64/how.json",
+        "linux_arm64/how.json",
+    ]
+    flat = tmp_path / "flat"
+    pybuild(*words, *both, "-o", f"type=local,dest={flat},platform-split=false", context)
+    assert {path.name for path in flat.iterdir()} == {
+        *("dir", "how.linux_amd64.json", "how.linux_arm64.json")
+    }
 
 
 # --- generators
