@@ -6,9 +6,7 @@ layer is recorded or anything is written; or it is a warning, where the build ma
 A layer is searched once for each value: that it was is remembered, by a keyed digest of the value.
 """
 
-import hmac
 import json
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -22,10 +20,11 @@ from builder.stage import Stage
 from builder.vertex import BaseOp, RunOp, Vertex, VertexID
 from store.digest import DiffID
 from store.root import Store
+from store.salt import salted_digest
 from values.classes import dataclass, field, fields, is_dataclass, replace
 
 RULE = "SecretLeak"
-_MEMO, _SALT = "searched", "salt"
+_MEMO = "searched"
 _SHOWN = 3  # places that a message names
 
 
@@ -179,15 +178,7 @@ class SecretGate:
 
     def _print(self, value: bytes) -> str:
         """Return what a value is remembered by: of no use without the store's own salt."""
-        records = self._store.records
-        salt = records.recall(_MEMO, _SALT)
-        if salt is None:
-            with self._store.lock("secret salt"):
-                salt = records.recall(_MEMO, _SALT)
-                if salt is None:
-                    salt = secrets.token_hex(32)
-                    records.remember(_MEMO, _SALT, salt)
-        return hmac.digest(bytes.fromhex(salt), value, "sha256").hex()[:32]
+        return salted_digest(self._store.folder, _MEMO, value)
 
     def _recall(self, diff_id: DiffID) -> dict[str, list[str]]:
         """Return where values are in a layer, by their prints; nowhere: it is free of that one."""
