@@ -5,12 +5,14 @@ what to do; a store that only suffered a kill has none.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 
 from store import mediatypes
 from store.digest import DiffID, Digest, hex_of
 from store.errors import Corrupt, DiskFull, NotFound, StoreError
+from store.folder import names_in
 from store.keptsteps import layers_of
 from store.layerinfo import LayerRecord
 from store.oci import Descriptor, ImageConfig, Manifest
@@ -27,7 +29,8 @@ class Problem:
 
     subject: its kind and name for who mends it: ("layer", diff_id), ("blob", digest),
     ("image", ID), ("manifest", the image's ID), ("reference", its record's path),
-    ("records", ""), ("cache mount", its folder); empty where nothing can be dropped.
+    ("records", ""), ("cache mount", its folder), ("kept step", the snapshot); empty where nothing
+    can be dropped.
     """
 
     what: str
@@ -171,12 +174,31 @@ def _check_users(store: Store) -> Iterator[Problem]:
         except NotFound:
             continue  # removed meanwhile
         except StoreError as error:
-            yield Problem(what, str(error), f"remove its container, or snapshots/{name}")
+            if _is_containers(store, name):
+                yield Problem(what, str(error), "remove its container")
+            else:
+                hint = "pybuild cache verify drops it: what is kept of a build's step"
+                yield Problem(what, str(error), hint, ("kept step", name))
             continue
         hint = f"pybuild builds rm {note.get('build')}" if note else "remove its container"
         for diff_id in sorted(needed):
             if not store.layers.has(diff_id):
                 yield Problem(what, f"layer {diff_id} is not in the store", hint)
+
+
+def _is_containers(store: Store, snapshot: str) -> bool:
+    """Tell whether a container's record names a snapshot, or cannot be read."""
+    folder = store.folder.path("containers")
+    for name in names_in(folder):
+        if name.endswith(".json"):
+            try:
+                with open(os.path.join(folder, name), "rb") as file:
+                    known = json.load(file)
+            except (OSError, ValueError):
+                return True
+            if not isinstance(known, dict) or known.get("snapshot") == snapshot:
+                return True
+    return False
 
 
 def _check_records(store: Store) -> Iterator[Problem]:

@@ -39,6 +39,8 @@ def drop(store: Store, kind: str, name: str) -> str:
             store.records.forget([Digest(name)])
         case "cache mount":
             store.cache_mounts.drop(name)
+        case "kept step":
+            store.snapshots.remove(name)
         case _:
             return NOTHING
     return "dropped"

@@ -132,6 +132,20 @@ def pybuild(store_root: Path) -> Pybuild:
     return Pybuild(store_root)
 
 
+@pytest.fixture(scope="module")
+def shared_pybuild(
+    busybox_rootfs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pybuild]:
+    """Return a runner on one store for all tests of a module, with the busybox image in it."""
+    root = tmp_path_factory.mktemp("shared") / "store"
+    runner = Pybuild(root)
+    runner("import", busybox_rootfs, BUSYBOX)
+    yield runner
+    left = mounts_below(root)
+    shutil.rmtree(root, ignore_errors=bool(left))
+    assert not left, f"left mounted: {left}"
+
+
 # crun, and so podman and buildah, refuse a machine with cgroup v1 that also mounts v2, and a soft
 # limit that root without CAP_SYS_RESOURCE may not set.
 IN_OWN_MOUNTS = [

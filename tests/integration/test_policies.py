@@ -2,7 +2,7 @@
 
 import hashlib
 import http.server
-import json
+import os
 import shutil
 import signal
 import socket
@@ -13,18 +13,30 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cli.build import SYNTAX, request_of
+from pybuild.cli.buildshow import fields_of
+from pybuild.cli.options import parse
+from pybuild.cli.plan import as_json
+from pybuild.engine.engine import Engine
+
 pytestmark = pytest.mark.kernel
 
 UUID = "cat /proc/sys/kernel/random/uuid"
-COUNT = "--mount=type=cache,target=/c echo >> /c/tries; n=$(cat /c/tries | wc -l)"
+COUNT = "--mount=type=cache,id={},target=/c echo >> /c/tries; n=$(cat /c/tries | wc -l)"
 
 
 @pytest.fixture
-def write(busybox_image: str, context: Path) -> Callable[[str], Path]:
+def pybuild(shared_pybuild):
+    """Return the command line on one store for all: each test has a Dockerfile of its own."""
+    return shared_pybuild
+
+
+@pytest.fixture
+def write(context: Path) -> Callable[[str], Path]:
     """Return what writes a Dockerfile FROM busybox and returns the context."""
 
     def make(text: str) -> Path:
-        (context / "Dockerfile").write_text(f"FROM {busybox_image}\n{text}")
+        (context / "Dockerfile").write_text(f"FROM busybox:test\n{text}")
         return context
 
     return make
@@ -32,9 +44,17 @@ def write(busybox_image: str, context: Path) -> Callable[[str], Path]:
 
 def step(pybuild, text: str = "") -> dict[str, object]:
     """Return the last build's step whose text has `text`."""
-    shown = json.loads(pybuild("builds", "show", "--format", "json").stdout)
+    with Engine(str(pybuild.root)) as engine:
+        shown = fields_of(engine.journal())
     (found,) = [item for item in shown["steps"] if text in item["name"]]
     return found
+
+
+def build(pybuild, *words: str | Path) -> str | None:
+    """Build as the command line does, in this process, and return the image's ID."""
+    request = request_of(parse(SYNTAX, list(map(os.fspath, words))))
+    with Engine(str(pybuild.root)) as engine:
+        return engine.build(request, lambda _event: None).image_id
 
 
 def cause(pybuild, text: str) -> list[str]:
@@ -59,10 +79,10 @@ def age(pybuild, hours: int) -> None:
 
 def test_a_retry_begins_on_a_clean_layer(pybuild, write) -> None:
     context = write(
-        f"# pybuild: retry=5 delay=1ms\nRUN {COUNT}; echo try $n; touch /of-$n;"
+        f"# pybuild: retry=5 delay=1ms\nRUN {COUNT.format(1)}; echo try $n; touch /of-$n;"
         " [ $n = 3 ] && ls -d /of-*\n"
     )
-    pybuild("build", "-q", "-t", "x", context)
+    build(pybuild, "-t", "x", context)
     assert pybuild("run", "--rm", "x", "sh", "-c", "ls -d /of-*").stdout == "/of-3\n"
     log = pybuild("builds", "logs", "last", "RUN").stdout.splitlines()
     again = "failed (exit code: 1); the next one begins in 1 ms ---"
@@ -81,12 +101,12 @@ def test_a_retry_begins_on_a_clean_layer(pybuild, write) -> None:
     # It is the same step with other policies: they are no part of its key.
     path = context / "Dockerfile"
     path.write_text(path.read_text().replace("retry=5 delay=1ms", "cpus=1.5 timeout=1h"))
-    pybuild("build", "-q", context)
+    build(pybuild, context)
     assert step(pybuild, "RUN")["status"] == "cached"
 
 
 def test_when_all_tries_fail(pybuild, write) -> None:
-    context = write(f"# pybuild: retry=2\nRUN {COUNT}; echo try $n; exit $n\n")
+    context = write(f"# pybuild: retry=2\nRUN {COUNT.format(2)}; echo try $n; exit $n\n")
     failed = pybuild("build", context, check=False)
     assert failed.returncode == 1
     assert "did not complete successfully in 3 tries: exit code: 3" in failed.stderr
@@ -139,21 +159,22 @@ def test_processors(pybuild, write) -> None:
 
 def test_no_cache(pybuild, write) -> None:
     context = write(f"# pybuild: no-cache\nRUN echo same > /s\nRUN {UUID} > /u\n")
-    first = pybuild("build", "-q", context).stdout
+    first = build(pybuild, context)
     # It runs each time, and what it makes is the same: what follows is cached, the image its own.
-    assert pybuild("build", "-q", context).stdout == first
+    assert build(pybuild, context) == first
     assert step(pybuild, "same")["status"] == "adopted"
     assert cause(pybuild, "same") == ["its policy is no-cache"]
     assert step(pybuild, "random")["status"] == "cached"
     context = write(f"# pybuild: no-cache\nRUN {UUID} > /u\nRUN echo after\n")
-    pybuild("build", "-q", context)
-    pybuild("build", "-q", context)
+    build(pybuild, context)
+    build(pybuild, context)
     assert cause(pybuild, "after") == [f"follows [2/3] RUN {UUID} > /u"]
 
 
 def planned(pybuild, context: Path) -> dict[str, tuple[str, list[str]]]:
     """Return what `plan` says of the steps: by the words behind the place, state and causes."""
-    found = json.loads(pybuild("plan", "--format", "json", context).stdout)
+    with Engine(str(pybuild.root)) as engine:
+        found = as_json(engine.plan(request_of(parse(SYNTAX, [str(context)]))))
     return {
         item["name"].partition("] ")[2]: (item["state"], [each["text"] for each in item["causes"]])
         for item in found["steps"]
@@ -163,7 +184,7 @@ def planned(pybuild, context: Path) -> dict[str, tuple[str, list[str]]]:
 def test_a_plan_knows(pybuild, write) -> None:
     context = write("# pybuild: no-cache\nCOPY f /\n# pybuild: ttl=2h\nRUN echo a\n")
     (context / "f").write_text("x")
-    pybuild("build", "-q", context)
+    build(pybuild, context)
     assert planned(pybuild, context)["COPY f /"] == ("miss", ["its policy is no-cache"])
     assert planned(pybuild, context)["RUN echo a"] == ("hit", [])
     age(pybuild, 3)
@@ -177,20 +198,20 @@ def test_a_plan_knows(pybuild, write) -> None:
 def test_no_cache_of_a_copy(pybuild, write) -> None:
     context = write("# pybuild: no-cache\nCOPY f /\n")
     (context / "f").write_text("x")
-    first = pybuild("build", "-q", context).stdout
-    assert pybuild("build", "-q", context).stdout == first
+    first = build(pybuild, context)
+    assert build(pybuild, context) == first
     assert step(pybuild, "COPY")["status"] == "adopted"
     assert "policies: no-cache" in pybuild("cache", "why").stdout
 
 
 def test_ttl(pybuild, write) -> None:
     context = write(f"# pybuild: ttl=24h\nRUN {UUID} > /u; echo same > /s\nRUN echo after\n")
-    first = pybuild("build", "-q", context).stdout
+    first = build(pybuild, context)
     age(pybuild, 23)
-    assert pybuild("build", "-q", context).stdout == first
-    assert pybuild("build", "-q", context).stdout == first
+    assert build(pybuild, context) == first
+    assert build(pybuild, context) == first
     age(pybuild, 7)
-    assert pybuild("build", "-q", context).stdout != first
+    assert build(pybuild, context) != first
     assert cause(pybuild, "random") == ["ttl of 24 h is over (record is 30 h old)"]
 
 
@@ -199,25 +220,25 @@ def test_what_a_ttl_let_run_is_young_again(pybuild, write) -> None:
         "# pybuild: ttl=2h\nRUN touch -d 202001010000 /s\n# pybuild: ttl=1h\nCOPY f /\n"
     )
     (context / "f").write_text("x")
-    first = pybuild("build", "-q", context).stdout
+    first = build(pybuild, context)
     age(pybuild, 3)
-    assert pybuild("build", "-q", context).stdout == first
+    assert build(pybuild, context) == first
     assert [step(pybuild, word)["status"] for word in ("RUN", "COPY")] == ["adopted"] * 2
     # The records are of the first run still, but the steps ran a moment ago.
-    assert pybuild("build", "-q", context).stdout == first
+    assert build(pybuild, context) == first
     assert [step(pybuild, word)["status"] for word in ("RUN", "COPY")] == ["cached"] * 2
 
 
 def test_what_is_remembered_of_a_whole_build(pybuild, write) -> None:
     context = write(f"# pybuild: ttl=1ms\nRUN {UUID} > /u\n")
-    images = [pybuild("build", "-q", context).stdout for _ in range(3)]
+    images = [build(pybuild, context) for _ in range(3)]
     assert len(set(images)) == 3
     assert step(pybuild, "RUN")["status"] == "done"
     write("# pybuild: ttl=1d\nRUN echo\n")
     before = {path.name for path in (pybuild.root / "memos").iterdir()}
-    pybuild("build", "-q", context)
+    build(pybuild, context)
     assert len({path.name for path in (pybuild.root / "memos").iterdir()} - before) == 1
-    pybuild("build", "-q", context)
+    build(pybuild, context)
     assert step(pybuild, "RUN")["policies"] == "ttl=24h"
 
 
@@ -227,21 +248,21 @@ def test_a_secret_that_was_changed(pybuild, write, tmp_path: Path) -> None:
     context = write(f"{reads}\nRUN echo after\n")
     secret.write_text("bright-1")
     given = ("--secret", f"id=token,src={secret}")
-    pybuild("build", "-q", *given, context)
+    build(pybuild, *given, context)
     secret.write_text("bright-2")
-    pybuild("build", "-q", *given, context)
+    build(pybuild, *given, context)
     assert step(pybuild, "token")["status"] == "cached"  # as BuildKit has it
     path = context / "Dockerfile"
     path.write_text(path.read_text().replace(reads, f"# pybuild: secret-key=content\n{reads}"))
-    pybuild("build", "-q", *given, context)
+    build(pybuild, *given, context)
     assert cause(pybuild, "token") == ["values of secrets count now (secret-key=content)"]
-    pybuild("build", "-q", *given, context)
+    build(pybuild, *given, context)
     assert step(pybuild, "token")["status"] == "cached"
     secret.write_text("bright-3")
-    pybuild("build", "-q", *given, context)
+    build(pybuild, *given, context)
     assert cause(pybuild, "token") == ['secret "token" changed']
     assert [step(pybuild, word)["status"] for word in ("token", "after")] == ["adopted", "cached"]
-    pybuild("build", "-q", context)
+    build(pybuild, context)
     assert cause(pybuild, "token") == ['secret "token" is not given any more']
     # Neither the values nor digests that anyone could check a guess against are anywhere.
     for path in filter(Path.is_file, pybuild.root.rglob("*")):
@@ -253,13 +274,14 @@ def test_a_secret_that_was_changed(pybuild, write, tmp_path: Path) -> None:
 def test_the_salt_is_the_owners(pybuild, write, tmp_path: Path) -> None:
     context = write("# pybuild: secret-key=content\nRUN --mount=type=secret,id=t :\n")
     (tmp_path / "t").write_text("v")
-    pybuild("build", "-q", "--secret", f"id=t,src={tmp_path}/t", context)
+    build(pybuild, "--secret", f"id=t,src={tmp_path}/t", context)
     salt = pybuild.root / "salt"
     assert (salt.stat().st_mode & 0o777, salt.stat().st_size) == (0o600, 32)
     assert pybuild("system", "check").returncode == 0
     salt.write_bytes(b"short")
     failed = pybuild("build", "--secret", f"id=t,src={tmp_path}/t", context, check=False)
     assert f"salt {salt}: damaged" in failed.stderr
+    salt.unlink()
 
 
 def test_a_key_with_a_secret_is_not_exported(pybuild, write, tmp_path: Path) -> None:
@@ -267,7 +289,7 @@ def test_a_key_with_a_secret_is_not_exported(pybuild, write, tmp_path: Path) -> 
     (tmp_path / "t").write_text("v")
     given = ("--secret", f"id=t,src={tmp_path}/t")
     cache = tmp_path / "cache"
-    pybuild("build", "-q", *given, "--cache-to", f"type=local,mode=max,dest={cache}", context)
+    build(pybuild, *given, "--cache-to", f"type=local,mode=max,dest={cache}", context)
     texts = [path.read_text(errors="replace") for path in cache.rglob("*") if path.is_file()]
     titles = [
         title for title in ("RUN --mount=type=secret", "RUN echo b") if title in "".join(texts)
