@@ -103,4 +103,4 @@ def ignore_file_of(source: SourceTree, dockerfile: DockerfileText) -> str | None
     if dockerfile.path is not None:
         folder, name = os.path.split(f"{dockerfile.path}.dockerignore")
         candidates.insert(0, path_inside(folder, name, source.follow))
-    return next((path for path in candidates if os.path.exists(path)), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)

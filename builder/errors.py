@@ -20,7 +20,10 @@ BuildError
 
 from collections.abc import Sequence
 
+from grammar.errors import printable
 from values.classes import dataclass
+
+_MOST_LINES = 24
 
 
 class BuildError(Exception):
@@ -53,16 +56,21 @@ class Place:
         return f"{self.dockerfile}:{self.first_line}"
 
     def excerpt(self, around: int = 2) -> str:
-        """Return the lines around the place, the instruction's own marked with `>>>`."""
+        """Return the lines around the place, the instruction's own marked with `>>>`.
+
+        Of a long instruction it is the begin, and of all lines what a terminal may have.
+        """
         if not self.source:
             return ""
         first = max(1, self.first_line - around)
         last = min(len(self.source), self.last_line + around)
+        end = min(last, first + _MOST_LINES - 1)
         rows = [
             f"{number:4} | {'>>>' if self.first_line <= number <= self.last_line else '   '} "
-            f"{self.source[number - 1]}".rstrip()
-            for number in range(first, last + 1)
+            f"{printable(self.source[number - 1])}".rstrip()
+            for number in range(first, end + 1)
         ]
+        rows += [f"     | … {last - end} more lines"] * (end < last)
         rule = "-" * 20
         return "\n".join([str(self), rule, *rows, rule])
 

@@ -11,6 +11,11 @@ import json
 _WINDOW = 100
 
 
+def printable(line: str) -> str:
+    """Return a line as a terminal may have it: without what moves the cursor, but with tabs."""
+    return "".join(char if char.isprintable() or char == "\t" else "?" for char in line)
+
+
 def shown(text: str) -> str:
     """Return text in double quotes for a one-line message, its end left out if it is long."""
     short = text if len(text) <= 60 else text[:57] + "…"
@@ -78,8 +83,7 @@ class DockerfileSyntaxError(GrammarError):
         at = None if self.column is None else self.column - 1
         begin = max(0, (at or 0) - _WINDOW // 2) if len(self.source_line) > _WINDOW else 0
         part = self.source_line[begin : begin + _WINDOW]
-        shown = "".join(char if char.isprintable() or char == "\t" else "?" for char in part)
-        return shown, None if at is None else at - begin
+        return printable(part), None if at is None else at - begin
 
 
 class ExpansionError(GrammarError):
