@@ -136,12 +136,19 @@ def _process(parsed: Parsed, spec: "dict[str, Any]") -> "dict[str, Any]":
             with open(path, "rb") as file:
                 value = jsontext.loads(file.read())
         except (OSError, ValueError) as error:
-            raise InvalidSpec(f"--process {path}: {error}") from error
+            cause = getattr(error, "strerror", None) or error
+            raise InvalidSpec(f"--process {path}: {cause}") from error
     else:
         value = _from_options(parsed, spec["process"])
     process: dict[str, Any] = walk(value, schema.PROCESS, "process")
     check_process(process, "process")
     return process
+
+
+def _gid(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"--additional-gids: {text!r} is no number")
+    return int(text)
 
 
 def _has_name(parsed: Parsed) -> bool:
@@ -166,7 +173,7 @@ def _from_options(parsed: Parsed, process: "dict[str, Any]") -> "dict[str, Any]"
             user["uid"] = int(uid)
             user["gid"] = int(gid) if colon else user.get("gid", 0)
     if parsed.many("additional-gids"):
-        user["additionalGids"] = [int(gid) for gid in parsed.many("additional-gids")]
+        user["additionalGids"] = [_gid(text) for text in parsed.many("additional-gids")]
     result["user"] = user
     if parsed.many("cap"):
         sets = {key: list(names) for key, names in (process.get("capabilities") or {}).items()}

@@ -41,8 +41,8 @@ def _let_die(container: Container) -> None:
 
 
 def signal_number(text: str) -> int:
-    """Return the signal that `text` names: 9, KILL or SIGKILL. Raises UsageError."""
-    if text.isdigit() and 0 < int(text) <= 64:
+    """Return the signal that `text` names: 9, KILL or SIGKILL; 0 only asks. Raises UsageError."""
+    if text.isdigit() and int(text) <= 64:
         return int(text)
     import signal
 

@@ -74,7 +74,8 @@ def _resources(parsed: Parsed) -> "dict[str, Any]":
                     data = file.read()
             value = jsontext.loads(data)
         except (OSError, ValueError) as error:
-            raise InvalidSpec(f"--resources {path}: {error}") from error
+            cause = getattr(error, "strerror", None) or error
+            raise InvalidSpec(f"--resources {path}: {cause}") from error
         if not isinstance(value, dict):
             raise InvalidSpec(f"--resources {path}: not an object")
         return value

@@ -34,22 +34,29 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def test_a_kill_at_any_moment(oci, bundle, rounds, tmp_path):
+LIVES = {
+    "create": '"$@" create -b $0 a && "$@" start a && "$@" kill a 9; '
+    'until "$@" delete a; do :; done',
+    "run": '"$@" run -b $0 a',
+}
+
+
+@pytest.mark.parametrize("verb", LIVES)
+def test_a_kill_at_any_moment(oci, bundle, rounds, tmp_path, verb):
     """The moments are spread over a whole life: create, start, kill, delete."""
     folder = bundle("sleep 1000")
-    script = '"$@" create -b $0 a && "$@" start a && "$@" kill a 9; until "$@" delete a; do :; done'
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
-    for number in range(rounds(300, 20)):
+    for number in range(rounds(300, 12)):
         life = subprocess.Popen(
-            ["sh", "-c", script, folder, *oci.command()],
+            ["sh", "-c", LIVES[verb], folder, *oci.command()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
-            life.wait(moments.uniform(0, 0.35))
+            life.wait(moments.uniform(0, 0.35 if verb == "create" else 0.15))
         except subprocess.TimeoutExpired:
             # The shell and the verb at work; the container's init has a session of its own.
             os.killpg(life.pid, 9)

@@ -160,6 +160,11 @@ def test_exec(oci, bundle, rootfs):
     assert oci("exec", "a", "sh", "-c", "exit 9", check=False).returncode == 9
     done = oci("exec", "a", "nosuch", check=False)
     assert (done.returncode, "executable file not found" in done.stderr) == (255, True)
+    done = oci("exec", "-g", "x", "a", "true", check=False)
+    assert done.stderr == "pybuild-runtime: --additional-gids: 'x' is no number\n"
+    done = oci("exec", "--process", "/nowhere", "a", check=False)
+    assert done.stderr == "pybuild-runtime: --process /nowhere: No such file or directory\n"
+    oci("kill", "a", "0")
     done = oci("exec", "--cap", "CAP_SYS_TIME", "a", "grep", "CapEff", "/proc/self/status")
     assert int(done.stdout.split()[1], 16) >> 25 & 1
     seen = oci("exec", "a", "sh", "-c", "for n in /proc/self/ns/*; do readlink $n; done").stdout
