@@ -331,7 +331,8 @@ _HINTS = {
     "user": "the name must be in the image's /etc/passwd or /etc/group; numbers always work",
     "workdir": "WORKDIR makes the directory; or name another one",
     "no-id": "lines in /etc/subuid and /etc/subgid give more; pybuild info says what is missing",
-    "cgroup": "limits need a writable cgroup tree of their controller",
+    "cgroup": "limits need a writable cgroup tree of their controller; without root, one that is "
+    "handed to the user: systemd-run --user --scope -p Delegate=yes",
 }
 
 

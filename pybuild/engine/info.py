@@ -57,15 +57,29 @@ _MODES = {
 }
 
 
-def ability() -> dict[str, object]:
+def ability(root: str) -> dict[str, object]:
     """Return how layers and containers are made here, and what would allow more."""
     from runtime.rootless.entering import mode
+    from runtime.rootless.probe import can_overlay
 
     found = mode()
     rows: dict[str, object] = {"mode": _MODES[found.kind]}
     if found.reasons:
         rows["because"] = "; ".join(map(str, found.reasons))
+    if found.may_mount and os.path.isdir(root) and not can_overlay(root):
+        rows["overlay"] = "cannot be mounted in this store: steps work on copies"
+    if found.kind in ("subordinate", "single"):
+        rows["limits"] = _limits()
     return rows
+
+
+def _limits() -> str:
+    from runtime.rootless.delegation import delegated_parent
+
+    where = delegated_parent()
+    if where is not None:
+        return f"in cgroup {where}"
+    return "none: no cgroup v2 is handed to this user (systemd-run --user --scope -p Delegate=yes)"
 
 
 def described(store: Store) -> dict[str, object]:
@@ -78,7 +92,7 @@ def described(store: Store) -> dict[str, object]:
         "free_bytes": disk_of(store.root)[0],
         "images": len(store.images.ids()),
         "containers": len(load_all(store.root)),
-        **ability(),
+        **ability(store.root),
         "cgroups": cgroup_version(),
         "processors": len(os.sched_getaffinity(0)),
     }

@@ -96,6 +96,10 @@ def folders_of(pid: int) -> "dict[str, str]":
     return found
 
 
+class NoCgroup(OSError):
+    """The cgroups that a plan needs cannot be made."""
+
+
 class Leaf:
     """The cgroups of one container, made on entry and removed on exit.
 
@@ -119,9 +123,9 @@ class Leaf:
             mounted = hierarchies(file.read())
         v1 = [name for name in mounted if name != "unified"]
         self._only_v2 = not v1
-        if self._plan["parent"] == PARENT:
+        if self._plan["parent"].endswith(PARENT):
             for root in mounted.values():
-                sweep(root + PARENT)
+                sweep(root + self._plan["parent"])
         try:
             if "unified" in mounted:
                 self._make_v2(mounted["unified"], v1)
@@ -143,7 +147,7 @@ class Leaf:
         self.__exit__()
         self._v2, self._v1, self.guards_devices = "", {}, False
         if self._plan["required"]:
-            raise error
+            raise NoCgroup(error.errno, error.strerror, error.filename) from error
 
     def _make_v2(self, root: str, v1: "list[str]") -> None:
         parent = root + absolute(self._plan["parent"], "unified")
@@ -316,7 +320,8 @@ def hand_down(root: str, parent: str, wanted: "list[str]", needed: "set[str]") -
             try:
                 _write(at, "cgroup.subtree_control", f"+{name}")
             except OSError:
-                if name in needed:
+                # Above what was delegated to us nothing may be written, nor has to be.
+                if name in needed and name not in _read(at, "cgroup.subtree_control").split():
                     raise
 
 

@@ -58,14 +58,18 @@ class Launch:
         except OSError as error:
             self.fail("mount", f"mount on {error.filename}: {error.strerror}", error)
             return
-        with cgroup.Leaf(plan["cgroup"]) as leaf:
-            plan["cgroup_view"] = leaf.view(plan)
-            if not leaf.guards_devices and plan["cgroup"]["v1_devices"]:
-                _guard_devices_by_mount(plan)
-            status = self.contain(plan, root, caller, leaf)
-            remove_stubs(root, self.stubs)
-            os.close(root)
-            usage = leaf.usage()
+        try:
+            with cgroup.Leaf(plan["cgroup"]) as leaf:
+                plan["cgroup_view"] = leaf.view(plan)
+                if not leaf.guards_devices and plan["cgroup"]["v1_devices"]:
+                    _guard_devices_by_mount(plan)
+                status = self.contain(plan, root, caller, leaf)
+                remove_stubs(root, self.stubs)
+                os.close(root)
+                usage = leaf.usage()
+        except cgroup.NoCgroup as error:
+            self.fail("cgroup", f"limits: {error.strerror} ({error.filename})", error)
+            return
         self.finish(status, usage)
 
     def begin(self) -> "tuple[LaunchPlan, int] | None":

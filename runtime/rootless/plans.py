@@ -1,9 +1,11 @@
-"""What changes in a container's plan where we are root of a user namespace only. Pure."""
+"""What changes in a container's plan where we are root of a user namespace only."""
 
 import stat
 
+from runtime.cgroups import PARENT
 from runtime.linux import constants as c
 from runtime.rootfs import mount_plan
+from runtime.rootless.delegation import delegated_parent
 from store.manner import Manner
 
 TYPE_CHECKING = False
@@ -17,6 +19,9 @@ def adapt(plan: "LaunchPlan", manner: Manner) -> None:
     """Change `plan` to what root of a user namespace with the ids of `manner` may do."""
     # No node that we could make would work, so the host's are shown.
     plan["bind_devices"] = True
+    if plan["cgroup"]["parent"] == PARENT:
+        delegated = delegated_parent()
+        plan["cgroup"]["parent"] = f"{delegated or ''}{PARENT}"
     shares_network = not plan["namespaces"] & c.CLONE_NEWNET and not any(
         kind == c.CLONE_NEWNET for _, kind in plan["join"]
     )

@@ -52,11 +52,19 @@ def test_other_users_are_refused_with_what_would_help(user) -> None:
     assert "with a single id no chown to others" in user("build", "context", check=False).stderr
 
 
+def test_limits_that_nobody_handed_over_are_an_error(user) -> None:
+    refused = user("run", "--rm", "--memory", "64m", "busybox:test", "true", check=False)
+    assert refused.returncode == 125
+    assert refused.stderr.startswith("error: limits: Permission denied (")
+    assert "systemd-run --user --scope -p Delegate=yes" in refused.stderr
+
+
 def test_info_says_what_would_give_more(user) -> None:
     said = user("info").stdout
     assert "mode:        rootless, with a single id\n" in said
     wanted = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 pybuilder"
     assert wanted in said
+    assert "limits:      none: no cgroup v2 is handed to this user" in said
 
 
 def test_a_pulled_layer_keeps_its_owners_and_devices(user) -> None:

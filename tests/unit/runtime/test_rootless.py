@@ -61,6 +61,7 @@ def plan_with(options: list[str], namespaces: int) -> dict[str, object]:
         "join": [],
         "mounts": [sys, pts, mount_plan("bind", "/x")],
         "devices": [],
+        "cgroup": {"parent": "/chosen"},
         "bind_devices": False,
     }
 
@@ -75,6 +76,7 @@ def test_a_plan_takes_what_root_of_a_namespace_may_do() -> None:
     assert pts["options"] == [("mode", "0620")]
     assert bind == mount_plan("bind", "/x")
     assert shared["bind_devices"]
+    assert shared["cgroup"] == {"parent": "/chosen"}
     many = Manner("user", True, ((0, 1000, 1), (1, 9, 9)), ((0, 1000, 1), (1, 9, 9)))
     own = plan_with(["gid=5"], c.CLONE_NEWNS | c.CLONE_NEWNET)
     adapt(own, many)
