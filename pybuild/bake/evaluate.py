@@ -135,7 +135,10 @@ class Evaluator:
             return _COMPARISONS[sign](one, other)
         if sign in ("/", "%") and not other:
             raise expr.place.error("division by zero")
-        return values.whole(_ARITHMETIC[sign](one, other))
+        try:
+            return values.whole(_ARITHMETIC[sign](one, other))
+        except OverflowError as error:
+            raise expr.place.error("the number is too large") from error
 
     @value.register
     def _for(self, expr: For) -> object:
@@ -187,6 +190,10 @@ class Evaluator:
         try:
             return function(*given)
         except WrongValue as error:
+            raise expr.place.error(f"{expr.name}: {error}") from error
+        except OverflowError as error:
+            raise expr.place.error(f"{expr.name}: the number is too large") from error
+        except (ArithmeticError, ValueError) as error:
             raise expr.place.error(f"{expr.name}: {error}") from error
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is not None:

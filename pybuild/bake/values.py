@@ -6,6 +6,7 @@ Source: go-cty's convert package; HCL's typeexpr extension.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 from pybuild.bake.syntax import Call, Expr, Literal, Name, Object, Tuple
@@ -32,7 +33,7 @@ def kind(value: object) -> str:
 
 def whole(value: float) -> float:
     """Return a number, as an int where it is whole."""
-    return int(value) if value == int(value) else value
+    return int(value) if math.isfinite(value) and value == int(value) else value
 
 
 def text(value: object) -> str:
@@ -42,7 +43,7 @@ def text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(whole(value))
+        return str(whole(number(value)))
     raise WrongValue(f"a string is needed, and this is {kind(value)}")
 
 
@@ -54,6 +55,8 @@ def number(value: object) -> float:
         except ValueError:
             raise WrongValue(f'a number is needed, and this is "{value}"') from None
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise WrongValue("the number is too large")
         return value
     raise WrongValue(f"a number is needed, and this is {kind(value)}")
 

@@ -35,6 +35,18 @@ def modulo(one: object, other: object) -> float:
     return whole(math.fmod(number(one), number(other)))
 
 
+def power(base: object, exponent: object) -> float:
+    """Return a power, as exactly as a float has it where it is large."""
+    one, other = number(base), number(exponent)
+    try:
+        made: float = one**other if abs(other) < 64 else float(one) ** float(other)
+    except ZeroDivisionError:
+        raise WrongValue("division by zero") from None
+    if isinstance(made, complex):
+        raise WrongValue(f"{one} has no power {other}")
+    return whole(made)
+
+
 def parseint(words: object, base: object) -> int:
     """Return the whole number that text says in a base from 2 to 36."""
     try:
@@ -190,7 +202,7 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "notequal": lambda one, other: not equal(one, other),
     "or": lambda one, other: truth(one) or truth(other),
     "parseint": parseint,
-    "pow": lambda one, other: whole(number(one) ** number(other)),
+    "pow": power,
     "signum": signum,
     "subtract": lambda one, other: whole(number(one) - number(other)),
     "timeadd": timeadd,

@@ -186,6 +186,8 @@ def decoded(words: object) -> object:
 def csvdecode(words: object) -> list[object]:
     """Return the rows of CSV as objects; the first line names the columns."""
     rows = list(csv.DictReader(text(words).splitlines()))
+    if any(None in row or None in row.values() for row in rows):
+        raise WrongValue("a row has not as many fields as the first one")
     return [dict(row) for row in rows]
 
 
