@@ -30,6 +30,7 @@ class Place:
         return default if value is None else value.lower() in TRUE
 
 
+LOCAL_DELETE = "buildx.local.delete"  # the entitlement to clear any folder
 TRUE = ("1", "t", "true", "")
 FALSE = ("0", "f", "false")
 
@@ -132,9 +133,10 @@ class BuildRequest:
     no_cache, no_cache_stages: run every step, or every step of these stages, again.
     jobs: how many steps may run at once; None means the number of processors.
     secrets, ssh: what `RUN --mount` of these types can get. allow: entitlements, of
-    `network.host` and `security.insecure`. network: what a RUN without --network gets.
-    sandbox: what RUN's containers get. annotations: keys, still with their `type[platform]:`, and
-    values. stage_tags: stages and the names of their images. also: further stages to be built.
+    `network.host`, `security.insecure` and LOCAL_DELETE. network: what a RUN without --network
+    gets. sandbox: what RUN's containers get. annotations: keys, still with their
+    `type[platform]:`, and values. stage_tags: stages and the names of their images. also: further
+    stages to be built.
     provenance, sbom: what is attested of how the images came about and of the packages in them,
     None for nothing.
     cache_from, cache_to: where records of the cache are looked up, in order, and put.

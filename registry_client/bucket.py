@@ -4,6 +4,7 @@ boto3 is an optional part of the installation (`pip install pybuild[s3]`) and im
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from registry_client.errors import NotFound, RegistryError
@@ -74,11 +75,29 @@ class Bucket:
 
     def has(self, name: str) -> bool:
         """Tell whether there is an object."""
+        return self.age_s(name) is not None
+
+    def age_s(self, name: str) -> float | None:
+        """Return how many seconds ago an object was written, by its clock; None without one."""
         try:
-            self._call("head_object", Key=name)
+            found = self._call("head_object", Key=name)
         except NotFound:
-            return False
-        return True
+            return None
+        written: datetime = found["LastModified"]
+        return (datetime.now(UTC) - written).total_seconds()
+
+    def touch(self, name: str) -> None:
+        """Let an object be as new as if it were written now."""
+        source = {"Bucket": self._name, "Key": name}
+        moment = {"touched": datetime.now(UTC).isoformat(timespec="seconds")}
+        # A copy onto itself has to change something.
+        self._call(
+            "copy_object",
+            Key=name,
+            CopySource=source,
+            MetadataDirective="REPLACE",
+            Metadata=moment,
+        )
 
     def get(self, name: str) -> bytes:
         """Return a small object."""

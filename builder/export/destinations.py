@@ -13,7 +13,7 @@ from builder.export.forms import Form, form_of
 from builder.export.options import check_options
 from builder.export.provenance import check_provenance
 from builder.export.sbom import check_sbom
-from builder.request import BuildRequest, Output
+from builder.request import LOCAL_DELETE, BuildRequest, Output
 from values.classes import replace
 
 FOLDER_TYPES = ("local",)
@@ -42,6 +42,8 @@ def check_outputs(request: BuildRequest) -> tuple[Output, ...]:
             raise BuildError(
                 "--output type=docker: a docker archive holds one platform", hint="use type=oci"
             )
+        if output.type == "local" and output.option("mode") == "delete":
+            _check_deletion(output.option("dest") or "", request)
     for key, _ in request.annotations:
         parse_flag(key, "")
     for output in outputs or (Output("image"),):
@@ -91,6 +93,16 @@ def _check_folder(what: str, dest: str | None) -> None:
     mode = _mode(what, dest)
     if mode is not None and not stat.S_ISDIR(mode):
         raise BuildError(f"{what}: destination directory {dest} is a file")
+
+
+def _check_deletion(dest: str, request: BuildRequest) -> None:
+    """Refuse to clear a folder that is not one of the working directory's own."""
+    below = os.path.realpath(".").rstrip("/") + "/"
+    if not os.path.realpath(dest).startswith(below) and LOCAL_DELETE not in request.allow:
+        raise BuildError(
+            f"--output type=local,mode=delete: {dest} is not inside of the working directory",
+            hint=f"--allow {LOCAL_DELETE} clears it all the same",
+        )
 
 
 def _check_file(what: str, dest: str) -> None:

@@ -7,8 +7,8 @@ the way is replaced. Source: BuildKit `session/filesync` (syncTargetDiffCopy), f
 
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from store import linux
 from store.errors import StoreError
@@ -19,11 +19,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write_folder(root_fd: int, dest: str, check: Callable[[], None]) -> None:
+def write_folder(
+    root_fd: int, dest: str, check: Callable[[], None], *, is_exact: bool = False
+) -> None:
     """Copy everything below `root_fd` into the folder `dest`, which is made when absent.
 
     The copy is made beside what is there, and takes its place when it is whole. check: called
-    before each file, may raise. Raises OSError, StoreError.
+    before each file, may raise. is_exact: what else is in the folder goes. Raises OSError,
+    StoreError.
     """
     is_new = not os.path.isdir(dest)
     if is_new:
@@ -35,6 +38,8 @@ def write_folder(root_fd: int, dest: str, check: Callable[[], None]) -> None:
         scratch_fd = os.open(scratch, _DIRECTORY, dir_fd=dest_fd)
         try:
             _Copy(scratch_fd, check).folder(root_fd, scratch_fd, b"")
+            if is_exact:
+                _remove_others(scratch_fd, dest_fd, scratch)
             _merge(scratch_fd, dest_fd)
         finally:
             os.close(scratch_fd)
@@ -178,6 +183,33 @@ def _merge_folder(entry: Entry, target_fd: int) -> None:
             os.close(there_fd)
     finally:
         os.close(source_fd)
+
+
+def _remove_others(source_fd: int, target_fd: int, kept: str = "") -> None:
+    """Remove what one directory has and the other, `source_fd`, has not. kept: a name that stays.
+
+    No link is followed.
+    """
+    for name in os.listdir(target_fd):
+        if name == kept:
+            continue
+        there, wanted = _lstat(os.fsencode(name), target_fd), _lstat(os.fsencode(name), source_fd)
+        if there is None:
+            continue
+        if wanted is None:
+            delete_at(target_fd, name)
+        elif stat.S_ISDIR(there.st_mode) and stat.S_ISDIR(wanted.st_mode):
+            with _opened(name, source_fd) as inner, _opened(name, target_fd) as other:
+                _remove_others(inner, other)
+
+
+@contextmanager
+def _opened(name: str, parent_fd: int) -> Iterator[int]:
+    fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _restore_times(entry: Entry, target_fd: int) -> None:

@@ -84,15 +84,14 @@ def _names(_key: str, value: str, output: Output) -> None:
             Reference.parse(name.strip())
         except InvalidReference as error:
             raise BuildError(
-                f"--output type={output.type}: name: {error}", hint=error.hint
+                f"--output type={output.type}: name: {error}",
+                hint=error.hint or "as in HOST/NAME:TAG; several with commas",
             ) from error
 
 
 def _mode(key: str, value: str, output: Output) -> None:
-    if value == "delete":
-        raise NotSupportedYet(f"--output type={output.type},mode=delete", hint="there is copy")
-    if value != "copy":
-        raise _wrong(key, value, output, "there is copy")
+    if value not in ("copy", "delete"):
+        raise _wrong(key, value, output, "there is copy and delete")
 
 
 def _epoch(key: str, value: str, output: Output) -> None:

@@ -16,6 +16,7 @@ from builder.site import Site, Step
 from runtime.mounting import open_overlay
 from store.digest import DiffID
 from store.oci import Platform
+from store.trash import delete_at
 from store.treetar import write_trees
 
 _NAMES = {"local": "exporting to client directory", "tar": "exporting to client tarball"}
@@ -37,6 +38,7 @@ def write_rootfs(site: Site, product: Product, output: Output, attest: Attest) -
     step = site.progress.begin(_NAMES[output.type])
     try:
         is_split = output.is_on("platform-split", default=len(product.variants) > 1)
+        is_exact, written = output.option("mode") == "delete", dict[str, str]()
         if output.type == "tar":
             _write_tar(site, product, dest, step, attest, is_split=is_split)
         else:
@@ -46,7 +48,12 @@ def write_rootfs(site: Site, product: Product, output: Output, attest: Attest) -
                 suffix = "" if is_split else _suffix(product, variant)
                 with _root_of(site, variant.chain) as root_fd, ExitStack() as stack:
                     for fd in (root_fd, *_attested(site, attest(variant), root_fd, suffix, stack)):
-                        _copy(fd, folder, lambda: site.pause(0), step)
+                        # What comes after the first belongs beside it.
+                        is_first = folder not in written
+                        _copy(fd, folder, site, step, is_exact=is_exact and is_first)
+                        written[folder] = os.path.basename(folder)
+            if is_split and is_exact:
+                _keep_only(dest, set(written.values()))
     except BaseException as error:
         step.failed(error)
         raise
@@ -62,10 +69,24 @@ def _root_of(site: Site, chain: Sequence[DiffID]) -> Iterator[int]:
         os.close(root_fd)
 
 
-def _copy(root_fd: int, dest: str, check: Callable[[], None], step: Step) -> None:
+def _copy(root_fd: int, dest: str, site: Site, step: Step, *, is_exact: bool) -> None:
     step.message(f"copying files to {dest}")
     try:
-        write_folder(root_fd, dest, check)
+        write_folder(root_fd, dest, lambda: site.pause(0), is_exact=is_exact)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise ExportError(f"write {dest}: {cause}") from error
+
+
+def _keep_only(dest: str, names: set[str]) -> None:
+    """Remove what a folder holds besides these names. Raises ExportError."""
+    try:
+        fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in set(os.listdir(fd)) - names:
+                delete_at(fd, name)
+        finally:
+            os.close(fd)
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         raise ExportError(f"write {dest}: {cause}") from error

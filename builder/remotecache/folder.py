@@ -33,10 +33,19 @@ _LOCK = "pybuild.lock"
 
 
 class FolderCache:
-    """The cache in one folder: a source and a target. tag: whose records are meant."""
+    """The cache in one folder: a source and a target.
+
+    tag: whose records are meant. digest: of the only manifest that is meant, whatever its tag.
+    """
 
     def __init__(
-        self, folder: str, tag: str, content: ContentStore, *, is_reset: bool = False
+        self,
+        folder: str,
+        tag: str,
+        content: ContentStore,
+        *,
+        is_reset: bool = False,
+        digest: str = "",
     ) -> None:
         self.name = f"local {folder}"
         self.what = f"cache {folder}"
@@ -44,6 +53,7 @@ class FolderCache:
         self._tag = tag
         self._content = content
         self._is_reset = is_reset
+        self._digest = digest
         self._lock = threading.Lock()
         self._found: dict[str, list[CacheEntry]] | None = None
 
@@ -76,9 +86,10 @@ class FolderCache:
         for item in manifests:
             named = item.annotations or {}
             name = named.get(REFERENCE_NAME, "")
-            if name.startswith(prefix) and RECORD in named:
+            is_meant = item.digest == self._digest if self._digest else name.startswith(prefix)
+            if is_meant and RECORD in named:
                 entry = CacheEntry.from_json(named[RECORD].encode(), self.what)
-                found[name.removeprefix(prefix)] = entry
+                found[entry.name] = entry
         return found
 
     def origin(self, blob: BlobRef) -> Origin:

@@ -77,7 +77,9 @@ def _cache(
         folder = place.option("dest" if writes else "src") or ""
         is_reset = writes and place.is_on("reset")
         tag = place.option("tag") or _TAG
-        return FolderCache(os.path.abspath(folder), tag, store.content, is_reset=is_reset)
+        digest = place.option("digest") or ""
+        path = os.path.abspath(folder)
+        return FolderCache(path, tag, store.content, is_reset=is_reset, digest=digest)
     if place.type == "registry":
         reference = Reference.parse(place.option("ref") or "")
         access = access_of(request, insecure=place.is_on("registry.insecure"))

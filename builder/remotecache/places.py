@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from builder.errors import BuildError, NotSupportedYet
 from builder.request import FALSE, TRUE, BuildRequest, CachePlace
+from store.digest import is_digest
 from store.errors import InvalidReference
 from store.manifests import Compression
 from store.reference import Reference
@@ -19,6 +20,8 @@ _LATER = ("gha", "azblob")
 MODES = ("min", "max")
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 _LONGEST_TAG = 128 - 50  # what a record's name takes
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
 _Check = Callable[[str, CachePlace], str | None]
 
 
@@ -51,7 +54,7 @@ def _check(option: str, place: CachePlace) -> None:
         raise NotSupportedYet(what, hint=f"there is {', '.join(TYPES)}")
     if place.type not in TYPES:
         raise BuildError(f"{what}: no such type", hint=f"there is {', '.join(TYPES)}")
-    known = (_FROM if option == "--cache-from" else _TO)[place.type]
+    known = (FROM_KEYS if option == "--cache-from" else TO_KEYS)[place.type]
     if known is None:
         raise BuildError(
             f"{what}: an inline cache is read from its image",
@@ -122,6 +125,24 @@ def _number(value: str, _place: CachePlace) -> str | None:
     return None if value.isdecimal() and int(value) > 0 else "a number above 0"
 
 
+def _digest(value: str, _place: CachePlace) -> str | None:
+    return None if is_digest(value) else "as in sha256:…, of a manifest of the folder's index"
+
+
+def _duration(value: str, _place: CachePlace) -> str | None:
+    return None if duration_s(value) is not None else "a time such as 24h or 30m, or 0"
+
+
+def duration_s(text: str) -> float | None:
+    """Return the seconds that `1h30m` means, None where it is no duration. Source: Go's time."""
+    if text == "0":
+        return 0.0
+    pieces = _DURATION.findall(text)
+    if not pieces or "".join(amount + unit for amount, unit in pieces) != text:
+        return None
+    return sum(float(amount) * _UNITS_S[unit] for amount, unit in pieces)
+
+
 _EXPORT: Mapping[str, _Check] = {
     "mode": _mode,
     "compression": _compression,
@@ -151,14 +172,15 @@ _S3: Mapping[str, _Check] = {
     ),
     "retry_max_attempts": _number,
     "upload_parallelism": _number,
+    "touch_refresh": _duration,
 }
-_FROM: Mapping[str, Mapping[str, _Check] | None] = {
+FROM_KEYS: Mapping[str, Mapping[str, _Check] | None] = {
     "registry": _REGISTRY,
-    "local": {"src": _folder, "tag": _tag},
+    "local": {"src": _folder, "tag": _tag, "digest": _digest},
     "inline": None,
     "s3": _S3,
 }
-_TO: Mapping[str, Mapping[str, _Check] | None] = {
+TO_KEYS: Mapping[str, Mapping[str, _Check] | None] = {
     "registry": {**_REGISTRY, **_EXPORT},
     "local": {"dest": _folder, "tag": _tag, "reset": _switch, **_EXPORT},
     "inline": {"mode": _min},

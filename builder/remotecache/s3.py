@@ -12,6 +12,7 @@ from functools import partial
 
 from builder.absent import Origin
 from builder.remotecache.entry import CacheEntry, key_name
+from builder.remotecache.places import duration_s
 from builder.request import CachePlace
 from registry_client.bucket import Bucket, BucketAddress
 from store.content import ContentStore
@@ -20,6 +21,7 @@ from store.layers import BlobRef
 
 _MOST_RESULTS = 16
 _PARALLEL = 4
+_REFRESH_S = 24 * 3600.0
 
 
 def address_of(place: CachePlace) -> BucketAddress:
@@ -53,6 +55,8 @@ class BucketCache:
         blobs = place.option("blobs_prefix")
         self._records = f"{prefix}{'manifests/' if manifests is None else manifests}{name}/"
         self._blobs = f"{prefix}{'blobs/' if blobs is None else blobs}sha256/"
+        refresh_s = duration_s(place.option("touch_refresh") or "")
+        self._refresh_s = _REFRESH_S if refresh_s is None else refresh_s
         self._parallel = int(place.option("upload_parallelism") or _PARALLEL)
         self._content = content
         self._bucket = Bucket(address)
@@ -90,12 +94,24 @@ class BucketCache:
     # -- writing
 
     def has(self, entry: CacheEntry) -> bool:
-        """Tell whether a record is there. Raises RegistryError."""
-        return self._bucket.has(self._record(entry))
+        """Tell whether a record is there; it is kept from growing old. Raises RegistryError."""
+        return self._is_kept(self._record(entry))
+
+    def _is_kept(self, name: str) -> bool:
+        """Tell whether an object is there; one that is old is made new, as rules of buckets count.
+
+        Source: BuildKit cache/remotecache/s3, touch_refresh.
+        """
+        age_s = self._bucket.age_s(name)
+        if age_s is None:
+            return False
+        if age_s > self._refresh_s:
+            self._bucket.touch(name)
+        return True
 
     def send(self, blob: BlobRef, origin: Origin | None, bring: Callable[[], None]) -> None:
         """Let a blob be there. Raises RegistryError, StoreError."""
-        if self._bucket.has(self._blob(blob)):
+        if self._is_kept(self._blob(blob)):
             return
         bring()
         with self._content.open(blob.digest) as file:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.request import (
+    LOCAL_DELETE,
     BuildRequest,
     CachePlace,
     Output,
@@ -32,6 +33,7 @@ from values.classes import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_OF_RUN = tuple(name for name in ENTITLEMENTS if name != LOCAL_DELETE)
 _EPOCH = "SOURCE_DATE_EPOCH"
 
 
@@ -84,7 +86,7 @@ def request_of(target: Target, given: Given) -> BuildRequest:
         outputs=tuple(Output(*_place(entry)) for entry in target.entries("output")),
         secrets=tuple(map(_secret, target.entries("secret"))),
         ssh=tuple(map(_ssh, target.entries("ssh"))),
-        allow=tuple(target.texts("entitlements")),
+        allow=(*target.texts("entitlements"), *(LOCAL_DELETE,) * (LOCAL_DELETE in given.allow)),
         network=parse_network(target.text("network") or None),
         sandbox=Sandbox(
             extra_hosts=tuple(
@@ -108,10 +110,10 @@ def request_of(target: Target, given: Given) -> BuildRequest:
 def _check_entitlements(target: Target, given: Given) -> None:
     """Refuse what the command line does not allow. Raises BakeError."""
     for wanted in target.texts("entitlements"):
-        if wanted not in ENTITLEMENTS:
+        if wanted not in _OF_RUN:
             raise BakeError(
                 f'target {target.name}: unknown entitlement "{wanted}"',
-                hint=f"there is {' and '.join(ENTITLEMENTS)}",
+                hint=f"there is {' and '.join(_OF_RUN)}",
             )
         if wanted not in given.allow:
             raise BakeError(

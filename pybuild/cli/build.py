@@ -85,7 +85,7 @@ SYNTAX = Syntax(
         perhaps("allow-secret-leak", "[=ID]", "go on where the image has a secret's value in it"),
         many("ssh", "ID[=PATH]", "for RUN --mount=type=ssh: an agent's socket, or keys"),
         flag("no-keep-failed", "keep nothing of a step that fails: it cannot be entered"),
-        many("allow", "WHAT", "let RUN have network.host or security.insecure"),
+        many("allow", "WHAT", "network.host or security.insecure for RUN, or buildx.local.delete"),
         flag("pull", "ask the registry for base images that are here too"),
         flag("locked", "take the sources that the lock names and no others; see pybuild lock"),
         value("lock-file", "FILE", "the lock (default: Dockerfile.lock beside the Dockerfile)"),

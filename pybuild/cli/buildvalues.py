@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
 _SECRET_TYPES = ("file", "env")
-ENTITLEMENTS = ("network.host", "security.insecure")
+ENTITLEMENTS = ("network.host", "security.insecure", "buildx.local.delete")
 NETWORKS = ("default", "none", "host")
 # Source: docker/go-units ulimit.go.
 ULIMITS = (
@@ -158,9 +158,7 @@ def allowed(words: tuple[str, ...], network: str) -> tuple[str, ...]:
     names = [name.strip() for word in words for name in word.split(",")]
     for name in names:
         if name not in ENTITLEMENTS:
-            refuse(
-                f'--allow: unknown entitlement "{name}"', f"there is {' and '.join(ENTITLEMENTS)}"
-            )
+            refuse(f'--allow: unknown entitlement "{name}"', f"there is {', '.join(ENTITLEMENTS)}")
     if network == "host" and "network.host" not in names:
         names.append("network.host")
     return tuple(names)

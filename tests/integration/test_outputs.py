@@ -78,6 +78,28 @@ def test_local_merges_with_what_is_there(pybuild, made: Path, tmp_path: Path) ->
     assert sorted(os.listdir(out)) == ["bin", "dir", "etc"]
 
 
+def test_local_clears_what_is_not_in_the_result(pybuild, made: Path, tmp_path: Path) -> None:
+    work, out, outside = tmp_path / "work", tmp_path / "work/out", tmp_path / "outside"
+    (outside / "kept").mkdir(parents=True)
+    pybuild("-o", f"type=local,dest={out}", made)
+    wanted = sorted(path.relative_to(out) for path in out.rglob("*"))
+    folder = next(path for path in sorted(out.iterdir()) if path.is_dir() and any(path.iterdir()))
+    (folder / "old").write_text("old")
+    (out / "old/deep").mkdir(parents=True)
+    (out / "link").symlink_to(outside)
+    words = ["-o", f"type=local,dest={out},mode=delete"]
+    refused = pybuild(*words, made, cwd=outside, check=False)
+    assert refused.returncode == 1
+    assert "is not inside of the working directory" in refused.stderr
+    assert (out / "old").exists()
+    pybuild(*words, made, cwd=work)
+    assert sorted(path.relative_to(out) for path in out.rglob("*")) == wanted
+    assert (outside / "kept").exists(), "no link is followed"
+    (out / "old").write_text("old")
+    pybuild(*words, "--allow=buildx.local.delete", made, cwd=outside)
+    assert sorted(path.relative_to(out) for path in out.rglob("*")) == wanted
+
+
 def test_tar_and_stdout_are_the_same(pybuild, made: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.tar"
     pybuild("build", "--output", f"type=tar,dest={path}", made)

@@ -6,6 +6,7 @@ from builder.errors import BuildError
 from builder.export.annotations import Annotation, of_level, parse_flag, parse_option
 from builder.export.destinations import check_outputs
 from builder.export.forms import compression_of, epoch_of, form_of
+from builder.export.options import KEYS
 from builder.export.products import at_epoch
 from builder.request import BuildRequest, Output
 from store.manifests import Compression
@@ -44,7 +45,10 @@ def test_compression_of(options: dict[str, str], expected: Compression) -> None:
         (output("image", color="red"), 'unknown key "color"', "type, name, compression"),
         (output("registry", push="true"), 'unknown key "push"', "push-by-digest"),
         (output("local", dest="/", name="x"), 'unknown key "name"', "type, dest, platform-split"),
-        (output("local", dest="/", mode="delete"), "mode=delete: not supported yet", "copy"),
+        (output("local", dest="/", mode="move"), 'invalid mode "move"', "copy and delete"),
+        (output("local", dest="/", mode="delete"), "/ is not inside of the", "buildx.local.delete"),
+        (output("local", dest=".", mode="delete"), ". is not inside of the", "buildx.local.delete"),
+        (output("local", dest="x/../..", mode="delete"), "is not inside of the", "--allow"),
         (output("cacheonly", dest="x"), 'unknown key "dest"', "there is type"),
         (output("image", name="UPPER"), "name: ", None),
         (output("squashfs"), "no such type", "image, registry, cacheonly, local, oci"),
@@ -62,6 +66,33 @@ def test_what_is_refused(wrong: Output, message: str, hint: str | None) -> None:
         check_outputs(BuildRequest(context=".", outputs=(wrong,)))
     assert message in str(caught.value)
     assert hint is None or hint in (caught.value.hint or "")
+
+
+# What may say anything.
+FREE = {"dest"}
+OPTIONS = [(type_, key) for type_, known in KEYS.items() for key in known if key not in FREE]
+
+
+@pytest.mark.parametrize(("type_", "key"), OPTIONS)
+def test_a_wrong_value_of_any_key_is_one_error_that_says_what_is_right(
+    type_: str, key: str
+) -> None:
+    options = (("dest", "/dev/null/x"), (key, "?!"))
+    wrong = Output(type_, tuple(pair for pair in options if pair[0] in KEYS[type_]))
+    with pytest.raises(BuildError) as caught:
+        check_outputs(BuildRequest(context=".", outputs=(wrong,)))
+    message = str(caught.value)
+    assert message.startswith(f"--output type={type_}: ")
+    assert key in message
+    assert "\n" not in message
+    assert caught.value.hint
+
+
+def test_a_folder_of_our_own_may_be_cleared() -> None:
+    inside = output("local", dest="x/y", mode="delete")
+    check_outputs(BuildRequest(context=".", outputs=(inside,)))
+    elsewhere = output("local", dest="/nowhere/x", mode="delete")
+    check_outputs(BuildRequest(context=".", outputs=(elsewhere,), allow=("buildx.local.delete",)))
 
 
 def test_where_an_output_goes() -> None:

@@ -62,7 +62,7 @@ def test_the_epoch_of_the_environment_is_passed_on(monkeypatch: pytest.MonkeyPat
         (["-t", "=x"], "no STAGE=NAME", "test=example"),
         (["--secret", "id=a,typ=file"], 'unknown key "typ"', "id, type, src, source, env"),
         (["--secret", "id=a,type=vault"], 'unsupported type "vault"', "file and env"),
-        (["--allow", "device"], 'unknown entitlement "device"', "network.host and security"),
+        (["--allow", "device"], 'unknown entitlement "device"', "network.host, security."),
         (["--network", "mine"], 'unknown mode "mine"', "default, none, host"),
         (["-o", 'type=oci,"dest=x'], "--output", "double quotes"),
     ],

@@ -1,6 +1,7 @@
 """Records of remote caches: what they say, where they lie, and that exporters lose none."""
 
 import gzip
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from builder.remotecache.exports import Solved
 from builder.remotecache.folder import FolderCache
 from builder.remotecache.imports import Imports
 from builder.remotecache.ledger import Ledger
-from builder.remotecache.places import check_places
+from builder.remotecache.places import FROM_KEYS, TO_KEYS, check_places, duration_s
 from builder.remotecache.registry import RegistryCache
 from builder.request import BuildRequest, CachePlace
 from registry_client.client import Access
@@ -201,6 +202,55 @@ def test_wrong_places(place: str, message: str, hint: str | None) -> None:
         check_places(request)
     assert message in str(caught.value)
     assert hint is None or hint in (caught.value.hint or "")
+
+
+# What may say anything.
+FREE = {"bucket", "region", "prefix", "blobs_prefix", "manifests_prefix", "endpoint_url"}
+FREE |= {"access_key_id", "secret_access_key", "session_token"}
+OPTIONS = [
+    (option, type_, key)
+    for option, table in (("cache_from", FROM_KEYS), ("cache_to", TO_KEYS))
+    for type_, known in table.items()
+    for key in known or ()
+    if key not in FREE
+]
+
+
+@pytest.mark.parametrize(("option", "type_", "key"), OPTIONS)
+def test_a_wrong_value_of_any_key_is_one_error_that_says_what_is_right(
+    option: str, type_: str, key: str
+) -> None:
+    value = "/dev/null" if key in ("src", "dest") else "?!"
+    place = CachePlace(type_, ((key, value),))
+    places: dict[str, tuple[CachePlace, ...]] = {option: (place,)}
+    with pytest.raises(BuildError) as caught:
+        check_places(BuildRequest(context=".", **places))  # type: ignore[arg-type]
+    shown = option.replace("_", "-")
+    assert str(caught.value) == f'--{shown} type={type_}: invalid {key} "{value}"'
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("24h", 86400.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("0", 0.0), ("10", None), ("-1h", None)],
+)
+def test_durations(text: str, seconds: float | None) -> None:
+    assert duration_s(text) == seconds
+
+
+def test_one_manifest_of_a_folder(store, tmp_path) -> None:
+    folder = str(tmp_path / "cache")
+    FolderCache(folder, "a", store.content).add([entry("k", "1"), entry("k", "2")])
+    named = json.loads((tmp_path / "cache/index.json").read_text())["manifests"]
+    found = [
+        FolderCache(folder, "other", store.content, digest=item["digest"]).find(entry("k", "").key)
+        for item in named
+    ]
+    assert [[each.name for each in one] for one in found] == [
+        [entry("k", "1").name],
+        [entry("k", "2").name],
+    ]
+    assert FolderCache(folder, "other", store.content).find(entry("k", "1").key) == []
 
 
 def test_an_inline_cache_is_read_from_its_image() -> None:
