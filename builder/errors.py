@@ -18,7 +18,7 @@ BuildError
 └── StepsFailed            several steps failed; `errors` has them all
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from grammar.errors import printable
 from values.classes import dataclass
@@ -102,7 +102,8 @@ class StepFailed(InstructionError):
 
     how: it ended, in words. step_name: as progress shows it. output: the last lines that it wrote,
     empty for nothing. log_path: the file with all of them. entry: where what it left is
-    kept, what to enter: the beginning of the build's id, and the step's number; else "".
+    kept, what to enter: the beginning of the build's id, and the step's number; else "". facts:
+    what the journal says of the process.
     """
 
     def __init__(  # noqa: PLR0913 - keywords that do not depend on each other
@@ -124,6 +125,7 @@ class StepFailed(InstructionError):
         self.log_path = log_path
         self.step_name = step_name
         self.entry = entry
+        self.facts: Mapping[str, object] = {}
         self.output = output
 
 

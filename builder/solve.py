@@ -220,7 +220,10 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     except BaseException as error:
         code = getattr(error, "exit_code", 0)
         status = "cancelled" if isinstance(error, Canceled) else "failed"
-        facts = {**miss.facts, **({"failure": error.how} if isinstance(error, StepFailed) else {})}
+        facts = {
+            **miss.facts,
+            **({"failure": error.how, **error.facts} if isinstance(error, StepFailed) else {}),
+        }
         journal(vertex, key, site, step, status, facts=facts, exit_code=code)
         if isinstance(error, NotStorable):
             raise InstructionError(vertex.place, str(error), hint=error.hint) from error

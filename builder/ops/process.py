@@ -2,7 +2,7 @@
 
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
@@ -120,11 +120,12 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
 
 @dataclass(frozen=True, slots=True)
 class StepEnd:
-    """How a process ended badly: its exit code, and that in words."""
+    """How a process ended badly: its exit code, that in words, and what it took."""
 
     code: int
     how: str
     cause: RuntimeFailure | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def ended_process(
@@ -144,7 +145,14 @@ def ended_process(
     if site.cancel.is_set() and (status.code == 0 or status.signal == signal.SIGKILL):
         output.finish()
         raise Canceled
-    return StepEnd(status.code, exit_text(status, policies)) if status.code else status
+    if status.code == 0:
+        return status
+    return StepEnd(status.code, exit_text(status, policies), None, facts_of(status))
+
+
+def facts_of(status: ExitStatus) -> dict[str, object]:
+    """Return what the journal says of a process."""
+    return {"cpu_seconds": status.cpu_seconds, "peak_memory_bytes": status.peak_memory_bytes}
 
 
 def resources_of(policies: Policies) -> Resources:
@@ -242,6 +250,7 @@ def failure(op: RunOp, vertex: Vertex, output: Output, end: StepEnd, entry: str)
         output=output.tail.text(),
         entry=entry,
     )
+    failed.facts = end.facts
     if not manner.current().all_owners:
         failed.hint = "; ".join(filter(None, (_SINGLE_ID, failed.hint)))
     return failed

@@ -70,7 +70,7 @@ def perform_run(
     op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site, step: Step
 ) -> Made:
     """Run the process and make a layer of what it changed, or find that it is made already."""
-    from builder.ops.process import run_process  # the runtime: a cached step does without
+    from builder.ops.process import facts_of, run_process  # the runtime: a cached step does without
 
     def attempt() -> Made:
         started_ns = time.time_ns()
@@ -83,7 +83,7 @@ def perform_run(
             adoption = Adoption(site.store, instruction, Window(started_ns, time.time_ns()))
             instead = None if vertex.no_cache else adoption.choose
             info = active.commit(instead=instead, watcher=site.watch(vertex))
-        facts = {"cpu_seconds": status.cpu_seconds, "peak_memory_bytes": status.peak_memory_bytes}
+        facts = facts_of(status)
         return Made(info.diff_id, info.size_bytes, facts, instruction, adoption.found)
 
     return tried(attempt, vertex, site, step)
