@@ -145,6 +145,7 @@ def test_memory(pybuild, write) -> None:
     assert failed.returncode == 1
     assert "exceeded its memory limit of 16 MiB (peak 16 MiB)" in failed.stderr
     assert "137" not in failed.stderr
+    assert step(pybuild, "RUN")["peak_memory_bytes"] == 16 << 20
     # A command that does not mind hears of it all the same.
     pybuild("build", write("# pybuild: memory=16m\nRUN (dd if=/dev/zero bs=100M count=1) || :\n"))
     log = pybuild("builds", "logs", "last", "RUN").stdout
