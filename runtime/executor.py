@@ -16,7 +16,7 @@ from collections.abc import Callable
 from runtime import defaults, hostfiles, terminal
 from runtime.cancel import Cancel
 from runtime.container import start_time
-from runtime.errors import InvalidSpec, WrongState
+from runtime.errors import InvalidSpec, NotPrivileged, WrongState
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
 from runtime.launch.cgroup import folders_of
 from runtime.launcher import Launchers
@@ -196,16 +196,27 @@ def execute_inside(
 
     init_pid: the pid, on this host, of the container's first process. What concerns the
     container itself (mounts, hostname, network, limits on all of it) is as it is.
-    Raises WrongState where the container has ended, else what `execute` raises.
+    Raises WrongState where the container has ended, NotPrivileged where it is a mere root
+    directory, else what `execute` raises.
     """
     started, letter = start_time(init_pid)
+    try:
+        shares_mounts = os.path.samefile(f"/proc/{init_pid}/ns/mnt", "/proc/self/ns/mnt")
+        cgroups = folders_of(init_pid)
+    except FileNotFoundError as error:
+        raise WrongState("run in a container: it has ended") from error
     if letter in ("", "Z", "X"):
         raise WrongState("run in a container: it has ended")
+    if shares_mounts:
+        raise NotPrivileged(
+            "run in a container: it has no namespaces of its own that could be entered",
+            hint="`pybuild info` says what is missing for them",
+        )
     plan: JoinPlan = {
         **process_plan(spec_of(execution)["process"], execution.user or "0"),
         "caller": os.getpid(),
         "init": (init_pid, started),
-        "cgroups": folders_of(init_pid),
+        "cgroups": cgroups,
     }
     plan["additional_groups"] = list(execution.additional_groups)
     plan["seccomp"] = _seccomp(execution)

@@ -82,18 +82,28 @@ def planned_paths(plan: "CgroupPlan") -> "dict[str, str]":
 
 
 def folders_of(pid: int) -> "dict[str, str]":
-    """Return controller → folder of the cgroups that a process is in and that show here."""
+    """Return controller → folder of the cgroups that a process is in, that show here, and that we
+    are not in ourselves."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         mounted = hierarchies(file.read())
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+    own = _cgroups_of("self")
+    folders = {
+        name: f"{mounted[name]}{path}"
+        for name, path in _cgroups_of(str(pid)).items()
+        if name in mounted and path != own.get(name) and ".." not in path
+    }
+    return {name: folder for name, folder in folders.items() if os.path.isdir(folder)}
+
+
+def _cgroups_of(process: str) -> "dict[str, str]":
+    """Return controller → path of its cgroup in our cgroup namespace, of a folder of /proc."""
+    with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         rows = [line.rstrip("\n").split(":", 2) for line in file]
-    found = {}
-    for _, controllers, path in rows:
-        for name in controllers.split(",") if controllers else ["unified"]:
-            folder = f"{mounted.get(name, '')}{path}"
-            if name in mounted and path != "/" and ".." not in path and os.path.isdir(folder):
-                found[name] = folder
-    return found
+    return {
+        name: path
+        for _, controllers, path in rows
+        for name in (controllers.split(",") if controllers else ["unified"])
+    }
 
 
 class NoCgroup(OSError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.errors import CommandNotFound, RuntimeFailure, WrongState
+from runtime.errors import CommandNotFound, NotPrivileged, RuntimeFailure, WrongState
 from runtime.executor import Cancel, Execution, execute, execute_inside
 
 pytestmark = pytest.mark.kernel
@@ -93,6 +93,8 @@ def test_what_cannot_be_started(started) -> None:
         inside(execution, pid, "true", cwd="/nowhere")
     with pytest.raises(WrongState, match="it has ended"):
         inside(execution, 2**22 - 1, "true")
+    with pytest.raises(NotPrivileged, match="no namespaces of its own"):
+        inside(execution, os.getpid(), "true")
 
 
 def test_it_can_be_killed_and_the_container_stays(started) -> None:
