@@ -603,7 +603,7 @@ def test_interrupt(pybuild, registry, store_root) -> None:
         assert valve.full.wait(60)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130
+        assert process.returncode == 130, stderr.decode()
         assert stderr == b"interrupted\n"
         check_clean(pybuild)
         valve.open()
