@@ -178,8 +178,8 @@ def test_an_output_that_cannot_be_written_leaves_nothing(pybuild, context, tmp_p
     assert f"{tmp_path}/none/x.tar" in result.stderr
 
 
-def test_not_enough_privilege_says_what_is_needed(context, tmp_path, project) -> None:
-    (context / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+def test_root_that_may_not_mount_has_a_user_namespace(context, tmp_path, project) -> None:
+    (context / "Dockerfile").write_text('FROM scratch\nENV A=1\nRUN ["/none"]\n')
     dropped = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable]
     result = subprocess.run(
         [*dropped, "-m", "pybuild", "--root", str(tmp_path / "s"), "build", str(context)],
@@ -189,7 +189,6 @@ def test_not_enough_privilege_says_what_is_needed(context, tmp_path, project) ->
         cwd="/",
         check=False,
     )
+    # It got as far as to look for the program in a container's own root.
     assert result.returncode == 1
-    assert "privilege" in result.stderr
-    assert "root" in result.stderr
-    assert not (tmp_path / "s").exists()
+    assert 'exec: "/none": stat /none: no such file or directory' in result.stderr
