@@ -39,6 +39,9 @@ class Crew:
             while any(thread.is_alive() for thread in threads) and not self._failures:
                 for thread in threads:
                     thread.join(0.1)
+        except BaseException:
+            self._stop.set()
+            raise
         finally:
             if any(thread.is_alive() for thread in threads):
                 self._stop.set()
@@ -62,4 +65,5 @@ class Crew:
     def _wait_for(self, threads: list[threading.Thread]) -> None:
         deadline = time.monotonic() + _GRACE_S
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():  # an interrupt may come before the last of them is started
+                thread.join(max(0.0, deadline - time.monotonic()))
