@@ -1,7 +1,7 @@
 """Measure pybuild and the tools installed beside it, in turn, and print the ratios.
 
 usage: bench/run.py [--rounds N] [--peers NAME] [--json FILE] [ROW...]
-       rows: a1 b b-tag b-unused c d1 d2 d3 e f1 f3 f4 g g-oci (default: all)
+       rows: a1 (with a1-bare) a1-bare b b-tag b-unused c d1 d2 d3 e f1 f3 f4 g g-oci (default: all)
 
 Needs root, and busybox-static; row c needs a Debian base made by scripts/debian_rootfs.py, the rows
 f and g that and docker-registry. Peers are used where they are installed: podman, buildah, skopeo,
@@ -37,7 +37,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 INSIDE = "PYBUILD_BENCH_INSIDE"
 MIB = 1024 * 1024
 BUILDS = {*rows.DOCKERFILES, *copies.ROWS}
-NAMES = ("a1", *copies.ROWS, "c", "e", *transfers.ROWS)
+NAMES = ("a1", "a1-bare", *copies.ROWS, "c", "e", *transfers.ROWS)
 
 
 def enter_private_mounts() -> None:
@@ -85,11 +85,16 @@ def engines(
     work: Path, wanted: Sequence[str], resources: contextlib.ExitStack
 ) -> Iterator[Contestant]:
     """Yield the engines installed; their daemons end with `resources`."""
-    for make in (contestants.pybuild, contestants.podman, contestants.buildah):
+    makers = (contestants.pybuild, contestants.podman, contestants.buildah)
+    if {*wanted} == {"a1-bare"}:  # podman writes the bundle
+        makers = (contestants.podman,)
+    for make in makers:
         if (engine := make(work)) is not None:
             yield engine
+    if {*wanted} == {"a1-bare"}:
+        return
     # Docker's classic builder only builds: one docker is enough where nothing is built.
-    for buildkit in (True, False) if {*wanted} - {"a1"} else (True,):
+    for buildkit in (True, False) if {*wanted} - {"a1", "a1-bare"} else (True,):
         if (engine := contestants.docker(work, buildkit=buildkit)) is not None:
             resources.callback(engine.stop)
             yield engine
@@ -113,8 +118,10 @@ def set_up(
             continue
         there.append(engine)
     field = {name: [e for e in there if takes_part(name, e)] for name in wanted}
+    field.pop("a1-bare", None)
     if "a1" in wanted:
         field["a1"] = [engine for engine in field["a1"] if "classic" not in engine.name]
+    if {*wanted} & {"a1", "a1-bare"}:
         bundle = contestants.write_bundle(work, tars[contestants.BUSYBOX])
         if bundle is not None:
             field["a1-bare"] = contestants.bare_runtimes(work, bundle)
