@@ -15,10 +15,10 @@ from values.classes import dataclass
 
 _MAX_BYTES = 16 << 20
 _MAX_ID = (1 << 31) - 1
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_ACTION = re.compile(r"([-+=])([rwxXst]+|[ugo]|)")
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXstugo]*)+)")
+_ACTION = re.compile(r"([-+=])([rwxXstugo]*)")
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
-_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
+_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +118,41 @@ def parse_chmod(text: str) -> Callable[[int, bool], int]:
     parts = [(match[1] or "a", _ACTION.findall(match[2])) for match in matches if match]
 
     def change(mode: int, is_dir: bool) -> int:
+        executable = is_dir or bool(mode & 0o111)
         for who, actions in parts:
             for operator, what in actions:
-                mode = apply_action(mode, who, operator, what, is_dir)
+                for part in re.findall(r"[ugo]|[rwxXst]+", what) or [""]:
+                    mode = apply_action(mode, who, operator, part, executable)
         return mode
 
     return change
 
 
-def apply_action(mode: int, who: str, operator: str, what: str, is_dir: bool) -> int:
-    """Return `mode` after one action of a symbolic mode, as `g+w`. Source: chmod(1)."""
+def apply_action(mode: int, who: str, operator: str, what: str, executable: bool) -> int:
+    """Return `mode` after one action of a symbolic mode, as `g+w`.
+
+    executable: whether `X` is `x`. setuid is the user's and setgid the group's, and `=` clears them
+    with the rest, but not when it copies; the sticky bit is anybody's but the others'.
+    Source: chmod(1) of the BSDs, which BuildKit's follows, with `X` for `=` as on Linux.
+    """
     reach = 0
     for letter in who:
         reach |= _WHO[letter]
     if what in ("u", "g", "o"):
         shift = {"u": 6, "g": 3, "o": 0}[what]
-        bits = (mode >> shift & 7) * 0o111
+        bits, reach = (mode >> shift & 7) * 0o111, reach & 0o777
     else:
         bits = 0
         for letter in what:
             bits |= _BITS.get(letter, 0)
-        if "X" in what and (is_dir or mode & 0o111):
+        if "X" in what and executable:
             bits |= 0o111
-        bits |= 0o6000 if "s" in what else 0
-        bits |= 0o1000 if "t" in what else 0
+        if "s" in what:
+            bits |= 0o6000
+        if "t" in what and set(who) != {"o"}:
+            bits, reach = bits | 0o1000, reach | 0o1000
     if operator == "+":
         return mode | bits & reach
     if operator == "-":
         return mode & ~(bits & reach)
-    return mode & ~(reach & 0o777) | bits & reach
+    return mode & ~reach | bits & reach
