@@ -12,7 +12,7 @@ import sys
 import time
 
 from builder import derived
-from builder.looked import Stamp, stamp_of
+from builder.looked import Stamp
 from builder.tree import FileChanged, digest_file
 from store.digest import digest_of
 
@@ -45,13 +45,12 @@ class StatCache:
             return {}  # another Python's
         return known if version == VERSION else {}
 
-    def digest(self, path: str, name: str, status: os.stat_result) -> str:
+    def digest(self, path: str, name: str, stamp: Stamp) -> str:
         """Return the digest of a file's bytes.
 
         path: where to open it. name: its path in the tree. Raises FileChanged when it differs
-        from `status` or changes while it is read.
+        from `stamp` or changes while it is read.
         """
-        stamp = stamp_of(status)
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             self._fresh[name] = known

@@ -40,7 +40,7 @@ class FileChanged(Exception):
         self.path = path
 
 
-Digester = Callable[[str, str, os.stat_result], str]
+Digester = Callable[[str, str, Stamp], str]
 
 
 class Wanted:
@@ -80,7 +80,7 @@ class Tree:
     """A tree, open through `fd`; a context manager that closes it.
 
     rules: what the ignore file hides. digester: gives the digest of a file's bytes from its
-    path on disk, its path in the tree and its status (a cache may know it).
+    path on disk, its path in the tree and its state (a cache may know it).
     owned_by_root: all files count as root's, whoever owns them on disk: a person's own files do.
     looked: notes what is looked at, where someone wants to know.
     follow: finds where a path with links leads in the tree.
@@ -88,7 +88,7 @@ class Tree:
 
     fd: int
     rules: IgnoreRules | None = None
-    digester: Digester = field(default=lambda path, _name, _status: digest_file(path)[0])
+    digester: Digester = field(default=lambda path, _name, _stamp: digest_file(path)[0])
     owned_by_root: bool = False
     looked: Looked | None = None
     follow: Follow = resolve
@@ -268,8 +268,9 @@ class Tree:
         disk = f"{self.root}/{here}"
         kind = kind_of(status.st_mode)
         shared = kind == "file" and status.st_nlink > 1
+        stamp = stamp_of(status)
         if self.looked is not None and kind != "dir":
-            self.looked.files[here] = stamp_of(status)
+            self.looked.files[here] = stamp
         uid, gid = (0, 0) if self.owned_by_root else owner_of(disk, status)
         return Entry(
             path=path,
@@ -282,10 +283,10 @@ class Tree:
             atime_ns=status.st_atime_ns,
             target=os.readlink(disk) if kind == "symlink" else "",
             rdev=status.st_rdev if kind in ("char", "block") else 0,
-            digest=self.digester(disk, here, status) if kind == "file" else "",
+            digest=self.digester(disk, here, stamp) if kind == "file" else "",
             xattrs=counted_xattrs(disk),
             link_group=(status.st_dev, status.st_ino) if shared else None,
-            stamp=stamp_of(status),
+            stamp=stamp,
         )
 
 

@@ -47,23 +47,23 @@ def test_a_digest_is_remembered_for_the_same_state_only(tmp_path: Path) -> None:
     tree.mkdir()
     path = old_file(tree, "one")
     cache = StatCache(str(tmp_path / "cache"), str(tree))
-    first = cache.digest(str(path), "f", path.stat())
+    first = cache.digest(str(path), "f", stamp_of(path.stat()))
     cache.save()
     again = StatCache(str(tmp_path / "cache"), str(tree))
     # The bytes are not read: a path that does not exist would fail.
-    assert again.digest("/nonexistent/f", "f", path.stat()) == first
+    assert again.digest("/nonexistent/f", "f", stamp_of(path.stat())) == first
     path.write_text("two")
     third = StatCache(str(tmp_path / "cache"), str(tree))
-    assert third.digest(str(path), "f", path.stat()) != first
+    assert third.digest(str(path), "f", stamp_of(path.stat())) != first
 
 
 def test_a_file_that_is_not_as_it_was_looked_at_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("one")
-    status = path.stat()
+    stamp = stamp_of(path.stat())
     path.write_text("three")
     with pytest.raises(FileChanged):
-        StatCache(str(tmp_path / "cache"), str(tmp_path)).digest(str(path), "f", status)
+        StatCache(str(tmp_path / "cache"), str(tmp_path)).digest(str(path), "f", stamp)
 
 
 def test_a_damaged_cache_is_ignored(tmp_path: Path) -> None:
@@ -71,12 +71,13 @@ def test_a_damaged_cache_is_ignored(tmp_path: Path) -> None:
     tree.mkdir()
     path = old_file(tree, "one")
     cache = StatCache(str(tmp_path / "cache"), str(tree))
-    first = cache.digest(str(path), "f", path.stat())
+    first = cache.digest(str(path), "f", stamp_of(path.stat()))
     cache.save()
     (stored,) = (tmp_path / "cache").iterdir()
     stored.write_bytes(b"\xff\x00garbage")
     assert (
-        StatCache(str(tmp_path / "cache"), str(tree)).digest(str(path), "f", path.stat()) == first
+        StatCache(str(tmp_path / "cache"), str(tree)).digest(str(path), "f", stamp_of(path.stat()))
+        == first
     )
 
 
@@ -85,11 +86,11 @@ def test_digests_of_another_version_are_not_taken(tmp_path: Path) -> None:
     tree.mkdir()
     path = old_file(tree, "one")
     cache = StatCache(str(tmp_path / "cache"), str(tree))
-    first = cache.digest(str(path), "f", path.stat())
+    first = cache.digest(str(path), "f", stamp_of(path.stat()))
     cache.save()
     (stored,) = (tmp_path / "cache").iterdir()
     version, known = marshal.loads(derived.read(str(stored)) or b"")
     other = ((99, *version[1:]), {"f": (known["f"][0], "sha256:other")})
     derived.write(str(stored), marshal.dumps(other))
     again = StatCache(str(tmp_path / "cache"), str(tree))
-    assert again.digest(str(path), "f", path.stat()) == first
+    assert again.digest(str(path), "f", stamp_of(path.stat())) == first

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from builder.contenthash import Selection
+from builder.looked import Stamp
 from builder.tree import PathNotFound, Tree
 from grammar import ignorefile
 
@@ -91,7 +92,7 @@ def test_exclude_wins_over_include(tree: Tree) -> None:
 def test_nothing_is_read_where_nothing_can_be_included(context: Path) -> None:
     seen: list[str] = []
 
-    def digester(path: str, name: str, _status: os.stat_result) -> str:
+    def digester(path: str, name: str, _stamp: Stamp) -> str:
         seen.append(name)
         return ""
 
