@@ -8,12 +8,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from hashlib import sha256
 
 from builder.looked import Stamp
 from store.digest import Digest, digest_of
 from store.ownership import is_note
 from values.classes import dataclass
 
+_PIECE = 1000  # files
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -85,14 +87,22 @@ class Selection:
 
         with_owner: whether owners count: they do not where the copy replaces them.
         """
-        rows = [
-            [
-                match.name if not match.is_dir else "",
-                [row(entry, with_owner) for entry in match.entries],
-            ]
-            for match in self.matches
-        ]
-        return digest_of(json.dumps(rows, separators=(",", ":")).encode())
+        # The JSON of a list with a name and a list of rows for each match, a piece at a time: all
+        # of it at once would be most of the memory that a build with many files takes.
+        digest = sha256(b"[")
+        for number, match in enumerate(self.matches):
+            name = match.name if not match.is_dir else ""
+            digest.update(f"{',' if number else ''}[{_json(name)},[".encode())
+            for start in range(0, len(match.entries), _PIECE):
+                rows = [row(entry, with_owner) for entry in match.entries[start : start + _PIECE]]
+                digest.update((("," if start else "") + _json(rows)[1:-1]).encode())
+            digest.update(b"]]")
+        digest.update(b"]")
+        return Digest(f"sha256:{digest.hexdigest()}")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def states(match: Match) -> Iterator[tuple[str, str]]:
