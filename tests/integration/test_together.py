@@ -12,7 +12,9 @@ from builder.errors import BuildError, StepsFailed, TargetFailed
 from builder.events import Event, StepStarted
 from builder.request import BuildRequest, Output, SecretSource
 from builder.together import build_targets
+from pybuild.engine.entering import state_of
 from runtime.cancel import Cancel
+from store import journal
 from store.importer import import_rootfs
 from store.reference import Reference
 from store.root import Store
@@ -175,3 +177,19 @@ def test_targets_in_a_circle(store: Store, context: Path) -> None:
     }
     with pytest.raises(BuildError, match="targets stand on each other: a → b → c → a"):
         build_targets(store, requests, lambda _: None, Cancel())
+
+
+def test_a_shared_step_that_failed_is_entered_by_each(store: Store, tmp_path: Path) -> None:
+    base = "FROM busybox:test AS base\nRUN echo left > /left; false\n"
+    text = f"{base}FROM base AS one\nFROM base AS two\n"
+    requests = {name: request(tmp_path, text, target=name) for name in ("one", "two")}
+    with pytest.raises(StepsFailed) as caught:
+        build_targets(store, requests, lambda _event: None, Cancel())
+    builds = [row.build_id for row in store.records.builds(2)]
+    (kept,) = {state_of(store, build).failed for build in builds}
+    assert kept in store.snapshots.kept()
+    assert {error.entry.partition(":")[0] for error in caught.value.errors} <= {
+        build[:8] for build in builds
+    }
+    journal.remove(store, builds)
+    assert kept not in store.snapshots.kept()
