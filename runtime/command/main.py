@@ -50,7 +50,21 @@ def process() -> "NoReturn":
     """Be the whole process of the installed command."""
     # There is no garbage in so short a life, and looking for it takes a tenth of it.
     gc.disable()
+    _open_standard_streams()
     leave(main(sys.argv[1:], sealed=False))
+
+
+def _open_standard_streams() -> None:
+    """Make sure that 0, 1 and 2 are open: what is opened next would become the container's."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the whole process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def main(argv: "list[str]", *, sealed: bool = True) -> int:

@@ -365,6 +365,23 @@ def test_console_socket(oci, bundle, tmp_path):
     assert "cannot allocate tty" in done.stderr
 
 
+@pytest.mark.parametrize("words", [["run"], ["create"]])
+def test_closed_standard_streams(oci, bundle, rootfs, words):
+    """The container gets /dev/null, and none of the descriptors that we open."""
+    script = "for n in 0 1 2; do a=$a$(readlink /proc/$$/fd/$n); done; echo $a > /tmp/seen"
+    folder = bundle(script)
+    command = oci.command(*words, "-b", folder, "a")
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=False)
+    assert done.returncode == 0
+    if words == ["create"]:
+        oci("start", "a")
+    seen = rootfs / "tmp/seen"
+    wait_for(lambda: seen.exists() and seen.read_text())
+    assert seen.read_text() == "/dev/null" * 3 + "\n"
+    if words == ["create"]:
+        oci("delete", "--force", "a")
+
+
 def test_descriptors_are_passed_on_request_only(oci, bundle, tmp_path):
     (tmp_path / "passed").write_text("seen\n")
     # A shell opens them: the numbers are other files' in this process.
