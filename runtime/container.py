@@ -84,11 +84,16 @@ class Container:
 
     def make(self) -> None:
         """Make the folder, locked. Raises ContainerExists."""
-        os.makedirs(os.path.dirname(self.folder), 0o700, exist_ok=True)
+        root = os.path.dirname(self.folder)
         try:
+            os.makedirs(root, 0o700, exist_ok=True)
             os.mkdir(self.folder, 0o711)
         except FileExistsError:
-            raise ContainerExists(f"container with id exists: {self.id}") from None
+            if os.path.isdir(root):
+                raise ContainerExists(f"container with id exists: {self.id}") from None
+            raise RuntimeFailure(f"--root {root}: not a directory") from None
+        except OSError as error:
+            raise RuntimeFailure(f"--root {root}: {str(error.strerror).lower()}") from error
         self.lock()
 
     def lock(self) -> None:

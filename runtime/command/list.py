@@ -38,6 +38,8 @@ def _states(context: Context) -> "list[dict[str, object]]":
         names = sorted(os.listdir(context.root))
     except FileNotFoundError:
         return found
+    except OSError as error:
+        raise RuntimeFailure(f"--root {context.root}: {str(error.strerror).lower()}") from error
     for name in names:
         try:
             container = Container.load(context.root, name)

@@ -86,6 +86,7 @@ def test_bad_ids(oci, bundle, name):
         (["kill", "a", "NOSIG"], "unknown signal 'NOSIG'"),
         (["create", "--bundle", "/nowhere", "a"], "read /nowhere/config.json: no such file"),
         (["checkpoint", "a"], "checkpoint: not supported"),
+        (["--root", "/dev/null", "list"], "--root /dev/null: not a directory"),
         (["list", "a"], "no arguments are expected"),
         (["--log-format", "yaml", "list"], "--log-format: 'yaml' is neither text nor json"),
         (["--log", "/nowhere/log", "list"], "--log /nowhere/log: No such file or directory"),
