@@ -232,7 +232,10 @@ def _command(command: ast.Command) -> str:
 
 def _list(words: tuple[str, ...]) -> str:
     """Return words with blanks between, as a JSON array where they could not be told apart."""
-    is_plain = all(word and not re.search(r"[\t\v\f\r\n ]|^\d*<<", word) for word in words)
+    is_plain = all(
+        word and word == word.strip() and not re.search(r"[\t\v\f\r\n ]|^\d*<<", word)
+        for word in words
+    )
     return " ".join(words) if is_plain and not words[0].startswith(("[", "--")) else _json(words)
 
 

@@ -40,6 +40,7 @@ def test_the_trees_of_testdata(case: Path) -> None:
 @given(st.one_of(dockerfiles, instructions))
 @example("# escape=`\nFROM a\nLABEL `\x0b a=b\n")
 @example("FROM a\nENV a\\\x0b b=c # d\n")
+@example("FROM a\nCOPY   --\xa0\x0bb=c\nONBUILD RUN x  \t\n")
 def test_any_tree(text: str) -> None:
     try:
         tree = parse(text)
