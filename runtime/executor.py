@@ -29,6 +29,7 @@ from runtime.rootless.mode import effective_capabilities
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
 from store import manner
 from store.mount import OverlayMount
+from store.usernamespace import in_first_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def plan_of(execution: Execution) -> LaunchPlan:
     if execution.cgroup_parent:
         spec["linux"]["cgroupsPath"] = posixpath.join("/", execution.cgroup_parent, name)
     plan = launch_plan(spec, root, name=name, user=execution.user or "0")
-    if not manner.in_first_user_namespace():
+    if not in_first_user_namespace():
         from runtime.rootless.plans import adapt
 
         adapt(plan, manner.current())

@@ -12,6 +12,7 @@ from runtime.linux.seccomp_cache import cached_filter
 from runtime.planning import NAMESPACES, launch_plan
 from runtime.rootfs import directory_plan
 from runtime.validate import unknown_capabilities, validate
+from store.usernamespace import in_first_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ def container_plan(
     for mount in plan["mounts"]:
         if mount["kind"] == "bind":
             mount["source"] = os.path.join(bundle, mount["source"])
+    if not in_first_user_namespace():
+        # As below podman without root: no node that could be made works, the host's are shown with
+        # what the host lets the user do, and rules are not his to set.
+        plan["bind_devices"] = True
+        plan["cgroup"]["v1_devices"], plan["cgroup"]["device_program"] = [], b""
     plan["cgroup"]["kept"] = True
     plan["detached"] = plan["strict"] = True
     plan["state"] = {

@@ -5,13 +5,11 @@ something else to them.
 """
 
 import functools
-import os
 
 from store.errors import StoreError
+from store.usernamespace import in_first_user_namespace
 from values.classes import dataclass
 
-# The inode of the first user namespace (linux/proc_ns.h, PROC_USER_INIT_INO).
-_FIRST_USER_NAMESPACE = 0xEFFFFFFD
 _CHOWN, _SYS_ADMIN = 0, 21
 _FILE = "manner"
 
@@ -62,11 +60,6 @@ def current() -> Manner:
     uids, gids = _id_map("uid_map"), _id_map("gid_map")
     several = sum(count for *_, count in uids) > 1 and sum(count for *_, count in gids) > 1
     return Manner("user", several and bool(effective >> _CHOWN & 1), uids, gids)
-
-
-def in_first_user_namespace() -> bool:
-    """Tell whether we are in the host's own user namespace."""
-    return os.stat("/proc/self/ns/user").st_ino == _FIRST_USER_NAMESPACE
 
 
 def stamp(root: str) -> None:

@@ -62,6 +62,7 @@ class Context:
 
 
 def _default_root() -> str:
-    if os.geteuid() == 0:
+    # Root of a user namespace alone, as below podman without root, may not write there.
+    if os.geteuid() == 0 and os.access(os.path.dirname(DEFAULT_ROOT), os.W_OK):
         return DEFAULT_ROOT
     return os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/tmp"), "pybuild-runtime")

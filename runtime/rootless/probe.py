@@ -8,6 +8,7 @@ from runtime.rootless.entering import mode
 from store import manner
 from store.mount import OverlayMount
 from store.trash import delete_tree
+from store.usernamespace import in_first_user_namespace
 
 # An upper directory on these has worked for as long as overlayfs is there.
 _KNOWN_GOOD = frozenset({"ext4", "xfs", "btrfs", "ext3", "ext2", "f2fs", "tmpfs", "zfs"})
@@ -17,7 +18,7 @@ def can_overlay(folder: str) -> bool:
     """Tell whether we can mount overlays whose directories are in `folder`, which exists."""
     if not mode().may_mount:
         return False
-    first = manner.in_first_user_namespace()
+    first = in_first_user_namespace()
     return (first and file_system_of(folder) in _KNOWN_GOOD) or _tried(folder)
 
 

@@ -104,10 +104,14 @@ class OrdinaryUser:
         return os.path.relpath(os.path.realpath(sys.executable), sys.base_prefix)
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file in the user's home, which everybody may read."""
+        """Write a file of the user's in his home."""
         path = self.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+        for made in (path, *path.parents):
+            if made == self.home:
+                break
+            os.chown(made, UID, UID)
         return path
 
 
