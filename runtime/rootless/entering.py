@@ -9,7 +9,6 @@ import os
 
 from runtime.errors import NotPrivileged
 from runtime.rootless.mode import NEEDED, Mode, Reason, effective_capabilities, missing_capabilities
-from runtime.rootless.subordinate import map_arguments, program, ranges
 
 _FAILED, _READY = b"f", b"r"
 _FILES = ("/etc/subuid", "/etc/subgid")
@@ -93,6 +92,7 @@ def _plan(uid: int, gid: int) -> "tuple[list[list[str]], tuple[Reason, ...]]":
     if uid == 0:
         return _identity()
     from runtime.rootless.obstacles import no_program, no_ranges
+    from runtime.rootless.subordinate import map_arguments, program, ranges
 
     names = (_name(uid), str(uid))
     found = [ranges(path, names) for path in _FILES]
@@ -132,8 +132,9 @@ def _map_from_outside(us: int, done: int, commands: "list[list[str]]") -> None:
     try:
         if os.read(us, 1) != _READY:
             os._exit(1)
-        for command in commands:
-            _run(command, os.getppid())
+        # Both at once: to start a program takes longer than what it does.
+        for started in [_start(command, os.getppid()) for command in commands]:
+            _finish(*started)
         answer = _READY
     except BaseException as error:
         answer = _FAILED + str(error).encode(errors="replace")
@@ -141,17 +142,25 @@ def _map_from_outside(us: int, done: int, commands: "list[list[str]]") -> None:
     os._exit(0)
 
 
-def _run(command: "list[str]", pid: int) -> None:
+def _start(command: "list[str]", pid: int) -> "tuple[str, int, int]":
+    """Write a map, or start the program that does; return its name, its pid and its stderr."""
     program, *words = command
     if not program.startswith("/"):
         fd = os.open(f"/proc/{pid}/{program}", os.O_WRONLY | os.O_CLOEXEC)
         os.write(fd, "".join(words).encode())
-        return
+        return program, -1, fd
     read, write = os.pipe2(os.O_CLOEXEC)
     actions = [(os.POSIX_SPAWN_DUP2, write, 2)]
     child = os.posix_spawn(program, [program, str(pid), *words], {}, file_actions=actions)
     os.close(write)
-    said = os.read(read, 1024).decode(errors="replace").strip()
+    return program, child, read
+
+
+def _finish(program: str, child: int, stderr: int) -> None:
+    """Wait for what `_start` began. Raises OSError with what it said."""
+    if child < 0:
+        return
+    said = os.read(stderr, 1024).decode(errors="replace").strip()
     _, status = os.waitpid(child, 0)
     if status:
         raise OSError(errno.EPERM, said or f"{program}: exit {os.waitstatus_to_exitcode(status)}")
