@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.cli.build import SYNTAX as BUILD
 from pybuild.cli.build import interrupted, progress_kind, request_of
-from pybuild.cli.options import Parsed, Syntax, flag, usage_error
+from pybuild.cli.options import Parsed, Syntax, flag, usage_error, value
 from pybuild.cli.verb import Session, Verb
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ _KEPT = {
     "file",
     "build-context",
     "build-arg",
-    "target",
     "platform",
     "secret",
     "ssh",
@@ -27,7 +26,6 @@ _KEPT = {
     "pull",
     "lock-file",
     "progress",
-    "quiet",
     "tls-verify",
     "ca",
 }
@@ -38,7 +36,9 @@ SYNTAX = Syntax(
     options=(
         flag("update", "ask again: for all entries, or for those of the NAMEs"),
         flag("check", "write nothing; exit with 1 if the lock is not as it would be written"),
+        value("target", "STAGE", "lock what this stage needs (default: what any stage needs)"),
         *(option for option in BUILD.options if option.name in _KEPT),
+        flag("quiet", "say nothing but errors", "q"),
     ),
     at_least=0,
     at_most=None,

@@ -285,15 +285,7 @@ def test_a_generator(pybuild, generator, context, tmp_path, peers) -> None:
             'process "/scan" did not complete successfully: exit code: 4',
         ),
         ("list() {", "exit 0\nlist() {", "--sbom: the generator has written nothing"),
-        ("predicateType", "type", "the generator's sbom.spdx.json is no list of packages"),
-        ('echo "{', 'echo "', "the generator's sbom.spdx.json is not valid JSON"),
-        ("spdx.dev/Document", "slsa.dev/provenance/v1", "is provenance, not a list"),
         ('ENTRYPOINT ["/scan"]', "CMD []", "--sbom: generator gen:1 has no command"),
-        (
-            'list "$BUILDKIT',
-            "ln -s /etc/passwd /run/out/x.json # ",
-            "cannot be read: too many levels",
-        ),
     ],
 )
 def test_generators_that_fail(pybuild, generator, context, old, new, message) -> None:
