@@ -516,7 +516,7 @@ def test_an_export_that_is_killed(machine, registry, project, tmp_path) -> None:
         page.close_connection = True
 
     killed = threading.Event()
-    registry.break_("/v2/app/blobs/uploads/1", hold, method="PUT")
+    registry.break_("/v2/app/blobs/uploads/0", hold, method="PUT")
     process = a.start("-t", "x:1", f"--cache-to={place}", project)
     assert reached.wait(60)
     process.kill()
