@@ -116,11 +116,23 @@ def _host_device(device: "DevicePlan") -> int:
     path, kind, number, *_ = device
     if kind == stat.S_IFIFO:
         raise OSError(errno.EPERM, "a user namespace shows devices of the host only", path)
+    if not os.path.exists(path):  # it has another name in the container
+        path = _name_of_device(kind, number) or path
     tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
     status = os.fstat(tree)
     if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
         raise OSError(errno.ENODEV, "the host has another device of that name", path)
     return tree
+
+
+def _name_of_device(kind: int, number: int) -> str:
+    """Return the path of a device at the top of the host's /dev, "" where there is none."""
+    for name in os.listdir("/dev"):
+        with tolerate(OSError):  # gone meanwhile
+            status = os.lstat(f"/dev/{name}")
+            if stat.S_IFMT(status.st_mode) == kind and status.st_rdev == number:
+                return f"/dev/{name}"
+    return ""
 
 
 def _cgroup_tree(entry: "tuple[str, str, int]", attributes: int) -> int:

@@ -49,8 +49,9 @@ def test_the_whole_way_of_an_image(user, start_registry) -> None:
     user("import", "rootfs.tar", "busybox:test")
     name = f"{start_registry().host}/rootless/x:1"
     user("build", "-t", name, "context")
-    script = "id -u; stat -c %u:%g:%a /opt/one /srv/data/text /home"
-    seen = user("run", "--rm", "-u", "0", name, "sh", "-c", script).stdout.split()
+    device = ("--device", "/dev/full:/dev/as-full")
+    script = "test -c /dev/as-full; id -u; stat -c %u:%g:%a /opt/one /srv/data/text /home"
+    seen = user("run", "--rm", *device, "-u", "0", name, "sh", "-c", script).stdout.split()
     assert seen == ["0", "33:44:4755", "1000:1000:644", "1000:0:700"]
     user("push", name)
     user("save", "-o", "x.tar", name)
