@@ -269,6 +269,11 @@ class Transfers:
         who = (mover.contestant.name, image)
         if who in self._there:
             mover.contestant.quietly(mover.remove(image))
+            if mover.contestant.ours:
+                # The build that writes an OCI archive leaves an image, and so compressed layers.
+                command = mover.remove(image)[0]
+                mover.contestant.quietly([command, "image", "prune", "--force"])
+                mover.contestant.quietly([command, "system", "prune", "--all", "--force"])
             self._there.remove(who)
 
     def jobs(self, row: str, contestant: Contestant) -> Iterator[Job]:
