@@ -1,6 +1,6 @@
 """Values as Go prints them: history entries hold what BuildKit's format strings made.
 
-Pure. Source: Go, strconv.Quote, strconv.QuoteRune and time.Duration.String.
+Pure. Source: Go, strconv.Quote and time.Duration.String.
 """
 
 from collections.abc import Iterable
@@ -15,15 +15,12 @@ _ESCAPES = {
     "\v": r"\v",
     "\\": r"\\",
 }
-_LARGEST_RUNE = 0x10FFFF
-_REPLACEMENT = 0xFFFD
-_SURROGATES = range(0xD800, 0xE000)
 _BYTES = range(0xDC80, 0xDD00)  # how Python holds bytes that are no UTF-8
 
 
 def quoted(text: str) -> str:
     """Return a string as `%q` prints it."""
-    return f'"{"".join(_escaped(char, chr(34)) for char in text)}"'
+    return f'"{"".join(_escaped(char) for char in text)}"'
 
 
 def quoted_list(items: Iterable[str]) -> str:
@@ -31,15 +28,9 @@ def quoted_list(items: Iterable[str]) -> str:
     return f"[{' '.join(map(quoted, items))}]"
 
 
-def quoted_rune(number: int) -> str:
-    """Return an integer as `%q` prints it: a character in single quotes."""
-    rune = number if 0 <= number <= _LARGEST_RUNE and number not in _SURROGATES else _REPLACEMENT
-    return f"'{_escaped(chr(rune), chr(39))}'"
-
-
-def _escaped(char: str, quote: str) -> str:
+def _escaped(char: str) -> str:
     code = ord(char)
-    if char == quote:
+    if char == chr(34):
         return f"\\{char}"
     if char in _ESCAPES:
         return _ESCAPES[char]

@@ -7,7 +7,7 @@ image-spec config.md, "Properties".
 import re
 
 from builder.errors import InstructionError
-from builder.gotext import duration, quoted, quoted_list, quoted_rune
+from builder.gotext import duration, quoted_list
 from builder.lint import semantics
 from builder.lower import lower
 from builder.ports import exposed_ports
@@ -232,12 +232,13 @@ def health_check_of(node: ast.Healthcheck, command: ast.Command, stage: Stage) -
 
 
 def shown(check: Healthcheck) -> str:
-    """Return a health check as history has it: a Go struct, printed as a quoted string."""
-    durations = (
-        check.interval_ns,
-        check.timeout_ns,
-        check.start_period_ns,
-        check.start_interval_ns,
-    )
-    times = " ".join(quoted(duration(item)) for item in durations)
-    return f"&{{{quoted_list(check.test)} {times} {quoted_rune(check.retries)}}}"
+    """Return a health check as history has it: as Go prints a struct with its fields' names."""
+    fields = {
+        "Test": f"[{' '.join(check.test)}]",
+        "Interval": duration(check.interval_ns),
+        "Timeout": duration(check.timeout_ns),
+        "StartPeriod": duration(check.start_period_ns),
+        "StartInterval": duration(check.start_interval_ns),
+        "Retries": str(check.retries),
+    }
+    return f"{{{' '.join(f'{name}:{value}' for name, value in fields.items())}}}"

@@ -1,6 +1,6 @@
 import pytest
 
-from builder.gotext import duration, quoted, quoted_list, quoted_rune
+from builder.gotext import duration, quoted, quoted_list
 
 
 @pytest.mark.parametrize(
@@ -25,24 +25,6 @@ def test_quoted(text: str, expected: str) -> None:
 def test_quoted_list() -> None:
     assert quoted_list(()) == "[]"
     assert quoted_list(("a", "b c")) == '["a" "b c"]'
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (0, r"'\x00'"),
-        (3, r"'\x03'"),
-        (10, r"'\n'"),
-        (34, "'\"'"),
-        (39, r"'\''"),
-        (65, "'A'"),
-        (0x1F600, "'😀'"),
-        (0xD800, "'\ufffd'"),
-        (0x110000, "'\ufffd'"),
-    ],
-)
-def test_quoted_rune(number: int, expected: str) -> None:
-    assert quoted_rune(number) == expected
 
 
 @pytest.mark.parametrize(
