@@ -71,8 +71,8 @@ class Filters:
         return wanted and not any(_has_label(labels, word) for word in self.values("label!"))
 
 
-def moment(text: str, now_s: float | None = None) -> float:
-    """Return the time that `text` names, in seconds since 1970.
+def moment(text: str, now_s: float | None = None, key: str = "until") -> float:
+    """Return the time that `text`, the value of the filter `key`, names, in seconds since 1970.
 
     A Unix time, a date with or without time (local without a zone), or a duration before now.
     Raises PybuildError.
@@ -85,7 +85,7 @@ def moment(text: str, now_s: float | None = None) -> float:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
         raise PybuildError(
-            f"invalid filter 'until={text}'",
+            f"invalid filter '{key}={text}'",
             hint="write a duration (24h, 10m), a date (2024-01-31T12:00:00Z) or a Unix time",
         ) from error
 

@@ -246,7 +246,8 @@ class _Wanted:
                     f"invalid filter 'status={status}'", hint=f"there is: {', '.join(STATUSES)}"
                 )
         self.refs = filters.values("ref")
-        self.since_s = max(map(moment, filters.values("since")), default=None)
+        since = (moment(text, key="since") for text in filters.values("since"))
+        self.since_s = max(since, default=None)
         self.until_s = filters.before_s()
 
     def fits(self, line: BuildLine) -> bool:

@@ -187,6 +187,7 @@ def test_what_is_not_there_is_one_clear_error(pybuild, project: Path) -> None:
     assert " is gone\nhint: " in error("logs", "last", "echo out")
     assert "(its log is gone)\n" in pybuild("builds", "logs").stdout
     assert error("ls", "--filter", "status=odd").startswith("error: invalid filter 'status=odd'\n")
+    assert error("ls", "--filter", "since=odd").startswith("error: invalid filter 'since=odd'\n")
     db = sqlite3.connect(pybuild.root / "records.db")
     with db:
         db.execute("UPDATE steps SET details = '{' WHERE build_id = ?", (second,))
