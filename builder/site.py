@@ -52,13 +52,14 @@ class FetchedFile:
 class Origin:
     """Where a root file system comes from, for explanations: a step, or a base image.
 
-    label: of the step. image, digest: of a base. causes: why the step ran, none where it was
-    cached. said: what changed anywhere below.
+    label: of the step. image, digest: of a base. also: the image's other names in FROM. causes:
+    why the step ran, none where it was cached. said: what changed anywhere below.
     """
 
     label: str
     image: str = ""
     digest: str = ""
+    also: tuple[str, ...] = ()
     causes: "tuple[Cause, ...]" = ()
     said: "tuple[Cause, ...]" = ()
 
@@ -80,7 +81,9 @@ def origin_of(vertex: Vertex, inputs: Sequence[Result], causes: "tuple[Cause, ..
     """Return what a vertex's result says to those that stand on it. causes: why it ran."""
     said = tuple(cause for item in inputs if item.origin for cause in item.origin.said)
     image, digest = str(vertex.facts.get("image", "")), str(vertex.facts.get("digest", ""))
-    return Origin(vertex.name, image, digest, causes, (*said, *causes))
+    names = vertex.facts.get("also", ())
+    also = names if isinstance(names, tuple) else ()
+    return Origin(vertex.name, image, digest, also, causes, (*said, *causes))
 
 
 @dataclass(slots=True)

@@ -145,7 +145,7 @@ def explained(ingredients: Ingredients, vertex: Vertex, inputs: Sequence[Result]
     facts = dict(vertex.facts)
     base = inputs[0].origin
     if base is not None and base.image:
-        facts["base"] = [base.image, base.digest]
+        facts["base"] = [base.image, base.digest, *base.also]
     return replace(ingredients, noted={**ingredients.noted, **facts}) if facts else ingredients
 
 

@@ -191,11 +191,13 @@ class Explainer:
 
     def _base_changed(self, vertex: Vertex, base: Origin, earlier: _Earlier) -> Cause:
         was = earlier.record.ingredients.get("base")
-        if not isinstance(was, list) or len(was) != 2:
+        if not isinstance(was, list) or len(was) < 2:
             return Cause("base", f"the base of {_stage(vertex)} changed to {base.image}")
-        name, digest = map(str, was)
-        if name == base.image:
-            text = f"FROM {name} moved {digest[:19]} → {base.digest[:19]}"
+        name, digest, *also = map(str, was)
+        called = {base.image, *base.also}
+        kept = next((each for each in (name, *also) if each in called), None)
+        if kept is not None:
+            text = f"FROM {kept} moved {digest[:19]} → {base.digest[:19]}"
             return Cause("base", text, digest, base.digest)
         text = f"base of {_stage(vertex)} changed: {name} → {base.image}"
         return Cause("base", text, name, base.image)

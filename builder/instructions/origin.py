@@ -219,6 +219,7 @@ def from_image(image: Image, name: str, text: StageText, plan: Plan) -> Stage:
     op = BaseOp(image.config.diff_ids, image.config.created)
     digest = image.manifest.digest if image.manifest else image.id
     root = add_base(op, text, plan, {"image": name, "digest": digest})
+    _note_name(root, name, plan)
     config = image.config.config
     if not any(item.startswith("PATH=") for item in config.env):
         config = replace(config, env=(*config.env, f"PATH={DEFAULT_PATH}"))
@@ -231,6 +232,15 @@ def from_image(image: Image, name: str, text: StageText, plan: Plan) -> Stage:
         env=PersistentMap(env_pairs(config.env)),
         author=image.config.author,
     )
+
+
+def _note_name(root: VertexID, name: str, plan: Plan) -> None:
+    """Keep for explanations that one more FROM calls the image of the vertex `root` `name`."""
+    vertex = plan.vertices[root]
+    also = vertex.facts.get("also", ())
+    if name != vertex.facts.get("image") and isinstance(also, tuple) and name not in also:
+        facts = {**vertex.facts, "also": (*also, name)}
+        plan.vertices[root] = replace(vertex, facts=facts)
 
 
 def continue_from(parent: Stage, text: StageText) -> Stage:

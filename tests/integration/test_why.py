@@ -108,6 +108,17 @@ def test_the_base_moved(why, pybuild) -> None:
     }
 
 
+def test_an_image_of_two_names_moved_under_one(why, pybuild, project: Path) -> None:
+    old = pybuild("inspect", "-f", "{{.Id}}", "base:1").stdout.strip()
+    pybuild("tag", "base:1", "twin:1")
+    text = "FROM base:1\nRUN echo a > /a\nFROM twin:1 AS web\nRUN echo b > /b\nCOPY --from=0 /a /\n"
+    (project / "Dockerfile").write_text(text)
+    why()
+    made = pybuild("build", "-q", "-", input="FROM base:1\nRUN echo > /moved\n").stdout.strip()
+    pybuild("tag", made, "twin:1")
+    assert why()["RUN echo b > /b"] == [f"FROM twin:1 moved {old[:19]} → {made[:19]}"]
+
+
 def test_another_base(why, pybuild) -> None:
     pybuild("build", "-q", "-t", "base:2", "-", input="FROM base:1\nRUN echo > /moved\n")
     causes = why("--build-arg", "BASE=base:2")
