@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -223,6 +224,8 @@ class Store:
         for name in ("a", "d/c"):
             os.utime(self.context / name, (0, 0))
         request = BuildRequest(context=str(self.context), **asked)  # type: ignore[arg-type]
+        if asked.keys() & {"no_cache", "no_cache_stages"}:
+            self.wait_for_another_second()
         before = self.state()
         try:
             plan = self.engine.plan(request)
@@ -239,6 +242,16 @@ class Store:
         except BuildError as error:
             failed = error
         self.agree(plan, failed)
+
+    def wait_for_another_second(self) -> None:
+        """Wait until no directory that is made now has the time of one that was made before.
+
+        A directory that WORKDIR makes has its moment, in seconds. Made again in the same second it
+        is the same layer; what will be the same a moment later nobody can tell.
+        """
+        second = int(time.time())
+        while int(time.time()) == second:
+            time.sleep(0.01)
 
     def state(self) -> list[object]:
         store = self.engine.store
