@@ -79,7 +79,7 @@ def test_a_kill_at_any_moment_leaves_nothing(snapshot, project, rounds, victim):
     """kill -9 somewhere between the start of the launcher and the running command."""
     marker = f"53{os.getpid()}"
     chance = random.Random(7)
-    for number in range(rounds(200, 15)):
+    for number in range(rounds(200, 8)):
         caller = subprocess.Popen(
             [sys.executable, "-c", CALLER, str(snapshot.base), marker],
             stdout=subprocess.PIPE,
