@@ -32,6 +32,7 @@ from pybuild.cli.progress import UNSEEN_LINES
 from values.classes import dataclass, field
 
 PAINT_S = 0.1
+_PATIENCE_S = 2.0  # with a terminal that is slow to take a picture
 DEFAULT_LOG_LINES = 6
 _LONGEST_BYTES = 1 << 12
 _INDENT = " => => "
@@ -117,7 +118,7 @@ class LiveProgress:
         self._steps: dict[int, _Step] = {}
         self._order: dict[str, _Step] = {}
         self._warnings: list[BuildWarning] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may come to the thread that holds it
         self._ended = threading.Event()
         self._painting = threading.Thread(target=self._keep_painting, daemon=True)
 
@@ -148,10 +149,10 @@ class LiveProgress:
     def suspend(self, stop: Callable[[], None]) -> None:
         """Give the terminal away while `stop` lasts (Ctrl-Z), in a signal handler.
 
-        The lock may be held by the very thread that the signal came to: then a picture that is just
-        being painted may be spoilt, no more.
+        A picture that is being painted is waited for; one that the very thread paints to which the
+        signal came may be spoilt, no more.
         """
-        locked = self._lock.acquire(timeout=PAINT_S)
+        locked = self._lock.acquire(timeout=_PATIENCE_S)
         try:
             self._painter.abandon()
             stop()

@@ -293,7 +293,7 @@ def store(pybuild, busybox_image, context: Path) -> Iterator[Store]:
 
 
 def test_plan_and_build_agree(store: Store, rounds) -> None:
-    count = rounds(300, 30)
+    count = rounds(300, 20)
 
     @settings(
         max_examples=count,

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.kernel
 
 def test_the_upper_directory_is_free_at_once(run, snapshot, rounds):
     """With index=on the kernel refuses an upper directory that another overlay still uses."""
-    for _ in range(rounds(200, 20)):
+    for _ in range(rounds(200, 10)):
         assert run("(sleep 77 &); exec 9>/x; sleep 88 & true").code == 0
         # The work directory's own folder, so that the index of this check stays out of the way.
         (snapshot.base / "check").mkdir(exist_ok=True)

@@ -51,7 +51,7 @@ def test_power_cuts(machine, busybox_rootfs, tmp_path, rounds) -> None:
     disk = machine.make_disk(tmp_path / "disk.img", 2048)
     script = Path(__file__).with_name("power.py")
     ledger = Ledger()
-    count = rounds(20, 1)
+    count = rounds(20, 2)
     for cut in range(count + 1):
         files = {"rootfs.tar": busybox_rootfs, "power.py": script, "done.json": ledger.take()}
         guest = machine.start(RUN, files=files, disk=disk)

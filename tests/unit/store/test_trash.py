@@ -56,8 +56,8 @@ def test_a_deleter_empties_the_trash_and_can_be_stopped(tmp_path: Path) -> None:
     deleter.start()
     while list(tmp_path.iterdir()):
         pass
-    fill()
     deleter.stop()
+    fill()
     deleter.start()
     deleter.stop()
     delete_tree(str(tmp_path / "tree0"), stop=lambda: True)

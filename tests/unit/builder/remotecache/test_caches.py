@@ -124,7 +124,7 @@ def test_several_results_of_one_key(opened, store) -> None:
 
 
 def test_exporters_at_once_lose_nothing(opened, rounds) -> None:
-    for number in range(rounds(100, 10)):
+    for number in range(rounds(100, 5)):
         halves = [
             [entry(f"{number}-shared", name), entry(f"{number}-{name}", name)]
             for name in ("a", "b", "c")
