@@ -67,12 +67,13 @@ class Painter:
             self._rows = []
         self._painted_for = size
         text += self._difference(new)
+        # A signal that comes while it is written has to know what will be there.
+        self._rows = new
         if text:
             # The first painting hides the cursor; `leave` shows it again.
             hide = "" if self._hidden else _HIDE
             self._hidden = True
             self._write(hide + _NO_WRAP + "".join(text) + _WRAP)
-        self._rows = new
 
     def leave(self, rows: Sequence[Row]) -> None:
         """Show `rows`, any number, for good; the cursor is below them then."""

@@ -85,8 +85,13 @@ def script(pybuild, tmp_path: Path) -> Path:
     environment = pybuild.full_environment({})
     exports = "".join(f"export {name}={shlex.quote(environment[name])}\n" for name in names)
     command = shlex.join(pybuild.command())
-    path.write_text(f'#!/bin/sh\n{exports}clear\necho before\n{command} "$@"\necho ended with $?\n')
-    path.chmod(0o755)
+    begun = f"#!/bin/sh\n{exports}clear\necho before\n"
+    path.write_text(f'{begun}{command} "$@"\necho ended with $?\n')
+    # The same as the shell's own child, whose stop it waits for.
+    direct = path.with_name("direct")
+    direct.write_text(f'{begun}exec {command} "$@"\n')
+    for made in (path, direct):
+        made.chmod(0o755)
     return path
 
 
@@ -150,12 +155,12 @@ def test_ctrl_z(terminal, script, busybox_image, context) -> None:
         "RUN --mount=type=cache,target=/m touch /m/go\n"
     )
     window = terminal(80, 30)
-    window.type(f"{script} --target=wait {context}")
+    window.type(f"{script.with_name('direct')} --target=wait {context}")
     window.wait_for("# on")
     window.press("C-z")
     window.wait_until(lambda rows: rows[-1] == "$")
     assert window.cursor()[0]
-    window.type(f"{script} -q --target=go {context}; fg")
+    window.type(f"{script} -q --target=go {context}; fg; echo ended with $?")
     rows = window.wait_for("FINISHED(.|\n)*ended with 0\n\\$")
     assert window.cursor()[0]
     assert any("[wait 2/2] RUN --mount=type=cache,target=/m echo on" in row for row in rows)
