@@ -25,7 +25,7 @@ from builder.ready import Ready, Start, lock_of, platforms_of, read_definition
 from builder.remotecache.places import check_places
 from builder.request import BuildRequest
 from builder.site import Progress, Result, Site, origin_of
-from builder.solve import KINDS, explained, placed, usable
+from builder.solve import KINDS, explained, linked, placed, usable
 from builder.sourcetree import opened_source
 from builder.supplies import supplies_of
 from builder.tree import FileChanged
@@ -185,10 +185,7 @@ class _Forecaster:
             self.depends[vertex.id] = self.depends[unknown]
             self.states[vertex.id] = "unknown", ()
             return
-        root, linked = (self.results[item] for item in vertex.inputs)
-        origin = linked.origin if linked.origin and linked.origin.causes else root.origin
-        result = Result((*root.chain, *linked.chain), linked.created, origin=origin)
-        self._is(vertex, "hit", result)
+        self._is(vertex, "hit", linked(*(self.results[item] for item in vertex.inputs)))
 
     def _layer(self, vertex: Vertex) -> None:
         if isinstance(vertex.op, GitOp):

@@ -73,9 +73,7 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
                     step.cached()
             return Result(chain, created, origin=origin_of(vertex, inputs))
         case LinkOp():
-            root, linked = inputs
-            origin = linked.origin if linked.origin and linked.origin.causes else root.origin
-            return Result((*root.chain, *linked.chain), linked.created, origin=origin)
+            return linked(*inputs)
         case DownloadOp():
             # requests takes 100 ms to import.
             from builder.ops.remote import fetch
@@ -93,6 +91,12 @@ def solve(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -
             if attempt == _ATTEMPTS:
                 raise ContextChanged(error.path) from error
             attempt += 1
+
+
+def linked(root: Result, layers: Result) -> Result:
+    """Return what COPY --link makes: layers that were made on nothing, above a root."""
+    origin = layers.origin if layers.origin and layers.origin.causes else root.origin
+    return Result((*root.chain, *layers.chain), layers.created, origin=origin)
 
 
 def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: str) -> Result:

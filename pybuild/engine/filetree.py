@@ -9,13 +9,12 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from pybuild.engine.held import Held
 from pybuild.errors import PybuildError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from pybuild.engine.journal import JournalStep
     from store.digest import DiffID
     from store.root import Store
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class FileTree:
+class FileTree(Held):
     """A root file system, open for reading; a context manager that closes it.
 
     path: of its root, for this process and those that it starts, as long as the tree is open. An
@@ -34,35 +33,16 @@ class FileTree:
 
     def __init__(self, root_fd: int, held: AbstractContextManager[object] | None = None) -> None:
         """root_fd: becomes the tree's. held: is left when the tree is closed."""
+        super().__init__()
         self._fd = root_fd
-        self._held = ExitStack()
         self._held.callback(os.close, root_fd)
         if held is not None:
             self._held.enter_context(held)
         self.path = Path(f"/proc/{os.getpid()}/fd/{root_fd}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def keep(self, held: AbstractContextManager[object]) -> Self:
-        """Leave `held`, which was entered, when the tree has been closed; return the tree."""
-        inner = self._held
-        self._held = ExitStack()
-        self._held.push(held)
-        self._held.push(inner)
-        return self
-
     def close(self) -> None:
         """Close the tree; again is fine."""
-        self._held.close()
+        super().close()
         self._fd = -1
 
     def __truediv__(self, path: str | os.PathLike[str]) -> Path:

@@ -12,16 +12,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self
 
 from pybuild.engine.filetree import FileTree
+from pybuild.engine.held import Held
 from pybuild.errors import CommandFailed, ContainerError
 from values.classes import dataclass, field, replace
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from pybuild.engine.containers import Made
     from pybuild.engine.runrequest import RunRequest
     from runtime.cancel import Cancel
@@ -74,7 +72,7 @@ class Output:
             return b"".join(data for fd, data in self._parts if fd in fds)
 
 
-class Container:
+class Container(Held):
     """A container of an image; a context manager at whose end nothing of it is left.
 
     id, name: as `pybuild ps` shows them. image_id: what it was made of. args: what it executes.
@@ -85,11 +83,11 @@ class Container:
         from pybuild.engine.containers import made
         from runtime.cancel import Cancel
 
+        super().__init__()
         self._store = store
-        self._stack = ExitStack()
-        self._made: Made = self._stack.enter_context(made(store, replace(request, remove=True)))
-        self._cancel: Cancel = self._stack.enter_context(Cancel())
-        self._stack.callback(self._end)
+        self._made: Made = self._held.enter_context(made(store, replace(request, remove=True)))
+        self._cancel: Cancel = self._held.enter_context(Cancel())
+        self._held.callback(self._end)
         self._output = Output()
         self._thread: threading.Thread | None = None
         self._pid = self._pidfd = -1
@@ -100,28 +98,9 @@ class Container:
         self.id, self.name, self.image_id = record.id, record.name, record.image_id
         self.args = record.args
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def keep(self, held: AbstractContextManager[object]) -> Self:
-        """Leave `held`, which was entered, when the container is gone; return the container."""
-        inner = self._stack
-        self._stack = ExitStack()
-        self._stack.push(held)
-        self._stack.push(inner)
-        return self
-
     def close(self) -> None:
         """Kill it where it runs, and remove it; again is fine."""
-        self._stack.close()
+        super().close()
 
     # -- its command
 
