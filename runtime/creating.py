@@ -11,7 +11,7 @@ from runtime.cgrouptree import members
 from runtime.container import CONFIG, START, Container, now, start_time
 from runtime.errors import InvalidSpec, LaunchFailed, RuntimeFailure, WrongState
 from runtime.launch import trampoline
-from runtime.launch.cgroup import planned_paths
+from runtime.launch.cgroupfiles import planned_paths
 from runtime.launch.channel import send_descriptor
 from runtime.launch.creation import Creation
 from runtime.launch.hooks import HookFailed, run_hooks

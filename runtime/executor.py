@@ -18,7 +18,7 @@ from runtime.cancel import Cancel
 from runtime.container import start_time
 from runtime.errors import InvalidSpec, NotPrivileged, WrongState
 from runtime.execution import Bind, Execution, FileMount, Tmpfs, spec_of
-from runtime.launch.cgroup import folders_of
+from runtime.launch.cgroupfiles import folders_of
 from runtime.launcher import Launchers
 from runtime.linux import constants as c
 from runtime.linux.seccomp_cache import cached_filter

@@ -25,7 +25,7 @@ from runtime.errors import (
     WorkingDirectoryFailed,
     WrongState,
 )
-from runtime.launch import cgroup
+from runtime.launch import cgroupfiles
 from runtime.launch.channel import receive
 from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
@@ -290,7 +290,7 @@ class Running:
                 pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 select.select([self._pidfd], [], [])
         if self._cgroup is not None:
-            cgroup.remove_leaf(self._cgroup["parent"], self._cgroup["name"])
+            cgroupfiles.remove_leaf(self._cgroup["parent"], self._cgroup["name"])
 
     def __enter__(self) -> Running:
         return self

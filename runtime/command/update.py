@@ -9,7 +9,7 @@ from runtime.command.context import Context
 from runtime.command.options import Options, Parsed, UsageError
 from runtime.container import Container
 from runtime.errors import InvalidSpec, RuntimeFailure, WrongState
-from runtime.launch.cgroup import write_all
+from runtime.launch.cgroupfiles import write_all
 from runtime.validate import check_resources, walk
 
 TYPE_CHECKING = False

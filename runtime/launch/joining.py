@@ -10,7 +10,7 @@ import os
 import struct
 
 from runtime.launch import command, credentials
-from runtime.launch.cgroup import go_through, open_doors
+from runtime.launch.cgroupfiles import go_through, open_doors
 from runtime.launch.channel import receive, send, send_descriptor
 from runtime.launch.init import forget_imports
 from runtime.launch.listener import pass_listener

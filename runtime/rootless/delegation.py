@@ -2,7 +2,7 @@
 
 import os
 
-from runtime.launch.cgroup import hierarchies
+from runtime.launch.cgroupfiles import hierarchies
 
 _OURS = ("", "cgroup.procs", "cgroup.subtree_control")
 

@@ -10,13 +10,13 @@ from runtime.cgroups import cgroup_plan
 from runtime.errors import LaunchFailed
 from runtime.execution import spec_of
 from runtime.executor import Execution
-from runtime.launch import cgroup
+from runtime.launch import cgroup, cgroupfiles
 
 pytestmark = pytest.mark.kernel
 
 
 def mounted() -> dict[str, str]:
-    return cgroup.hierarchies(Path("/proc/self/mountinfo").read_text())
+    return cgroupfiles.hierarchies(Path("/proc/self/mountinfo").read_text())
 
 
 @pytest.fixture

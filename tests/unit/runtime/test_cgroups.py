@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.cgroups import v1_writes, v2_writes, weight_of_shares
-from runtime.launch.cgroup import hierarchies
+from runtime.launch.cgroupfiles import hierarchies
 
 RESOURCES = {
     "memory": {"limit": 1000, "swap": 1500, "reservation": 500},
