@@ -7,8 +7,10 @@ pytest loads it at every start, so it imports nothing of ours but names. See doc
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 import pytest
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from pybuild.holding import ContainerOptions
 
 MARK = "pybuild"
+PACKAGES = frozenset(
+    ("values", "grammar", "store", "registry_client", "runtime", "builder", "pybuild")
+)
 _CONTAINERS: pytest.StashKey[list[pybuild.Container]] = pytest.StashKey()
 
 
@@ -43,6 +48,29 @@ class StartContainer(Protocol):
         **options: Unpack[ContainerOptions],
     ) -> pybuild.Container:
         """Return a container of an image, by default of the one that the mark builds."""
+
+
+class _AsWritten:
+    """Finds this program's modules as Python does, before pytest's own finder is asked.
+
+    That one rewrites the asserts of everything that comes with a plugin, when it is imported first.
+    The steps of a build import in threads, and two threads may not make trees of source code at
+    once before Python 3.11.8: SystemError (python/cpython issue 106905).
+    """
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: object = None, /
+    ) -> ModuleSpec | None:
+        """Return where the module is, or None if it is not ours."""
+        return PathFinder.find_spec(name, path) if name.partition(".")[0] in PACKAGES else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Leave this program's modules as they are written, from here on."""
+    sys.meta_path.insert(0, _AsWritten)
+    early_config.add_cleanup(lambda: sys.meta_path.remove(_AsWritten))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -108,3 +108,22 @@ def test_pytest_starts_without_the_rest_of_pybuild(tmp_path: Path) -> None:
         for text in (bare, code)
     ]
     assert loaded[1] - loaded[0] == {"pybuild", "pybuild.pytest_plugin"}
+
+
+def test_no_module_of_ours_is_rewritten(pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = pytester.mkdir("site") / "pybuild-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: pybuild\nVersion: 0\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\npybuild = pybuild.pytest_plugin\n")
+    (installed / "RECORD").write_text("builder/__init__.py,,\npybuild/__init__.py,,\n")
+    monkeypatch.setenv("PYTHONPATH", f"{installed.parent}:{PAGE.parents[1]}")
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
+    pytester.makepyfile(
+        """
+        def test_loaders():
+            import builder.request, pybuild.errors
+            for module in (builder, builder.request, pybuild.errors):
+                assert type(module.__loader__).__name__ == "SourceFileLoader"
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
