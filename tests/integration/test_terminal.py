@@ -54,6 +54,14 @@ class Terminal:
         """Wait until the screen has `pattern`, and return its rows."""
         return self.wait_until(lambda rows: re.search(pattern, "\n".join(rows)) is not None)
 
+    def is_idle(self) -> bool:
+        """Tell whether the shell waits for a command: no other process has the terminal."""
+        shell = self("display", "-p", "-t", "t", "#{pane_pid}").strip()
+        # Fields from the third on, behind the name in brackets; see proc_pid_stat(5).
+        fields = Path(f"/proc/{shell}/stat").read_text().rpartition(")")[2].split()
+        group, in_front = fields[2], fields[5]
+        return group == in_front
+
     def wait_until(self, holds: Callable[[list[str]], bool]) -> list[str]:
         """Wait until the screen is as it should be, and return its rows."""
         end = time.monotonic() + PATIENCE_S
@@ -64,8 +72,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tool, tmp_path: Path) -> Iterator[Callable[[int, int], Terminal]]:
-    """Return a function: terminal(columns, lines) opens a window."""
+def terminal(tool, store_root, tmp_path: Path) -> Iterator[Callable[[int, int], Terminal]]:
+    """Return a function: terminal(columns, lines) opens a window.
+
+    Before the store goes, what was begun in a window has to be over.
+    """
     opened: list[Terminal] = []
 
     def open_one(columns: int, lines: int) -> Terminal:
@@ -74,7 +85,10 @@ def terminal(tool, tmp_path: Path) -> Iterator[Callable[[int, int], Terminal]]:
 
     yield open_one
     for one in opened:
-        one("kill-server")
+        try:
+            one.wait_until(lambda _rows, window=one: window.is_idle())
+        finally:
+            one("kill-server")
 
 
 @pytest.fixture
