@@ -15,21 +15,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pybuild.__main__ import process
-from store import buildrecords
-from store.buildrecords import BuildRecords, BuildRow, StepRow
+from store import buildjournal
+from store.buildjournal import BuildJournal, BuildRow, StepRow
 
 _steps: list[StepRow] = []
 
 
-class Unjournaled(BuildRecords):
-    """Build records whose journal forgets."""
+class Unjournaled(BuildJournal):
+    """A journal that forgets."""
 
     def begin_build(self, build: BuildRow) -> None:
         """Leave it out."""
 
     def end_build(self, build: BuildRow) -> None:
         """Wait for the disk, as the cache's records need it."""
-        with self.writing(durable=True) as db:
+        with self._db.writing(durable=True) as db:
             db.execute("DELETE FROM memos WHERE namespace = 'bench'")
             db.execute("INSERT INTO memos VALUES ('bench', 'x', 'y', 0)")
 
@@ -44,7 +44,8 @@ class Unjournaled(BuildRecords):
 
     def add_cached_build(self, build: BuildRow, steps: Iterable[StepRow]) -> None:
         """Note that the results were used."""
-        self.touch(*dict.fromkeys(step.key for step in steps))
+        super().add_cached_build(build, steps)
+        self.forget_builds([build.build_id])
 
 
 def unexplained(*_: object) -> tuple[object, ...]:
@@ -54,7 +55,7 @@ def unexplained(*_: object) -> tuple[object, ...]:
 
 def leave_out(what: str) -> None:
     """Replace what journals, and what explains too where nothing is replayed."""
-    buildrecords.BuildRecords = Unjournaled
+    buildjournal.BuildJournal = Unjournaled
     if what == "unexplained":
         from builder.site import Site
 

@@ -7,7 +7,7 @@ from builder.errors import BudgetExceeded
 from builder.export.products import Product
 from builder.request import Budget
 from builder.site import Site
-from store.buildrecords import BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
 
 _RAN = ("done", "adopted", "failed")
 
@@ -18,7 +18,7 @@ def check_budget(budget: Budget, site: Site, row: BuildRow, products: Sequence[P
     row: of the build, in the journal. products: what it would write. Raises LayersLost.
     """
     passed_s = (time.time_ns() - row.started_ns) / 1e9
-    steps = site.store.records.steps(row.build_id)
+    steps = site.store.journal.steps(row.build_id)
     said = [*_steps_above(budget, steps), *_total_above(budget, passed_s)]
     said += _images_above(budget, site, products)
     if said:

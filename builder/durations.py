@@ -17,7 +17,7 @@ from builder.vertex import (
     Vertex,
     VertexID,
 )
-from store.buildrecords import StepRow
+from store.buildjournal import StepRow
 from store.root import Store
 
 # Seconds of a step that no build of this Dockerfile has run: only their order matters.
@@ -42,7 +42,7 @@ def expected_seconds(
     counts, then of whatever stood at its place, then of the same words in another stage; else the
     mean of its kind, else a guess.
     """
-    past = _Past(store.records.recent_steps(dockerfile, _BUILDS))
+    past = _Past(store.journal.recent_steps(dockerfile, _BUILDS))
     return {vertex.id: past.seconds(vertex) for vertex in vertices}
 
 
@@ -50,7 +50,7 @@ def recorded_seconds(
     store: Store, dockerfile: str, vertices: Iterable[Vertex]
 ) -> dict[VertexID, float]:
     """Return of each vertex that a build of this Dockerfile has run how long it took."""
-    past = _Past(store.records.recent_steps(dockerfile, _BUILDS))
+    past = _Past(store.journal.recent_steps(dockerfile, _BUILDS))
     known = ((vertex.id, past.recorded(vertex)) for vertex in vertices)
     return {name: seconds for name, seconds in known if seconds is not None}
 

@@ -29,7 +29,7 @@ from builder.site import Site
 from builder.statcache import is_settled
 from builder.tags import parse_tag
 from builder.vertex import DownloadOp, GitOp, VertexID
-from store.buildrecords import BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
 from store.digest import Digest
 from store.images import Image
 from store.reference import Reference
@@ -115,7 +115,7 @@ class Memorizer:
         manifest = manifest_of(self._store, image_id)
         if manifest is None:
             return
-        rows = self._store.records.steps(done.build_id)
+        rows = self._store.journal.steps(done.build_id)
         said = self.recorder.when_cached()
         memo = Memo(
             image_id=image_id,

@@ -10,7 +10,7 @@ from builder.errors import Canceled, StepsFailed, TargetFailed
 from builder.ready import Definition
 from builder.request import BuildRequest
 from runtime.container import start_time
-from store.buildrecords import BuildRow
+from store.buildjournal import BuildRow
 from store.digest import Digest
 from store.root import Store
 from values.classes import dataclass, replace
@@ -30,7 +30,7 @@ class OpenBuild:
         self.row = replace(
             self.row, status="done", image_id=image_id or "", ended_ns=time.time_ns()
         )
-        self.store.records.end_build(self.row)
+        self.store.journal.end_build(self.row)
         self.is_done = True
         return self.row
 
@@ -45,7 +45,7 @@ class OpenBuild:
             error, stopped = (own[0], False) if own else (Canceled(), True)
         status = "cancelled" if stopped else "failed"
         ended = replace(self.row, status=status, error=str(error), ended_ns=time.time_ns())
-        self.store.records.end_build(ended)
+        self.store.journal.end_build(ended)
 
 
 def _targets_of(error: BaseException) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def journaled(
     )
     # While it runs its row says who builds, so that a build that was killed is known.
     process = [os.getpid(), start_time(os.getpid())[0]]
-    store.records.begin_build(replace(row, details={**details, "process": process}))
+    store.journal.begin_build(replace(row, details={**details, "process": process}))
     opened = OpenBuild(store, row, target)
     try:
         yield opened

@@ -15,7 +15,7 @@ from builder.events import OnEvent
 from builder.memo import FOLDER, Memo, Packed, identity_of, recall, tags_that_lead
 from builder.request import BuildRequest, BuildResult
 from builder.tags import parse_tag
-from store.buildrecords import BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
 from store.digest import Digest
 from store.reference import Reference
 from store.root import Store
@@ -110,4 +110,4 @@ def _journal(store: Store, memo: Memo, row: BuildRow) -> None:
         )
         for number, title, stage, step, details, key in memo.steps
     ]
-    store.records.add_cached_build(replace(row, ended_ns=now_ns), steps)
+    store.journal.add_cached_build(replace(row, ended_ns=now_ns), steps)

@@ -102,7 +102,7 @@ def reproduce(store: Store, request: BuildRequest, on_event: OnEvent, cancel: Ca
 def made_by(store: Store, build_id: str) -> list[Made]:
     """Return the steps of a build that made layers, in the order in which they stand."""
     found = []
-    for row in store.records.steps(build_id):
+    for row in store.journal.steps(build_id):
         records = [r for r in store.records.lookup(Digest(row.key)) if r.build_id == build_id]
         if records and row.status in ("done", "adopted"):
             found.append(_made(row.number, records[0], int(str(row.details.get("line") or 0))))

@@ -31,7 +31,8 @@ from builder.vertex import (
     Vertex,
     VertexID,
 )
-from store.buildrecords import BuildRecord, StepRow
+from store.buildjournal import StepRow
+from store.buildrecords import BuildRecord
 from store.errors import NotStorable
 from values.classes import dataclass, replace
 
@@ -329,7 +330,7 @@ def journal(  # noqa: PLR0913  the columns of one row
             **(facts or {}),
         },
     )
-    site.store.records.add_step(row)
+    site.store.journal.add_step(row)
     site.journaled[vertex.id] = step.number
     for other in site.sharers.get(vertex.id, ()):
         # It is there for them without having run for them.
@@ -337,5 +338,5 @@ def journal(  # noqa: PLR0913  the columns of one row
         shared = replace(row, build_id=other.build_id, details=details)
         if status in ("done", "adopted"):
             shared = replace(shared, status="cached", size_bytes=0, log_path="")
-        other.store.records.add_step(shared)
+        other.store.journal.add_step(shared)
         other.journaled[vertex.id] = step.number

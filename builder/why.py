@@ -18,7 +18,8 @@ from builder.linecounts import LineCounts
 from builder.policy import refusal, refused_always, runs_always
 from builder.site import Origin, Result
 from builder.vertex import Vertex
-from store.buildrecords import BuildRecord, BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
+from store.buildrecords import BuildRecord
 from store.root import Store
 from values.classes import dataclass, field
 
@@ -165,11 +166,11 @@ class Explainer:
 
     def _earlier(self) -> list[BuildRow]:
         if self._builds is None:
-            records = self.store.records
-            found = records.builds_of(self.dockerfile, BUILDS_COMPARED + 1)
+            journal = self.store.journal
+            found = journal.builds_of(self.dockerfile, BUILDS_COMPARED + 1)
             self._builds = [build for build in found if build.build_id != self.build_id]
             names = [build.build_id for build in self._builds]
-            for row in records.steps(*names) if names else ():
+            for row in journal.steps(*names) if names else ():
                 self._steps.setdefault(row.build_id, []).append(row)
         return self._builds
 

@@ -66,7 +66,7 @@ def remove(store: Store, build_ids: Iterable[str]) -> int:
             hint="leave the shell first",
         )
     freed = keptsteps.remove(store, names)
-    store.records.forget_builds(names)
+    store.journal.forget_builds(names)
     return freed + sum(store.folder.remove_tree(store.folder.path(LOGS, name)) for name in names)
 
 

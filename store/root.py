@@ -14,6 +14,7 @@ from store.folder import Folder, write_durably
 from store.locks import held
 
 if TYPE_CHECKING:
+    from store.buildjournal import BuildJournal
     from store.buildrecords import BuildRecords
     from store.cachemounts import CacheMounts
     from store.images import ImageStore
@@ -109,6 +110,7 @@ class Store:
 
     def close_records(self) -> None:
         """Close `records.db`; the next use opens it again."""
+        self.__dict__.pop("journal", None)
         records = self.__dict__.pop("records", None)
         if records is not None:
             records.close()
@@ -141,10 +143,17 @@ class Store:
 
     @cached_property
     def records(self) -> "BuildRecords":
-        """The build cache's records and the journal (SQLite)."""
+        """The build cache's records (SQLite)."""
         from store.buildrecords import BuildRecords
 
         return BuildRecords(self.folder.path("records.db") if self.is_there else ":memory:")
+
+    @cached_property
+    def journal(self) -> "BuildJournal":
+        """The journal of builds, in the same database."""
+        from store.buildjournal import BuildJournal
+
+        return BuildJournal(self.records)
 
     @cached_property
     def cache_mounts(self) -> "CacheMounts":

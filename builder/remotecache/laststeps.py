@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from builder.cachekey import SECRETS
 from builder.vertex import Vertex
-from store.buildrecords import BuildRecord, BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
+from store.buildrecords import BuildRecord
 from store.digest import Digest, digest_of, hex_of
 from values.classes import dataclass
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.causes import Cause
-    from store.buildrecords import BuildRow, StepRow
+    from store.buildjournal import BuildRow, StepRow
     from store.journal import Head
     from store.root import Store
 
@@ -56,7 +56,7 @@ def why(store: Store, build_id: str = LAST, step: str | None = None) -> BuildWhy
     Raises PybuildError for a build or step that is not there.
     """
     build = find_build(store, build_id)
-    steps = tuple(_step(row) for row in store.records.steps(build.build_id))
+    steps = tuple(_step(row) for row in store.journal.steps(build.build_id))
     if step is not None:
         steps = tuple(item for item in steps if means(item.number, item.name, step))
         if not steps:
@@ -75,7 +75,7 @@ def find_build(store: Store, build_id: str) -> BuildRow:
     from store.journal import heads
 
     head = chosen_build(heads(store), build_id)
-    build = store.records.build(head.build_id)
+    build = store.journal.build(head.build_id)
     if build is None:
         raise PybuildError(f"no such build: {build_id}", hint="it was just removed")
     return build

@@ -409,7 +409,7 @@ def _maker(store: Store, diff_id: DiffID, below: tuple[DiffID, ...]) -> BuildRec
 
 def _line(store: Store, record: BuildRecord) -> int:
     """Return the line of a record's instruction in the build that made it; 0: not known."""
-    for step in store.records.steps(record.build_id):
+    for step in store.journal.steps(record.build_id):
         line = step.details.get("line")
         if step.key == record.key and isinstance(line, int):
             return line

@@ -18,7 +18,7 @@ from values.classes import dataclass
 
 if TYPE_CHECKING:
     from builder.causes import Cause
-    from store.buildrecords import BuildRow, StepRow
+    from store.buildjournal import BuildRow, StepRow
     from store.journal import Head
     from store.root import Store
 
@@ -135,7 +135,7 @@ def listed(store: Store, filters: Sequence[str] = (), limit: int | None = None) 
     wanted = _Wanted(Filters.parse(filters, FILTERS))
     known = counts(store)
     found: list[BuildLine] = []
-    for build in store.records.builds():
+    for build in store.journal.builds():
         count = known.get(build.build_id, Count())
         line = BuildLine(build, _status(build), count.steps, count.cached)
         if wanted.fits(line):
@@ -148,7 +148,7 @@ def listed(store: Store, filters: Sequence[str] = (), limit: int | None = None) 
 def show(store: Store, build_id: str = LAST) -> JournalBuild:
     """Return a build by its id, the beginning of one, or `last`. Raises PybuildError, Corrupt."""
     build = find_build(store, build_id)
-    steps = tuple(_step(store, row) for row in store.records.steps(build.build_id))
+    steps = tuple(_step(store, row) for row in store.journal.steps(build.build_id))
     cached = sum(step.row.status == "cached" for step in steps)
     line = BuildLine(build, _status(build), len(steps), cached)
     return JournalBuild(line, steps, _image_bytes(store, build.image_id))
@@ -196,7 +196,7 @@ def earlier_log(store: Store, step: JournalStep) -> tuple[str, str] | None:
         return None
     with suppress(StoreError):  # another build's damage is not this one's
         for record in store.records.every(Digest(step.row.key))[:1]:
-            for row in store.records.steps(record.build_id):
+            for row in store.journal.steps(record.build_id):
                 if row.key == step.row.key and (_log_bytes(store, row) or 0) > 0:
                     return record.build_id, _log_path(store, row)
     return None

@@ -272,16 +272,16 @@ def test_nobody_can_tell_it_from_a_build_that_was_cached(house: House) -> None:
     store = house.engine.store
     shutil.rmtree(store.folder.path("memos"))
     house.build(house.request)
-    usual, usual_build = without_times(house.events), store.records.builds(1)[0]
+    usual, usual_build = without_times(house.events), store.journal.builds(1)[0]
     assert any(isinstance(event, events.BuildWarning) for event in usual)
     assert house.remembered()
     assert without_times(house.events) == usual
-    build = store.records.builds(1)[0]
+    build = store.journal.builds(1)[0]
     assert build.build_id != usual_build.build_id
     same = {"build_id": "", "started_ns": 0, "ended_ns": 0}
     assert replace(build, **same) == replace(usual_build, **same)
-    steps = [replace(s, **same) for s in store.records.steps(build.build_id)]
-    assert steps == [replace(s, **same) for s in store.records.steps(usual_build.build_id)]
+    steps = [replace(s, **same) for s in store.journal.steps(build.build_id)]
+    assert steps == [replace(s, **same) for s in store.journal.steps(usual_build.build_id)]
     assert all(step.status == "cached" for step in steps)
 
 
@@ -301,8 +301,8 @@ def without_times(found: list[events.Event]) -> list[events.Event]:
 def test_what_is_used_is_kept_by_garbage_collection(house: House) -> None:
     before_ns = time.time_ns()
     assert house.remembered()
-    records = house.engine.store.records
-    keys = {step.key for step in records.steps(records.builds(1)[0].build_id)}
+    records, journal = house.engine.store.records, house.engine.store.journal
+    keys = {step.key for step in journal.steps(journal.builds(1)[0].build_id)}
     assert keys
     assert records.forget(unused_since_ns=before_ns) >= 0
     assert all(records.lookup(key) for key in keys)

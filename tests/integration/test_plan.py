@@ -256,11 +256,11 @@ class Store:
     def state(self) -> list[object]:
         store = self.engine.store
         rows = store.records.read("SELECT key, used_ns, uses FROM records ORDER BY id")
-        return [sorted(store.layers.iter()), [tuple(row) for row in rows], store.records.builds()]
+        return [sorted(store.layers.iter()), [tuple(row) for row in rows], store.journal.builds()]
 
     def agree(self, plan: Forecast, failed: BuildError | None) -> None:
-        records = self.engine.store.records
-        rows = records.steps(records.builds(1)[0].build_id)
+        journal = self.engine.store.journal
+        rows = journal.steps(journal.builds(1)[0].build_id)
         did = {str(row.details["name"]): row.status for row in rows}
         said = {step.vertex.name: step.state for step in plan.steps if step.vertex.inputs}
         assert did.keys() <= said.keys()

@@ -78,9 +78,9 @@ def test_a_shared_step_runs_once(store: Store, context: Path, tmp_path: Path) ->
         assert files["/who"].endswith(f" {name}")
         assert files["/b"].endswith(" 1")
     # Each target is a build of its own in the journal; for the second the step was there.
-    rows = store.records.builds(2)
+    rows = store.journal.builds(2)
     assert [row.details["bake"] for row in rows] == ["two", "one"]
-    ran = [[r.status for r in store.records.steps(row.build_id)] for row in rows]
+    ran = [[r.status for r in store.journal.steps(row.build_id)] for row in rows]
     assert ran == [["cached", "cached", "done"], ["done", "done", "done"]]
 
 
@@ -124,7 +124,7 @@ def test_a_target_on_another(store: Store, context: Path, tmp_path: Path) -> Non
     # It is the image that one Dockerfile gives.
     both = base.replace("test\n", "test AS below\n") + text
     build(store, request(context, both, outputs=(Output("image"),)), lambda _: None, Cancel())
-    single = store.records.builds(1)[0].image_id
+    single = store.journal.builds(1)[0].image_id
     image = request(context, text, contexts=(("below", "target:base"),), outputs=(Output("image"),))
     done = build_targets(
         store, {"app": image, "base": request(context, base)}, lambda _: None, Cancel()
@@ -149,7 +149,7 @@ def test_all_failures_are_told(store: Store, context: Path) -> None:
         ("a",),
         ("b",),
     }
-    rows = {row.details["bake"]: row for row in store.records.builds(3)}
+    rows = {row.details["bake"]: row for row in store.journal.builds(3)}
     assert rows["good"].status == "cancelled"
     failed = {error.targets[0] for error in errors if isinstance(error, TargetFailed)}
     assert {name for name, row in rows.items() if row.status == "failed"} == failed
@@ -167,7 +167,7 @@ def test_failures_before_the_first_step(store: Store, context: Path) -> None:
     found = [(error.targets[0], str(error)) for error in caught.value.errors]  # type: ignore[attr-defined]
     assert [name for name, _ in found] == ["lines", "lines", "stage"]
     assert found[2][1] == 'target stage: target stage "none" could not be found'
-    assert store.records.builds(1)[0].status == "cancelled"
+    assert store.journal.builds(1)[0].status == "cancelled"
 
 
 def test_targets_in_a_circle(store: Store, context: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_shared_step_that_failed_is_entered_by_each(store: Store, tmp_path: Pa
     requests = {name: request(tmp_path, text, target=name) for name in ("one", "two")}
     with pytest.raises(StepsFailed) as caught:
         build_targets(store, requests, lambda _event: None, Cancel())
-    builds = [row.build_id for row in store.records.builds(2)]
+    builds = [row.build_id for row in store.journal.builds(2)]
     (kept,) = {state_of(store, build).failed for build in builds}
     assert kept in store.snapshots.kept()
     assert {error.entry.partition(":")[0] for error in caught.value.errors} <= {

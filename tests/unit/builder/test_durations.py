@@ -8,7 +8,7 @@ import pytest
 from builder.durations import expected_seconds
 from builder.errors import Place
 from builder.vertex import BaseOp, CopyOp, Op, RunOp, Vertex, VertexID
-from store.buildrecords import BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
 from store.root import Store
 
 RUN = RunOp(("make",), (), "/", "", "host", "h", "linux/amd64")
@@ -28,12 +28,12 @@ def vertex(title: str, stage: str = "a", step: int = 1, op: Op = RUN) -> Vertex:
 def build(store: Store, number: int, *steps: tuple[str, str, int, float, str]) -> None:
     """Journal a build whose steps are (title, stage, step, seconds, status)."""
     name = f"b{number}"
-    store.records.begin_build(BuildRow(name, number, "/x/Dockerfile"))
+    store.journal.begin_build(BuildRow(name, number, "/x/Dockerfile"))
     for count, (title, stage, step, seconds, status) in enumerate(steps):
         begun = number * 10**12 + count
         ended = begun + int(seconds * 1e9)
         row = StepRow(name, count, title, stage, step, "", status, begun, ended)
-        store.records.add_step(row)
+        store.journal.add_step(row)
 
 
 def seconds(store: Store, wanted: Vertex, dockerfile: str = "/x/Dockerfile") -> float:

@@ -14,7 +14,8 @@ from pybuild.engine.aftermath import may_be_due
 from pybuild.engine.cachegc import collect_if_due, forget_old_builds, gc_settings
 from pybuild.engine.cacheprune import Plan
 from pybuild.errors import PybuildError
-from store.buildrecords import BuildRecord, BuildRow
+from store.buildjournal import BuildRow
+from store.buildrecords import BuildRecord
 from store.cachemounts import CacheMountKey
 from store.digest import digest_of
 from store.root import Store
@@ -186,11 +187,11 @@ def test_how_long_the_journal_is_kept(config: Path, tmp_path: Path) -> None:
         now_ns = time.time_ns()
         for days in range(0, 50, 10):
             row = BuildRow(f"b{days}", now_ns - days * 86400 * 10**9 - 1, status="done")
-            store.records.begin_build(row)
+            store.journal.begin_build(row)
 
         def kept() -> list[str]:
             forget_old_builds(store)
-            return [build.build_id for build in store.records.builds()]
+            return [build.build_id for build in store.journal.builds()]
 
         assert kept() == ["b0", "b10", "b20", "b30", "b40"]  # 200 builds are kept however old
         config.write_text("[history]\nmax-entries = 2\n")

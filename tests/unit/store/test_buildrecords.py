@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.buildrecords import DOWNLOADS, BuildRecord, BuildRecords, BuildRow, StepRow
+from store.buildrecords import DOWNLOADS, BuildRecord, BuildRecords
 from store.cacheusage import forget_memos, forget_old, memos, release, used_records
 from store.digest import DiffID, digest_of
 from store.errors import Corrupt, NewerFormat
@@ -70,26 +70,6 @@ def test_memos(records: BuildRecords) -> None:
     records.remember("n", "k", "2")
     records.remember("m", "k", "3")
     assert records.recall("n", "k") == "2"
-
-
-def test_journal(records: BuildRecords) -> None:
-    first = BuildRow("b1", 1, dockerfile="D", details={"tags": ["x"]})
-    second = BuildRow("b2", 2)
-    records.begin_build(first)
-    records.begin_build(second)
-    step = StepRow("b1", 1, title="RUN x", details={"why": "new"})
-    records.add_step(replace(step, number=2))
-    records.add_step(step)
-    done = replace(first, status="done", ended_ns=9, image_id="sha256:1")
-    records.end_build(done)
-    assert records.builds() == [second, done]
-    assert records.builds(1) == [second]
-    assert records.build("b1") == done
-    assert records.build("b3") is None
-    assert records.steps("b1") == [step, replace(step, number=2)]
-    records.forget_builds(["b1"])
-    assert records.builds() == [second]
-    assert records.steps("b1") == []
 
 
 def test_forget_by_last_use(records: BuildRecords) -> None:
@@ -191,15 +171,11 @@ def test_processes_write_at_once(tmp_path: Path) -> None:
 
 def test_text_that_is_no_utf8(records: BuildRecords) -> None:
     text, other = "dir\udcff", "dir\udcfe"
-    records.begin_build(BuildRow("b1", 1, dockerfile=text, context=text, details={"x": text}))
-    records.add_step(StepRow("b1", 1, title=text, details={"x": text}))
     records.insert(replace(RECORD, dockerfile=text, title=text, ingredients={"files": {text: 1}}))
     records.remember("download", text, "1")
     records.remember("download", other, "2")
     assert records.recall("download", text) == "1"
     assert records.lookup(KEY)[0].ingredients == {"files": {text: 1}}
-    assert records.builds()[0].context == "dir\\udcff"
-    assert records.steps("b1")[0].details == {"x": text}
 
 
 VERSION_1 = """

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from store.buildrecords import BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
 from store.journal import Count, counts, forget_old, heads, remove
 from store.root import Store
 
@@ -12,7 +12,7 @@ DAY_NS = 86400 * 10**9
 
 
 def add(store: Store, name: str, days: int) -> None:
-    store.records.begin_build(BuildRow(name, time.time_ns() - days * DAY_NS, status="done"))
+    store.journal.begin_build(BuildRow(name, time.time_ns() - days * DAY_NS, status="done"))
     folder = Path(store.root, "logs", name)
     folder.mkdir()
     (folder / "1.log").write_bytes(b"x" * 5000)
@@ -33,8 +33,8 @@ def test_what_is_old_and_not_of_the_newest_goes_with_its_logs(tmp_path: Path) ->
 def test_a_damaged_record_can_be_seen_and_removed(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store") as store:
         add(store, "b", 1)
-        store.records.add_step(StepRow("b", 1, status="cached"))
-        store.records.add_step(StepRow("b", 2, status="done"))
+        store.journal.add_step(StepRow("b", 1, status="cached"))
+        store.journal.add_step(StepRow("b", 2, status="done"))
         assert counts(store) == {"b": Count(2, 1)}
         with store.records.writing() as db:
             db.execute("UPDATE builds SET details = '['")

@@ -10,7 +10,7 @@ from pybuild.engine.journal import JournalStep, show
 from pybuild.report.longest import longest_path
 from pybuild.report.markup import escaped, log_html
 from pybuild.report.page import write
-from store.buildrecords import BuildRow, StepRow
+from store.buildjournal import BuildRow, StepRow
 from store.root import Store
 
 EVIL = "<script>document.title='pwned'</script></pre>\"'&"
@@ -53,7 +53,7 @@ def add_step(store: Store, number: int, seconds: float, *inputs: int, name: str 
     details = {"name": name, "inputs": list(inputs), "bases": [] if inputs else ["base:1"]}
     started = 10**18 + number
     path = f"logs/b/{number}.log"
-    store.records.add_step(
+    store.journal.add_step(
         StepRow(
             "b",
             number,
@@ -78,7 +78,7 @@ def page_of(store: Store) -> str:
 def test_nothing_of_a_build_becomes_markup_and_nothing_is_loaded(store: Store) -> None:
     details = {"tags": [EVIL], "target": EVIL}
     row = BuildRow("b", 10**18, EVIL, EVIL, "failed", 2 * 10**18, "", EVIL, details)
-    store.records.begin_build(row)
+    store.journal.begin_build(row)
     add_step(store, 1, 1.0, name=f"[{EVIL} 1/2] RUN {EVIL}")
     add_step(store, 2, 1.0, 1, name=EVIL)
     text = page_of(store)
@@ -97,21 +97,21 @@ def test_nothing_of_a_build_becomes_markup_and_nothing_is_loaded(store: Store) -
 
 
 def test_a_build_of_no_steps(store: Store) -> None:
-    store.records.begin_build(BuildRow("b", 10**18, "D", status="failed", error="no such file"))
+    store.journal.begin_build(BuildRow("b", 10**18, "D", status="failed", error="no such file"))
     page = Page(page_of(store))
     assert page.logs == ["no such file"]
     assert page.count("svg") == page.count("details") == 0
 
 
 def test_a_log_that_is_gone_is_said_to_be(store: Store) -> None:
-    store.records.begin_build(BuildRow("b", 10**18, "D", status="done"))
+    store.journal.begin_build(BuildRow("b", 10**18, "D", status="done"))
     add_step(store, 1, 1.0)
     Path(store.root, "logs/b/1.log").unlink()
     assert "Its log was pruned." in page_of(store)
 
 
 def test_the_longest_path(store: Store) -> None:
-    store.records.begin_build(BuildRow("b", 10**18, "D", status="done"))
+    store.journal.begin_build(BuildRow("b", 10**18, "D", status="done"))
     add_step(store, 1, 1.0)
     add_step(store, 2, 5.0)
     add_step(store, 3, 3.0, 1)
