@@ -51,7 +51,11 @@ def remember(store: Store, instruction: Digest, key: Digest) -> None:
 
 
 def _keys(store: Store, instruction: Digest) -> list[Digest]:
-    return [Digest(key) for key in json.loads(store.records.recall(_MEMO, instruction) or "[]")]
+    try:
+        known = json.loads(store.records.recall(_MEMO, instruction) or "[]")
+    except ValueError:
+        return []
+    return [Digest(str(key)) for key in known] if isinstance(known, list) else []
 
 
 @dataclass(slots=True)

@@ -93,7 +93,8 @@ def note_run(records: "BuildRecords", key: "Digest") -> None:
 
 def last_run_ns(record: "BuildRecord", records: "BuildRecords") -> int:
     """Return when the step of a record last ran (ns since the epoch)."""
-    return max(record.ended_ns, int(records.recall(_RAN, record.key) or 0))
+    noted = records.recall(_RAN, record.key) or ""
+    return max(record.ended_ns, int(noted) if noted.isdecimal() else 0)
 
 
 def duration_words(milliseconds: int) -> str:

@@ -182,9 +182,10 @@ class SecretGate:
 
     def _recall(self, diff_id: DiffID) -> dict[str, list[str]]:
         """Return where values are in a layer, by their prints; nowhere: it is free of that one."""
-        found = json.loads(self._store.records.recall(_MEMO, diff_id) or "{}")
-        assert isinstance(found, dict)
-        return found
+        known = self._store.records.recall_fields(_MEMO, diff_id)
+        return {
+            name: list(map(str, found)) for name, found in known.items() if isinstance(found, list)
+        }
 
     def _remember(
         self, diff_id: DiffID, needles: Needles, found: Mapping[str, Sequence[str]]

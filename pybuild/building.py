@@ -177,7 +177,7 @@ def build(
             image_id=done.image_id,
             names=tuple(reference.familiar() for reference in done.references),
             steps=tuple(_step(step, engine.root) for step in journal.steps),
-            warnings=tuple(heard.warnings),
+            warnings=(*heard.warnings, *map(str, engine.damage)),
             seconds=journal.line.seconds,
             metadata=done.metadata,
             root=engine.root,

@@ -1,14 +1,15 @@
 """The journal of builds, in `records.db`: what every build did, step by step, as rows.
 
-Refuses to know what the rows' details say.
+Refuses to know what the rows' details say. Lists leave damaged rows out; the database names them.
 """
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from store.database import Database, as_json, marks, row_values
+from store.database import Database, are, as_json, marks, row_values
 from store.errors import Corrupt
 from values.classes import dataclass, field, replace
 
@@ -100,7 +101,7 @@ class BuildJournal:
         rows = self._db.read(
             f"SELECT {_BUILD} FROM builds ORDER BY started_ns DESC, rowid DESC LIMIT ?", (limit,)
         )
-        return [_build(row) for row in rows]
+        return self._db.sound(rows, _build)
 
     def builds_of(self, dockerfile: str, limit: int) -> list[BuildRow]:
         """Return the last builds of a Dockerfile, named as the journal does, newest first."""
@@ -109,10 +110,10 @@ class BuildJournal:
             " ORDER BY started_ns DESC, rowid DESC LIMIT ?",
             row_values(dockerfile, limit),
         )
-        return [_build(row) for row in rows]
+        return self._db.sound(rows, _build)
 
     def build(self, build_id: str) -> BuildRow | None:
-        """Return one build of the journal, or None."""
+        """Return one build of the journal, or None. Raises Corrupt."""
         rows = self._db.read(f"SELECT {_BUILD} FROM builds WHERE build_id = ?", (build_id,))
         return _build(rows[0]) if rows else None
 
@@ -120,7 +121,7 @@ class BuildJournal:
         """Return the steps of builds in the order of their numbers."""
         places = marks(len(build_ids))
         query = f"SELECT {_STEP} FROM steps WHERE build_id IN ({places}) ORDER BY number"
-        return [_step(row) for row in self._db.read(query, build_ids)]
+        return self._db.sound(self._db.read(query, build_ids), _step)
 
     def recent_steps(self, dockerfile: str, builds: int) -> list[StepRow]:
         """Return the steps that ended well in the last builds of a Dockerfile, newest first."""
@@ -130,7 +131,7 @@ class BuildJournal:
             " ORDER BY started_ns DESC",
             row_values(dockerfile, builds),
         )
-        return [_step(row) for row in rows]
+        return self._db.sound(rows, _step)
 
     def forget_builds(self, build_ids: Iterable[str]) -> None:
         """Delete builds and their steps from the journal; the log files are the caller's."""
@@ -147,28 +148,29 @@ _STEP = (
 )
 
 
+_BUILD_KINDS = (str, int, str, str, str, int, str, str, str)
+_STEP_KINDS = (str, int, str, str, int, str, str, int, int, int, int, str, str)
+
+
 def _build(row: sqlite3.Row) -> BuildRow:
-    *values, details = row
-    return replace(BuildRow(*values), details=_details(details, row[0]))
+    return replace(BuildRow(*row[:-1]), details=_details(row, _BUILD_KINDS))
 
 
 def _step(row: sqlite3.Row) -> StepRow:
-    *values, details = row
-    return replace(StepRow(*values), details=_details(details, row[0]))
+    return replace(StepRow(*row[:-1]), details=_details(row, _STEP_KINDS))
 
 
-def _details(text: str, build_id: str) -> Mapping[str, object]:
-    """Return the details of a build or a step of it. Raises Corrupt."""
-    try:
-        details = json.loads(text)
-    except (ValueError, TypeError):
-        details = None
-    if not isinstance(details, dict):
-        raise Corrupt(
-            f"build {build_id}: its record in the journal is damaged",
-            hint=f"pybuild builds rm {build_id} removes it",
-        )
-    return details
+def _details(row: sqlite3.Row, kinds: Sequence[type]) -> Mapping[str, object]:
+    """Return the details of a build or a step of it, its last column. Raises Corrupt."""
+    if are(kinds, row):
+        with suppress(ValueError):
+            details = json.loads(row[-1])
+            if isinstance(details, dict):
+                return details
+    raise Corrupt(
+        f"build {row[0]}: its record in the journal is damaged",
+        hint=f"pybuild builds rm {row[0]} removes it",
+    )
 
 
 def _build_values(build: BuildRow) -> tuple[object, ...]:

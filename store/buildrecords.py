@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from store.checkpoint import checkpoint
-from store.database import Database, as_json, marks, row_values
-from store.digest import DiffID, Digest
+from store.database import Database, are, as_json, marks, row_values
+from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt
 from values.classes import dataclass, field
 
@@ -55,7 +55,7 @@ class BuildRecords(Database):
         rows = self.read(
             f"SELECT {RECORD} FROM records WHERE key = ? AND held ORDER BY id DESC", (key,)
         )
-        return [record_of(row) for row in rows]
+        return self.sound(rows, record_of)
 
     def newest(self, keys: Iterable[str]) -> tuple[tuple[str, int], ...]:
         """Return those of `keys` that have a result, sorted, each with its newest one's number.
@@ -72,7 +72,7 @@ class BuildRecords(Database):
     def every(self, key: str) -> _Records:
         """Return all results on record of `key`, newest first, also those that were released."""
         rows = self.read(f"SELECT {RECORD} FROM records WHERE key = ? ORDER BY id DESC", (key,))
-        return [record_of(row) for row in rows]
+        return self.sound(rows, record_of)
 
     def insert(self, record: BuildRecord) -> None:
         """Add a result. The same result of the same key replaces the earlier record."""
@@ -118,19 +118,20 @@ class BuildRecords(Database):
 
     def list(self) -> _Records:
         """Return every record, oldest first."""
-        return [record_of(row) for row in self.read(f"SELECT {RECORD} FROM records ORDER BY id")]
+        return self.sound(self.read(f"SELECT {RECORD} FROM records ORDER BY id"), record_of)
 
     def makers(self, diff_id: DiffID) -> _Records:
         """Return the records of the steps that made a layer, oldest first."""
         rows = self.read(
             f"SELECT {RECORD} FROM records WHERE diff_ids LIKE ? ORDER BY id", (f'%"{diff_id}"%',)
         )
-        return [record_of(row) for row in rows]
+        return self.sound(rows, record_of)
 
     def diff_ids(self) -> set[DiffID]:
         """Return the layers that records hold: what garbage collection has to keep."""
-        rows = self.read("SELECT DISTINCT diff_ids FROM records WHERE held")
-        return {DiffID(diff_id) for row in rows for diff_id in json.loads(row[0])}
+        rows = self.read("SELECT max(key), diff_ids FROM records WHERE held GROUP BY diff_ids")
+        found = self.sound(rows, lambda row: _layers(row[0], row[1]))
+        return {diff_id for diff_ids in found for diff_id in diff_ids}
 
     def has_parent(self, chain: Sequence[DiffID]) -> bool:
         """Tell whether a result that is held was made on exactly this root file system."""
@@ -181,10 +182,14 @@ class BuildRecords(Database):
         )
         return str(rows[0][0]) if rows else None
 
+    def recall_fields(self, namespace: str, key: str) -> dict[str, object]:
+        """Return the JSON object that was remembered under `key`; empty where there is none."""
+        return _fields(self.recall(namespace, key) or "{}") or {}
+
     def downloads(self) -> set[Digest]:
         """Return the blobs that downloads are remembered as (memos of the namespace DOWNLOADS)."""
         rows = self.read("SELECT value FROM memos WHERE namespace = ?", (DOWNLOADS,))
-        return {Digest(json.loads(row[0])["digest"]) for row in rows}
+        return {digest for row in rows if (digest := blob_of_download(str(row[0])))}
 
 
 def diff_ids_on_full_disk(path: str) -> set[DiffID]:
@@ -203,26 +208,57 @@ RECORD = (
 )
 
 
-def record_of(row: Iterable[Any]) -> BuildRecord:
+_KINDS = (str, str, str, str, str, str, str, int, str, int, int, str)
+
+
+def record_of(row: Sequence[Any]) -> BuildRecord:
     """Return the record that the columns RECORD of a row say. Raises Corrupt."""
-    key, diff_ids, created, kind, title, dockerfile, stage, step, ingredients, *times, build = row
-    try:
-        layers, known = json.loads(diff_ids), json.loads(ingredients)
-    except ValueError as error:
-        raise Corrupt(
-            f"build record {key}: damaged: {error}", hint="pybuild cache verify drops it"
-        ) from error
+    key, diff_ids, created, kind, title, dockerfile, stage, step, text, began, ended, build = row
+    if not are(_KINDS, row):
+        raise _damaged(key)
+    layers, ingredients = _layers(key, diff_ids), _fields(text)
+    if ingredients is None:
+        raise _damaged(key)
     return BuildRecord(
         key=Digest(key),
-        diff_ids=tuple(map(DiffID, layers)),
+        diff_ids=layers,
         created=created,
         kind=kind,
         title=title,
         dockerfile=dockerfile,
         stage=stage,
-        step=int(step),
-        ingredients=known,
-        started_ns=int(times[0]),
-        ended_ns=int(times[1]),
+        step=step,
+        ingredients=ingredients,
+        started_ns=began,
+        ended_ns=ended,
         build_id=build,
     )
+
+
+def blob_of_download(value: str) -> Digest | None:
+    """Return the blob that a memo of DOWNLOADS names, None of a damaged one."""
+    digest = (_fields(value) or {}).get("digest")
+    return Digest(digest) if isinstance(digest, str) and is_digest(digest) else None
+
+
+def _layers(key: object, text: object) -> tuple[DiffID, ...]:
+    try:
+        layers = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        layers = None
+    if not isinstance(layers, list) or not all(isinstance(x, str) and is_digest(x) for x in layers):
+        raise _damaged(key)
+    return tuple(map(DiffID, layers))
+
+
+def _fields(text: str) -> dict[str, object] | None:
+    """Return a JSON object, None where the text is none."""
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _damaged(key: object) -> Corrupt:
+    return Corrupt(f"build record {key}: damaged", hint="pybuild cache verify drops it")

@@ -43,9 +43,9 @@ class Memo:
 def used_records(records: BuildRecords) -> list[UsedRecord]:
     """Return every record, newest first."""
     rows = records.read(f"SELECT {RECORD}, used_ns, uses, held FROM records ORDER BY id DESC")
-    return [
-        UsedRecord(record_of(row[:-3]), int(row[-3]), int(row[-2]), bool(row[-1])) for row in rows
-    ]
+    return records.sound(
+        rows, lambda row: UsedRecord(record_of(row[:-3]), int(row[-3]), int(row[-2]), bool(row[-1]))
+    )
 
 
 def unsound_records(

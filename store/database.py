@@ -6,15 +6,18 @@ the cache's records (`buildrecords`) and the journal of builds (`buildjournal`) 
 Every writing transaction is BEGIN IMMEDIATE: a transaction that reads first and then writes would
 fail at once with "database is locked", in spite of its time-out. Within a process one connection
 serves all threads under a lock.
+
+A row that makes no sense stands in nobody's way: who reads several leaves it out, and it is named
+once.
 """
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from store import recordschema
 from store.errors import Corrupt, InUse, StoreError, disk_full, is_full
@@ -27,19 +30,30 @@ _ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_IOERR: StoreError,
     sqlite3.SQLITE_PERM: StoreError,
 }
+_T = TypeVar("_T")
+_UNREADABLE = "Could not decode to UTF-8"
 _MAYBE_FULL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
 class Database:
     """`records.db`: an open connection, used as a context manager or closed with `close`."""
 
-    def __init__(self, path: str, *, alone: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        alone: bool = False,
+        on_damage: Callable[[Corrupt], None] | None = None,
+    ) -> None:
         """Open the database at `path`, making it when absent; `alone`, nobody else may use it.
 
+        on_damage: told of each thing that has a damaged row, once; the row counts as none.
         Raises NewerFormat when a newer version wrote it, Corrupt when it is no database, DiskFull
         when there is no room for what SQLite makes beside it.
         """
         self.path = path
+        self._on_damage = on_damage
+        self._damaged: set[str] = set()
         self._lock = threading.RLock()
         with self._translated():
             self._db = sqlite3.connect(
@@ -104,15 +118,52 @@ class Database:
                 raise
 
     def read(self, query: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
-        """Return the rows of one query."""
+        """Return the rows of one query. Text that is no UTF-8 comes as bytes: no row has such."""
         with self._lock, self._translated():
-            rows: list[sqlite3.Row] = self._db.execute(query, parameters).fetchall()
-            return rows
+            try:
+                return self._db.execute(query, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if not str(error).startswith(_UNREADABLE):
+                    raise
+            self._db.text_factory = _text_or_bytes
+            try:
+                return self._db.execute(query, parameters).fetchall()
+            finally:
+                self._db.text_factory = str
+
+    def sound(self, rows: Iterable[sqlite3.Row], reader: Callable[[sqlite3.Row], _T]) -> list[_T]:
+        """Return what `reader` makes of rows, but of those that it finds Corrupt."""
+        found = []
+        for row in rows:
+            try:
+                found.append(reader(row))
+            except Corrupt as error:
+                self._note(error)
+        return found
+
+    def _note(self, error: Corrupt) -> None:
+        with self._lock:
+            is_new = str(error) not in self._damaged
+            self._damaged.add(str(error))
+        if is_new and self._on_damage is not None:
+            self._on_damage(error)
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with its file, empty when it is sound."""
         rows = self.read("PRAGMA integrity_check")
         return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def are(kinds: Sequence[type], values: Sequence[object]) -> bool:
+    """Tell whether values are of these kinds, one by one: SQLite's columns take any."""
+    return len(kinds) == len(values) and all(map(isinstance, values, kinds))
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def marks(count: int) -> str:

@@ -6,10 +6,10 @@ their logs; who wants which builds gone is the caller's business.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from store import keptsteps
-from store.errors import InUse
+from store.errors import Corrupt, InUse
 from store.root import Store
 from values.classes import dataclass
 
@@ -40,7 +40,18 @@ def heads(store: Store) -> list[Head]:
         "SELECT build_id, started_ns, status, details FROM builds"
         " ORDER BY started_ns DESC, rowid DESC"
     )
-    return [Head(*row) for row in rows]
+    return store.records.sound(rows, _head)
+
+
+def _head(row: Sequence[object]) -> Head:
+    build_id, started_ns, status, details = row
+    if not isinstance(build_id, str):
+        raise Corrupt(
+            f"build {build_id!r}: its record in the journal is damaged",
+            hint="remove records.db and its -wal and -shm files; only the build cache is lost",
+        )
+    began_ns = started_ns if isinstance(started_ns, int) else 0
+    return Head(build_id, began_ns, str(status), str(details))
 
 
 def counts(store: Store) -> dict[str, Count]:

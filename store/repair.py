@@ -5,10 +5,9 @@ Owns what may go with what: nothing that is sound goes. Finding the damage is `c
 """
 
 import contextlib
-import json
 import os
 
-from store.buildrecords import DOWNLOADS
+from store.buildrecords import DOWNLOADS, blob_of_download
 from store.cacheusage import forget_memos, memos
 from store.digest import DiffID, Digest
 from store.errors import NotFound, StoreError
@@ -55,7 +54,7 @@ def _drop_blob(store: Store, digest: Digest) -> None:
                 store.layers.forget_blob(diff_id)
     if os.path.exists(store.folder.path("records.db")):
         found = memos(store.records, DOWNLOADS)
-        lost = [memo.key for memo in found if json.loads(memo.value)["digest"] == digest]
+        lost = [memo.key for memo in found if blob_of_download(memo.value) in (digest, None)]
         forget_memos(store.records, DOWNLOADS, lost)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from store import linux, manner
 from store.content import ContentStore
-from store.errors import NewerFormat, NotFound, StoreError, disk_errors
+from store.errors import Corrupt, NewerFormat, NotFound, StoreError, disk_errors
 from store.folder import Folder, write_durably
 from store.locks import held
 
@@ -47,11 +47,13 @@ class Store:
 
     root: its absolute path. Opening is cheap. can_overlay: tells whether overlays can be mounted
     on its file system, for those who know; without it they can. Set before the first snapshot.
+    on_damage: told of damaged rows of `records.db`; without it they just count as none.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.can_overlay: Callable[[], bool] | None = None
+        self.on_damage: Callable[[Corrupt], None] | None = None
         self.folder = Folder(root)
 
     @classmethod
@@ -146,7 +148,8 @@ class Store:
         """The build cache's records (SQLite)."""
         from store.buildrecords import BuildRecords
 
-        return BuildRecords(self.folder.path("records.db") if self.is_there else ":memory:")
+        path = self.folder.path("records.db") if self.is_there else ":memory:"
+        return BuildRecords(path, on_damage=self.on_damage)
 
     @cached_property
     def journal(self) -> "BuildJournal":

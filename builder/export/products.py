@@ -14,7 +14,7 @@ from builder.export.forms import Form
 from builder.export.provenance import package_url
 from builder.request import Output
 from store import mediatypes
-from store.digest import DiffID, Digest, digest_of
+from store.digest import DiffID, Digest, digest_of, is_digest
 from store.layers import BlobRef
 from store.manifests import Compression
 from store.oci import Descriptor, ImageConfig, Index, Manifest, Platform
@@ -137,7 +137,7 @@ def rewritten(store: Store, chain: Sequence[DiffID], epoch_s: int) -> DiffID:
     """Return the top layer of `chain` with no time after `epoch_s`; made once and then known."""
     key = f"{chain[-1]} {epoch_s}"
     known = store.records.recall(_MEMO, key)
-    if known is not None and store.layers.has(DiffID(known)):
+    if known is not None and is_digest(known) and store.layers.has(DiffID(known)):
         return DiffID(known)
     below = chain[:-1]
     made = store.layers.unpack(clamped(store.layers.stream_tar(chain[-1]), epoch_s), below=below)

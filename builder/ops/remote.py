@@ -103,8 +103,8 @@ def pinned_digest(op: DownloadOp, vertex: Vertex, store: Store, secrets: Secrets
 
 def remembered(op: DownloadOp, store: Store) -> Mapping[str, object]:
     """Return what is known of the last download of a URL, if its bytes are still here."""
-    known = json.loads(store.records.recall(DOWNLOADS, op.url) or "{}")
-    digest = known.get("digest", "")
+    known = store.records.recall_fields(DOWNLOADS, op.url)
+    digest = str(known.get("digest", ""))
     fits = op.checksum is None or op.checksum == digest
     return known if fits and is_digest(digest) and store.content.has(Digest(digest)) else {}
 

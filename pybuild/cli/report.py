@@ -80,6 +80,12 @@ def report(error: BaseException, *, debug: bool) -> None:
             print("hint: pybuild --debug … shows the traceback", file=sys.stderr)
 
 
+def warn(error: Exception) -> None:
+    """Print an error that stopped nothing to stderr, in a line."""
+    hint = hint_of(error)
+    print(f"warning: {message_of(error)}{f' (hint: {hint})' if hint else ''}", file=sys.stderr)
+
+
 def _report_one(error: BaseException) -> None:
     output = getattr(error, "output", None)
     if isinstance(output, str) and output:

@@ -33,13 +33,14 @@ class Session:
         An ordinary user's process becomes root of a user namespace, where that is possible.
         reading: for a verb that only looks: it makes no store where there is none.
         """
+        from pybuild.cli.report import warn
         from pybuild.engine.core import default_root
         from pybuild.engine.engine import Engine
         from runtime.rootless.entering import enter
 
         root = self.root or default_root()  # inside we are root, whose default is another
         enter()
-        return Engine(root, reading=reading)
+        return Engine(root, reading=reading, on_damage=warn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Source: BuildKit's `client.UsageInfo`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -168,13 +167,13 @@ def layer_bytes(store: Store, diff_id: str) -> int:
 
 def _downloads(store: Store, pinned: set[Part]) -> Iterator[CacheEntry]:
     from builder.gitref import without_password
-    from store.buildrecords import DOWNLOADS
+    from store.buildrecords import DOWNLOADS, blob_of_download
     from store.cacheusage import memos
-    from store.digest import Digest, digest_of
+    from store.digest import digest_of
 
     for memo in memos(store.records, DOWNLOADS):
-        digest = Digest(str(json.loads(memo.value)["digest"]))
-        part = ("blob", digest)
+        digest = blob_of_download(memo.value)
+        part = ("blob", digest or "")
         used_s = memo.used_ns / 1e9
         yield CacheEntry(
             id=_hex(digest_of(memo.key.encode("utf-8", "surrogateescape"))),
@@ -182,7 +181,9 @@ def _downloads(store: Store, pinned: set[Part]) -> Iterator[CacheEntry]:
             description=without_password(memo.key),
             created_s=used_s,
             used_s=used_s,
-            parts={part: store.content.size(digest)} if store.content.has(digest) else {},
+            parts={part: store.content.size(digest)}
+            if digest and store.content.has(digest)
+            else {},
             is_shared=part in pinned,
             name=memo.key,
         )

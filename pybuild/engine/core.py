@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Self
 from pybuild.errors import NotPrivileged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from store.errors import Corrupt
     from store.root import Store
 
 
@@ -72,12 +73,21 @@ class OpenStore:
     """The store that an engine works on.
 
     A context manager. The store is opened when something first needs it, and closed at the end.
-    reading: who only looks finds an absent store empty, and does not make one.
+    reading: who only looks finds an absent store empty, and does not make one. on_damage: told at
+    the end of each damaged record that was met, and counted as none.
     """
 
-    def __init__(self, root: str | None = None, *, reading: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        reading: bool = False,
+        on_damage: Callable[[Corrupt], None] | None = None,
+    ) -> None:
         self.root = os.path.abspath(root or default_root())
+        self.damage: list[Corrupt] = []
         self._reading = reading
+        self._on_damage = on_damage
         self._store: Store | None = None
 
     def __enter__(self) -> Self:
@@ -96,6 +106,10 @@ class OpenStore:
         store, self._store = self._store, None
         if store is not None:
             store.__exit__(None, None, None)
+        damage, self.damage = self.damage, []
+        if self._on_damage is not None:
+            for error in damage:
+                self._on_damage(error)
 
     @contextmanager
     def store_to_ask(self) -> Iterator[Store]:
@@ -121,5 +135,6 @@ class OpenStore:
 
             opened = Store.open_to_read(self.root) if self._reading else Store.open(self.root)
             opened.can_overlay = partial(_can_overlay, self.root)
+            opened.on_damage = self.damage.append
             self._store = opened.__enter__()
         return self._store

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -188,13 +189,42 @@ def test_what_is_not_there_is_one_clear_error(pybuild, project: Path) -> None:
     assert "(its log is gone)\n" in pybuild("builds", "logs").stdout
     assert error("ls", "--filter", "status=odd").startswith("error: invalid filter 'status=odd'\n")
     assert error("ls", "--filter", "since=odd").startswith("error: invalid filter 'since=odd'\n")
+
+
+def change(pybuild, statement: str, *values: object) -> None:
     db = sqlite3.connect(pybuild.root / "records.db")
     with db:
-        db.execute("UPDATE steps SET details = '{' WHERE build_id = ?", (second,))
+        db.execute(statement, values)
     db.close()
-    damaged = f"error: build {second}: its record in the journal is damaged\n"
-    assert error("show") == damaged + f"hint: pybuild builds rm {second} removes it\n"
-    assert pybuild("builds", "rm", second).stdout == f"{second}\n"
+
+
+def test_what_is_damaged_stops_nothing(pybuild, project: Path) -> None:
+    second, first = ids(pybuild)
+
+    def warning(build: str) -> str:
+        told = f"build {build}: its record in the journal is damaged"
+        return f"warning: {told} (hint: pybuild builds rm {build} removes it)\n"
+
+    change(pybuild, "UPDATE steps SET details = '{' WHERE build_id = ?", second)
+    change(pybuild, "UPDATE builds SET context = CAST(x'ff' AS TEXT) WHERE build_id = ?", first)
+    change(pybuild, "UPDATE records SET ingredients = '[' WHERE title LIKE 'COPY app%'")
+    listed = pybuild("builds", "ls", "-q")
+    assert (listed.stdout, listed.stderr) == (f"{second}\n", warning(first))
+    shown = pybuild("builds", "show", second)
+    assert (shown.stderr, "RUN" in shown.stdout) == (warning(second), False)
+    wrong = pybuild("builds", "show", first, check=False)
+    assert wrong.stderr.startswith(f"error: build {first}: its record in the journal is damaged\n")
+    # A build runs what only the damaged record knew, and says why in spite of the others.
+    (project / "Dockerfile").write_text(DOCKERFILE.replace("echo out", "echo OUT"))
+    built = pybuild("build", "--progress", "plain", "-t", "x", project)
+    assert "[stage-1 3/3] RUN echo OUT" in built.stderr
+    warned = re.findall(r"^warning: (build \S+|build record sha256):", built.stderr, re.M)
+    assert sorted(warned) == sorted((f"build {first}", f"build {second}", "build record sha256"))
+    dropped = pybuild("cache", "verify", check=False).stdout
+    assert dropped.count(": dropped\n") == 1, dropped  # the other was made anew
+    assert sorted(pybuild("builds", "rm", first, second).stdout.split()) == sorted((first, second))
+    clean = pybuild("build", "-t", "x", project), pybuild("builds", "ls")
+    assert "damaged" not in clean[0].stderr + clean[1].stderr
 
 
 def test_profile(pybuild, project: Path) -> None:
