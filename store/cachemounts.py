@@ -280,7 +280,11 @@ class CacheMounts:
         return _mtime_ns(f"{os.path.dirname(path)}/lock")
 
     def _generation(self, name: str) -> int:
-        return self._read(name)[1]
+        """Return the present generation; of a damaged record the newest that has a directory."""
+        try:
+            return self._read(name)[1]
+        except Corrupt:
+            return max(map(_generation_of, self._instances(name)), default=0)
 
     def _read(self, name: str) -> tuple[CacheMountKey, int]:
         """Return what the record says. Raises NotFound, Corrupt, NewerFormat."""

@@ -7,8 +7,7 @@ Every writing transaction is BEGIN IMMEDIATE: a transaction that reads first and
 fail at once with "database is locked", in spite of its time-out. Within a process one connection
 serves all threads under a lock.
 
-A row that makes no sense stands in nobody's way: who reads several leaves it out, and it is named
-once.
+A row that makes no sense stands in nobody's way: who reads several leaves it out, and it is named.
 """
 
 import json
@@ -47,13 +46,12 @@ class Database:
     ) -> None:
         """Open the database at `path`, making it when absent; `alone`, nobody else may use it.
 
-        on_damage: told of each thing that has a damaged row, once; the row counts as none.
+        on_damage: told of each damaged row that is read; it counts as none.
         Raises NewerFormat when a newer version wrote it, Corrupt when it is no database, DiskFull
         when there is no room for what SQLite makes beside it.
         """
         self.path = path
         self._on_damage = on_damage
-        self._damaged: set[str] = set()
         self._lock = threading.RLock()
         with self._translated():
             self._db = sqlite3.connect(
@@ -138,15 +136,9 @@ class Database:
             try:
                 found.append(reader(row))
             except Corrupt as error:
-                self._note(error)
+                if self._on_damage is not None:
+                    self._on_damage(error)
         return found
-
-    def _note(self, error: Corrupt) -> None:
-        with self._lock:
-            is_new = str(error) not in self._damaged
-            self._damaged.add(str(error))
-        if is_new and self._on_damage is not None:
-            self._on_damage(error)
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with its file, empty when it is sound."""

@@ -219,14 +219,16 @@ class ImageStore:
     def list(self) -> _Images:
         """Return all images, those stored or tagged last first.
 
-        One whose record or config cannot be read is left out; `system check` names it.
+        One whose record or config cannot be read is left out, and the store is told.
         """
         images = []
         for image_id in self.ids():
             try:
                 images.append(self.get(image_id))
-            except (NotFound, Corrupt):
+            except NotFound:
                 continue
+            except Corrupt as error:
+                self._store.note_damage(Corrupt(str(error), hint="pybuild cache verify drops it"))
         return sorted(images, key=lambda image: (-image.tagged_ns, image.id))
 
     def references(self, image_id: Digest) -> tuple[Reference, ...]:

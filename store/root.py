@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from store import linux, manner
 from store.content import ContentStore
-from store.errors import Corrupt, NewerFormat, NotFound, StoreError, disk_errors
+from store.errors import NewerFormat, NotFound, StoreError, disk_errors
 from store.folder import Folder, write_durably
 from store.locks import held
 
@@ -47,13 +47,14 @@ class Store:
 
     root: its absolute path. Opening is cheap. can_overlay: tells whether overlays can be mounted
     on its file system, for those who know; without it they can. Set before the first snapshot.
-    on_damage: told of damaged rows of `records.db`; without it they just count as none.
+    on_damage: told of each damaged record that is met, once; it counts as none.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.can_overlay: Callable[[], bool] | None = None
-        self.on_damage: Callable[[Corrupt], None] | None = None
+        self.on_damage: Callable[[Exception], None] | None = None
+        self._damaged: set[str] = set()
         self.folder = Folder(root)
 
     @classmethod
@@ -117,6 +118,13 @@ class Store:
         if records is not None:
             records.close()
 
+    def note_damage(self, error: Exception) -> None:
+        """Say that a record is damaged, where someone listens and was not told; from any thread."""
+        text = str(error)
+        if text not in self._damaged and self.on_damage is not None:
+            self._damaged.add(text)
+            self.on_damage(error)
+
     @cached_property
     def content(self) -> ContentStore:
         """The blobs."""
@@ -149,7 +157,7 @@ class Store:
         from store.buildrecords import BuildRecords
 
         path = self.folder.path("records.db") if self.is_there else ":memory:"
-        return BuildRecords(path, on_damage=self.on_damage)
+        return BuildRecords(path, on_damage=self.note_damage)
 
     @cached_property
     def journal(self) -> "BuildJournal":

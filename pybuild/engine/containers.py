@@ -139,7 +139,7 @@ def environment_of(config: ContainerConfig, request: RunRequest, hostname: str) 
 
 def listed(store: Store, *, everything: bool) -> list[ContainerRecord]:
     """Return the containers that run, or all, newest first, each in its true state."""
-    found = [settled(store, record) for record in records.load_all(store.root)]
+    found = [settled(store, record) for record in records.load_all(store)]
     return [r for r in found if r is not None and (everything or r.state == records.RUNNING)]
 
 
@@ -174,7 +174,7 @@ def remove(store: Store, name: str, *, force: bool) -> None:
 
     force: kill it first; one that does not exist is an error still.
     """
-    record = records.find(store.root, name)
+    record = records.find(store, name)
     if records.is_alive(store.root, record):
         if not force:
             raise ContainerError(
@@ -187,7 +187,7 @@ def remove(store: Store, name: str, *, force: bool) -> None:
 def inspected(store: Store, name: str) -> dict[str, object] | None:
     """Return what docker's `inspect` says about the container `name`, None when there is none."""
     try:
-        record = settled(store, records.find(store.root, name))
+        record = settled(store, records.find(store, name))
     except ContainerError:
         return None
     if record is None:
@@ -275,7 +275,7 @@ def _entered(store: Store, draft: ContainerRecord, name: str | None) -> Containe
 
 
 def _free_name(store: Store, wanted: str | None) -> str:
-    taken = {record.name: record for record in records.load_all(store.root)}
+    taken = {record.name: record for record in records.load_all(store)}
     if wanted is None:
         return records.new_name(set(taken))
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", wanted):

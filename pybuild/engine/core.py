@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from store.errors import Corrupt
     from store.root import Store
 
 
@@ -82,10 +81,10 @@ class OpenStore:
         root: str | None = None,
         *,
         reading: bool = False,
-        on_damage: Callable[[Corrupt], None] | None = None,
+        on_damage: Callable[[Exception], None] | None = None,
     ) -> None:
         self.root = os.path.abspath(root or default_root())
-        self.damage: list[Corrupt] = []
+        self.damage: list[Exception] = []
         self._reading = reading
         self._on_damage = on_damage
         self._store: Store | None = None

@@ -88,14 +88,18 @@ def created_s(image: Image) -> float:
 
 def members_of_indexes(store: Store) -> set[Digest]:
     """Return the images that a named index leads to: they need no name of their own."""
+    from store.errors import Corrupt
     from store.indexes import configs
 
     found: set[Digest] = set()
     for image_id in store.images.ids():
-        for reference in store.images.references(image_id):
-            record = store.images.reference(reference)
-            if record is not None:
-                found.update(configs(store.content, record.target))
+        try:
+            for reference in store.images.references(image_id):
+                record = store.images.reference(reference)
+                if record is not None:
+                    found.update(configs(store.content, record.target))
+        except Corrupt as error:
+            store.note_damage(Corrupt(str(error), hint="pybuild cache verify drops it"))
     return found
 
 

@@ -91,7 +91,7 @@ def described(store: Store) -> dict[str, object]:
         "root": store.root,
         "free_bytes": disk_of(store.root)[0],
         "images": len(store.images.ids()),
-        "containers": len(load_all(store.root)),
+        "containers": len(load_all(store)),
         **ability(store.root),
         "cgroups": cgroup_version(),
         "processors": len(os.sched_getaffinity(0)),

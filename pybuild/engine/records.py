@@ -11,11 +11,17 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pybuild.errors import ContainerError
 from values.classes import asdict, dataclass, fields
 
+if TYPE_CHECKING:
+    from store.root import Store
+
 VERSION = 1
+
+_DAMAGED = "remove that file, and the container is forgotten"
 
 RUNNING, EXITED = "running", "exited"
 
@@ -107,26 +113,38 @@ def load(root: str, container_id: str) -> ContainerRecord | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ContainerError(f"read {path}: {error}") from error
+        raise ContainerError(f"container record {path} is no JSON", hint=_DAMAGED) from error
     if not isinstance(read, dict) or read.get("version") != VERSION:
-        raise ContainerError(f"read {path}: not a record of version {VERSION}")
-    return _record(read)
-
-
-def load_all(root: str) -> list[ContainerRecord]:
-    """Return every record, the newest first."""
+        raise ContainerError(f"container record {path} is not of version {VERSION}", hint=_DAMAGED)
     try:
-        names = os.listdir(os.path.join(root, "containers"))
+        return _record(read)
+    except TypeError as error:
+        raise ContainerError(f"container record {path} lacks fields", hint=_DAMAGED) from error
+
+
+def load_all(store: Store) -> list[ContainerRecord]:
+    """Return every record, the newest first, but of those that are damaged: the store is told."""
+    try:
+        names = os.listdir(os.path.join(store.root, "containers"))
     except FileNotFoundError:
         return []
-    found = [load(root, name.removesuffix(".json")) for name in names if name.endswith(".json")]
-    records = [record for record in found if record is not None]
+    records = []
+    for name in names:
+        if not name.endswith(".json"):
+            continue
+        try:
+            record = load(store.root, name.removesuffix(".json"))
+        except ContainerError as error:
+            store.note_damage(error)
+            continue
+        if record is not None:
+            records.append(record)
     return sorted(records, key=lambda record: (record.created, record.id), reverse=True)
 
 
-def find(root: str, name: str) -> ContainerRecord:
+def find(store: Store, name: str) -> ContainerRecord:
     """Return the container called `name`, or whose ID begins so. Raises ContainerError."""
-    records = load_all(root)
+    records = load_all(store)
     for record in records:
         if name in (record.name, record.id):
             return record
@@ -138,9 +156,9 @@ def find(root: str, name: str) -> ContainerRecord:
     return fitting[0]
 
 
-def containers_of(root: str, image_id: str) -> list[ContainerRecord]:
+def containers_of(store: Store, image_id: str) -> list[ContainerRecord]:
     """Return the containers that are made of an image."""
-    return [record for record in load_all(root) if record.image_id == image_id]
+    return [record for record in load_all(store) if record.image_id == image_id]
 
 
 def is_alive(root: str, record: ContainerRecord) -> bool:

@@ -233,7 +233,7 @@ def _is_here(store: Store, part: tuple[str, str]) -> bool:
 
 def _users(store: Store, image_id: Digest) -> list[ContainerRecord]:
     """Return the containers made of an image, those that run first."""
-    settled_now = (settled(store, record) for record in containers_of(store.root, image_id))
+    settled_now = (settled(store, record) for record in containers_of(store, image_id))
     users = [record for record in settled_now if record is not None]
     return sorted(users, key=lambda record: record.state != RUNNING)
 

@@ -24,7 +24,7 @@ def export(store: Store, name: str, target: BinaryIO) -> None:
     from store.treetar import write_tree
 
     with store.lease():
-        mount = read_only(store, records.find(store.root, name))
+        mount = read_only(store, records.find(store, name))
         root_fd = open_overlay(mount)
         try:
             write_tree(root_fd, target)

@@ -1,6 +1,7 @@
 """Container records are JSON files that come back as they went."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +37,14 @@ def root(tmp_path: Path) -> str:
     return root
 
 
-def test_what_was_saved_is_loaded_newest_first(root: str) -> None:
-    assert records.load_all(root) == [SECOND, FIRST]
+@pytest.fixture
+def store(root: str) -> Iterator[Store]:
+    with Store.open(root) as store:
+        yield store
+
+
+def test_what_was_saved_is_loaded_newest_first(store: Store) -> None:
+    assert records.load_all(store) == [SECOND, FIRST]
 
 
 def test_a_record_is_readable_json_that_names_its_layers(root: str) -> None:
@@ -47,33 +54,33 @@ def test_a_record_is_readable_json_that_names_its_layers(root: str) -> None:
 
 
 @pytest.mark.parametrize("name", [SECOND.id, SECOND.name])
-def test_find_by_name_and_id(root: str, name: str) -> None:
-    assert records.find(root, name) == SECOND
+def test_find_by_name_and_id(store: Store, name: str) -> None:
+    assert records.find(store, name) == SECOND
 
 
-def test_find_by_the_start_of_an_id(root: str) -> None:
+def test_find_by_the_start_of_an_id(root: str, store: Store) -> None:
     records.delete(root, FIRST.id)
-    assert records.find(root, "aaa") == SECOND
+    assert records.find(store, "aaa") == SECOND
 
 
-def test_what_is_not_there(root: str) -> None:
+def test_what_is_not_there(store: Store) -> None:
     with pytest.raises(ContainerError, match="no such container: zzz"):
-        records.find(root, "zzz")
+        records.find(store, "zzz")
     with pytest.raises(ContainerError, match="no such container: "):
-        records.find(root, "")
+        records.find(store, "")
     with pytest.raises(ContainerError, match="fits 2 containers"):
-        records.find(root, "aa")
+        records.find(store, "aa")
 
 
-def test_delete_twice(root: str) -> None:
+def test_delete_twice(root: str, store: Store) -> None:
     records.delete(root, FIRST.id)
     records.delete(root, FIRST.id)
-    assert records.load_all(root) == [SECOND]
+    assert records.load_all(store) == [SECOND]
 
 
-def test_containers_of_an_image(root: str) -> None:
-    assert records.containers_of(root, FIRST.image_id) == [SECOND, FIRST]
-    assert records.containers_of(root, "sha256:" + "9" * 64) == []
+def test_containers_of_an_image(store: Store) -> None:
+    assert records.containers_of(store, FIRST.image_id) == [SECOND, FIRST]
+    assert records.containers_of(store, "sha256:" + "9" * 64) == []
 
 
 def test_a_container_lives_while_the_flock_of_its_snapshot_is_held(root: str) -> None:
@@ -89,14 +96,24 @@ def test_a_container_lives_while_the_flock_of_its_snapshot_is_held(root: str) ->
     assert not records.is_alive(root, record)
 
 
-def test_a_broken_record_is_named(root: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("{", " is no JSON"),
+        ('{"version": 99}', " is not of version 1"),
+        ('{"version": 1}', " lacks "),
+    ],
+)
+def test_a_damaged_record_is_named_and_stands_in_nobodys_way(
+    root: str, store: Store, text: str, cause: str
+) -> None:
     path = Path(root, "containers", f"{FIRST.id}.json")
-    path.write_text("{")
-    with pytest.raises(ContainerError, match=str(path)):
-        records.load_all(root)
-    path.write_text('{"version": 99}')
-    with pytest.raises(ContainerError, match="not a record of version 1"):
-        records.load_all(root)
+    path.write_text(text)
+    told: list[Exception] = []
+    store.on_damage = told.append
+    assert records.load_all(store) == records.load_all(store) == [SECOND]
+    (error,) = told
+    assert str(error).startswith(f"container record {path}{cause}")
 
 
 def test_names_are_for_people_and_not_taken() -> None:

@@ -127,6 +127,16 @@ def test_a_damaged_record_begins_anew(mounts: CacheMounts) -> None:
     assert os.listdir(use(mounts).path) == []
 
 
+def test_a_damaged_record_can_be_cleared(mounts: CacheMounts) -> None:
+    held = use(mounts)
+    (record,) = Path(mounts._root).glob("*/record.json")
+    record.write_text("{")
+    assert mounts.clear(KEY) == 0
+    anew = use(mounts)
+    assert anew.path != held.path
+    assert os.path.isdir(held.path)
+
+
 def test_the_time_of_use_is_known(mounts: CacheMounts) -> None:
     before = time.time_ns() - 1_000_000_000
     use(mounts).close()

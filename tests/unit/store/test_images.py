@@ -231,7 +231,10 @@ def test_list_leaves_out_what_cannot_be_read(store: Store) -> None:
     broken = store.images.add(CONFIG)
     whole = store.images.add(replace(CONFIG, author="b"))
     Path(store.content.path(broken.id)).write_bytes(b"{}")
-    assert store.images.list() == [whole]
+    told: list[Exception] = []
+    store.on_damage = told.append
+    assert store.images.list() == store.images.list() == [whole]
+    assert [broken.id in str(error) for error in told] == [True]
     assert store.images.remove(broken.id) == [f"Deleted: {broken.id}"]
 
 
