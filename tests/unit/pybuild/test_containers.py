@@ -99,7 +99,7 @@ def test_a_container_without_its_supervisor_has_ended(store: Store) -> None:
     assert containers.listed(store, everything=False) == []
     (lost,) = containers.listed(store, everything=True)
     assert (lost.state, lost.exit_code, lost.error) == ("exited", 137, "supervisor lost")
-    assert records.load_all(store.root) == [lost]
+    assert records.load_all(store) == [lost]
     containers.remove(store, "name", force=False)
     assert os.listdir(Path(store.root, "snapshots")) == []
 
@@ -107,7 +107,7 @@ def test_a_container_without_its_supervisor_has_ended(store: Store) -> None:
 def test_what_was_not_to_be_kept_goes(store: Store) -> None:
     record(store, remove=True)
     assert containers.listed(store, everything=True) == []
-    assert records.load_all(store.root) == []
+    assert records.load_all(store) == []
     assert os.listdir(Path(store.root, "snapshots")) == []
 
 
