@@ -1,4 +1,4 @@
-"""How a RUN is walled in: by namespaces, or, where there can be none, by another root alone."""
+"""How a RUN is walled in: by namespaces, or by what there is of them, or by another root alone."""
 
 import os
 from typing import Literal
@@ -7,22 +7,34 @@ from builder.errors import InstructionError, Place
 from builder.request import Sandbox
 from runtime.rootless.entering import mode
 
-Isolation = Literal["namespaces", "chroot", "none"]
+# shared: by all namespaces but that of processes. none: it cannot be run.
+Isolation = Literal["namespaces", "shared", "chroot", "none"]
 
 # What docker, podman and Kubernetes leave in a container: files and variables.
 MARKS: tuple[str, ...] = ("/.dockerenv", "/run/.containerenv", "/run/secrets/kubernetes.io")
 NAMED = ("container", "KUBERNETES_SERVICE_HOST")
-RULE = "ChrootIsolation"
-WARNING = (
-    "RUN has another root directory and no other wall: it sees the processes and the network "
-    "around the build, and has no /proc, /sys and mounts of its own"
-)
+# The rule and the text of the warning about a weaker wall.
+WARNINGS = {
+    "chroot": (
+        "ChrootIsolation",
+        "RUN has another root directory and no other wall: it sees the processes and the network "
+        "around the build, and has no /proc, /sys and mounts of its own",
+    ),
+    "shared": (
+        "SharedProcesses",
+        "RUN sees the processes around the build and a read-only /proc that is theirs: no new one "
+        "can be mounted in this container",
+    ),
+}
 
 
 def isolation_of(sandbox: Sandbox) -> Isolation:
     """Return how the steps of a build are walled in; `none`: they cannot be run."""
     found = mode()
-    if sandbox.isolation == "chroot" and found.kind != "none":
+    asked = sandbox.isolation == "chroot"
+    if found.may_mount and not found.own_proc:
+        return "shared" if asked or is_in_container() else "none"
+    if asked and found.kind != "none":
         return "chroot"
     if found.may_mount:
         return "namespaces"
@@ -38,6 +50,10 @@ def refusal(place: Place) -> InstructionError:
     """Return the error of a RUN at `place`, which cannot be run."""
     found = mode()
     why = "; ".join(map(str, found.reasons)) or "pybuild info says why"
+    if found.may_mount:
+        text = "RUN: no /proc can be mounted for it here"
+        why = f"--isolation=chroot runs it with the processes around the build; {why}"
+        return InstructionError(place, text, hint=why)
     if found.kind == "chroot":
         why = f"--isolation=chroot runs it with hardly any wall; {why}"
     return InstructionError(place, "RUN: no mounts and no namespaces can be made here", hint=why)

@@ -27,13 +27,14 @@ from builder.definition import (
     read_small_file,
 )
 from builder.errors import ContextError
+from builder.isolation import isolation_of
 from builder.looked import Group, state_of
 from builder.request import BuildRequest
 from store.digest import Digest, digest_of, hex_of
 from store.root import Store
 from values.classes import dataclass, fields
 
-VERSION = 3
+VERSION = 4
 # What a request may ask for; whatever else is given, nothing is looked up. tags are always done;
 # jobs, tls_verify, ca_files and keep_failed mean nothing to what is made of files of this machine.
 _COVERED = frozenset({"context", "contexts", "dockerfile", "dockerfile_text", "build_args"})
@@ -102,7 +103,7 @@ def identity_of(request: BuildRequest, key_schema: int = KEY_SCHEMA) -> Digest |
         (_real(request.context), dockerfile.name, dockerfile.path, dockerfile.data),
         (ignore_file, ignored, contexts),
         (request.build_args, request.labels, request.target, request.platform),
-        (request.allow, request.network, request.sandbox),
+        (request.allow, request.network, request.sandbox, isolation_of(request.sandbox)),
     )
     return digest_of(repr(parts).encode("utf-8", "surrogateescape"))
 

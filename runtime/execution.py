@@ -78,7 +78,8 @@ class Execution:
     additional_groups: of the user; names are looked up in the container's own group file.
     devices, device_rules: more nodes in /dev, and what may be opened. system_paths: whether
     docker's paths of /proc and /sys are masked and read-only.
-    chroot: without namespaces and mounts, on a snapshot that is a directory.
+    isolation: `shared` is without a /proc and processes of its own, `chroot` without any namespaces
+    and mounts, on a snapshot that is a directory.
     cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
     timeout_s: how long until `execute` kills it.
     filters: folder where compiled seccomp filters are kept; empty: nowhere.
@@ -117,7 +118,7 @@ class Execution:
     device_rules: tuple[DeviceRule, ...] = ()
     system_paths: bool = True
     cgroup_parent: str = ""
-    chroot: bool = False
+    isolation: Literal["namespaces", "shared", "chroot"] = "namespaces"
     timeout_s: float | None = None
     filters: str = ""
 

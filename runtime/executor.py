@@ -150,12 +150,16 @@ def plan_of(execution: Execution) -> LaunchPlan:
     plan["mounts"] += [_own_mount(bind) for bind in binds]
     plan["additional_groups"] = list(execution.additional_groups)
     plan["create_cwd"], plan["own_cwd"] = execution.create_cwd, execution.own_cwd
-    if execution.chroot:
+    if execution.isolation == "chroot":
         from runtime.rootless.plans import without_walls
 
         without_walls(plan, effective_capabilities())
-    else:
-        plan["seccomp"] = _seccomp(execution)
+        return plan
+    if execution.isolation == "shared":
+        from runtime.rootless.plans import with_shared_processes
+
+        with_shared_processes(plan)
+    plan["seccomp"] = _seccomp(execution)
     return plan
 
 

@@ -150,7 +150,11 @@ class JoinPlan(ProcessPlan):
 
 
 class LaunchPlan(ProcessPlan):
-    """Everything the launcher has to know. chroot: there are neither namespaces nor mounts."""
+    """Everything the launcher has to know.
+
+    chroot: there are neither namespaces nor mounts. shares_processes: there is no pid namespace,
+    and what is left of the container is found as the launcher's children.
+    """
 
     caller: int
     anchor: str
@@ -170,6 +174,7 @@ class LaunchPlan(ProcessPlan):
     device_trees: list[int]
     no_pivot: bool
     chroot: bool
+    shares_processes: bool
     links: list[tuple[str, str]]
     masked: list[str]
     read_only_paths: list[str]

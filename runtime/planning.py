@@ -124,6 +124,7 @@ def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") ->
         "links": [] if bound else list(defaults.DEV_LINKS),
         "no_pivot": False,
         "chroot": False,
+        "shares_processes": False,
         "masked": list(linux.get("maskedPaths", [])),
         "read_only_paths": list(linux.get("readonlyPaths", [])),
         "hostname": spec.get("hostname", ""),

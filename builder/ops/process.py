@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
-from builder.isolation import RULE, WARNING, isolation_of, refusal
+from builder.isolation import WARNINGS, isolation_of, refusal
 from builder.keptstep import keep
 from builder.ops.mounts import Place, Provided, provided
 from builder.ops.tries import is_last
@@ -23,7 +23,7 @@ from runtime.executor import Execution, ExitStatus, execute
 from runtime.spec import Resources, Rlimit
 from store import manner, platforms
 from store.snapshots import Active
-from values.classes import dataclass, field, replace
+from values.classes import dataclass, field
 
 HOST_GATEWAY = "host-gateway"
 _LOOPBACK = "127.0.0.1"
@@ -90,17 +90,11 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     """
     vertex, site = place.vertex, place.site
     check_emulator(op, vertex)
-    isolation = isolation_of(op.sandbox)
-    if isolation == "none":
-        raise refusal(vertex.place)
-    if isolation == "chroot":
-        site.progress.warn_once(RULE, WARNING)
     output = Output(step)
     try:
         with provided(op, place) as mounts:
             output.hide(mounts.secrets)
             execution = execution_of(op, active, mounts, place)
-            execution = replace(execution, chroot=isolation == "chroot")
             ended = ended_process(execution, output, site, vertex.policies)
             output.finish()
             if isinstance(ended, StepEnd):
@@ -137,7 +131,7 @@ def ended_process(
             execution,
             on_output=output.take,
             cancel=site.cancel,
-            launchers=None if execution.chroot else site.launchers,
+            launchers=None if execution.isolation == "chroot" else site.launchers,
         )
     except (CommandNotFound, CommandNotExecutable) as error:
         return StepEnd(error.exit_code, str(error), error)
@@ -184,7 +178,12 @@ def check_emulator(op: RunOp, vertex: Vertex) -> None:
 
 
 def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> Execution:
-    """Return the process with its container."""
+    """Return the process with its container. Raises InstructionError where there can be none."""
+    isolation = isolation_of(op.sandbox)
+    if isolation == "none":
+        raise refusal(place.vertex.place)
+    if isolation in WARNINGS:
+        place.site.progress.warn_once(*WARNINGS[isolation])
     names = {name for name, _ in op.env}
     given = [pair for pair in op.sandbox.env if pair[0] not in names]
     env = (*given, *op.env, *op.proxy_env, *mounts.env)
@@ -213,6 +212,7 @@ def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> E
         resources=resources_of(place.vertex.policies),
         timeout_s=place.vertex.policies.timeout_ms / 1000 or None,
         filters=place.site.store.root,
+        isolation=isolation,
         shm_bytes=USUAL_SHM_BYTES if sandbox.shm_bytes is None else sandbox.shm_bytes,
     )
 

@@ -31,10 +31,16 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
         "mounts": key_of_mounts(op.mounts, place),
         **key_of_sandbox(op.sandbox),
         **key_of_secrets(op, place),
-        **({"fidelity": "chroot"} if isolation_of(op.sandbox) == "chroot" else {}),
+        **key_of_isolation(op.sandbox),
     }
     noted: dict[str, object] = {"files": files_of_mounts(op.mounts, place)} if op.mounts else {}
     return Ingredients(keyed, noted)
+
+
+def key_of_isolation(sandbox: Sandbox) -> dict[str, object]:
+    """Return what a weaker wall adds to a key: what is run behind it may turn out otherwise."""
+    isolation = isolation_of(sandbox)
+    return {"fidelity": isolation} if isolation in ("chroot", "shared") else {}
 
 
 def key_of_secrets(op: RunOp, place: Place) -> dict[str, object]:
@@ -74,7 +80,7 @@ def perform_run(
 
     def attempt() -> Made:
         started_ns = time.time_ns()
-        walled = isolation_of(op.sandbox) == "namespaces"
+        walled = isolation_of(op.sandbox) in ("namespaces", "shared")
         if walled:
             site.launchers.prepare()  # it gets ready while the snapshot is made
         instruction = instruction_of(op, inputs[0].chain)

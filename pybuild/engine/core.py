@@ -54,6 +54,11 @@ def require_privilege(what: str, *, mounts: bool = False) -> None:
             f"{what}: no mounts and no namespaces can be made here",
             hint="; ".join(map(str, found.reasons)) or None,
         )
+    if found.may_mount and mounts and not found.own_proc:
+        raise NotPrivileged(
+            f"{what}: no /proc can be mounted for a container here",
+            hint="; ".join(map(str, found.reasons)),
+        )
     if not found.may_mount and not has_entered():
         lacking = ", ".join(missing_capabilities())
         raise NotPrivileged(

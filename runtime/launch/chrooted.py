@@ -33,7 +33,6 @@ class ChrootLaunch(Launch):
     def run(self) -> None:
         """Do everything; the last message sent is `failed` or `exited`."""
         prctl(c.PR_SET_DUMPABLE, 0)
-        prctl(c.PR_SET_CHILD_SUBREAPER, 1)
         begun = self.begin()
         if begun is None:
             return
@@ -46,7 +45,6 @@ class ChrootLaunch(Launch):
                 furniture.put(plan["mounts"], plan["devices"])
                 with Leaf(plan["cgroup"]) as leaf:
                     status = self.contain(plan, root, caller, leaf)
-                end_children()
             finally:
                 furniture.take_away()
         except OSError as error:
@@ -147,29 +145,6 @@ def _rewrite(fd: int, data: bytes) -> None:
     at = 0
     while at < len(data):
         at += os.pwrite(fd, data[at:], at)
-
-
-def end_children() -> None:
-    """Kill whatever became our child, and what becomes it then, until there is none."""
-    while children := _children():
-        for pid in children:
-            with tolerate(ProcessLookupError):
-                os.kill(pid, c.SIGKILL)
-            with tolerate(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-def _children() -> "list[int]":
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with tolerate(OSError):  # gone meanwhile
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    # After the command, which may hold blanks: state, parent.
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
-                if parent == os.getpid():
-                    found.append(int(name))
-    return found
 
 
 def main(orders: int, report: int) -> None:

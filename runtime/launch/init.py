@@ -314,6 +314,10 @@ def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
     own_stdio(account[0], plan["tty"])
     env = command.environment(plan["env"], account[3], plan["tty"] and not plan["detached"])
     os.umask(plan["umask"])
+    if plan["shares_processes"] and not plan["chroot"]:
+        from runtime.launch.descendants import keep_signals_inside  # the launcher has it already
+
+        keep_signals_inside()
     credentials.become(plan, account, report, go)
     if plan["detached"]:
         # As the user: what only root could enter is no place to start in.

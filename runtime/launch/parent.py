@@ -127,6 +127,11 @@ class Launch:
         self, plan: "LaunchPlan", root: int, caller: int, leaf: cgroup.Leaf
     ) -> "tuple[int, float, int] | None":
         """Start the container and wait for its end; return status, CPU seconds, peak in bytes."""
+        if plan["shares_processes"]:
+            # Most containers do without; the init needs it too, and cannot import.
+            from runtime.launch.descendants import adopt_descendants
+
+            adopt_descendants()
         go_read, go_write = os.pipe()
         said_read, said_write = os.pipe()
         try:
@@ -153,6 +158,10 @@ class Launch:
         self._watch(pid, pidfd, said_read, caller)
         _, status, usage = os.wait4(pid, 0)
         leaf.kill()
+        if plan["shares_processes"]:
+            from runtime.launch.descendants import end_children
+
+            end_children()
         return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
     def _let_go_of_stdio(self) -> None:

@@ -18,6 +18,8 @@ SYS_clone3 = 435
 SYS_close_range = 436
 SYS_openat2 = 437
 SYS_mount_setattr = 442
+SYS_landlock_create_ruleset = 444
+SYS_landlock_restrict_self = 446
 SYS_pidfd_getfd = 438
 
 _PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}

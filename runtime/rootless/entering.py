@@ -9,6 +9,7 @@ import os
 
 from runtime.errors import NotPrivileged
 from runtime.rootless.mode import NEEDED, Mode, Reason, effective_capabilities, missing_capabilities
+from store.usernamespace import in_first_user_namespace
 
 _FAILED, _READY = b"f", b"r"
 _FILES = ("/etc/subuid", "/etc/subgid")
@@ -36,6 +37,10 @@ def enter() -> Mode:
     global _mode
     if _mode is None:
         _mode = Mode("root") if not missing_capabilities() else _entered()
+        if _mode.may_mount and not in_first_user_namespace():
+            from runtime.rootless.procfs import with_proc
+
+            _mode = with_proc(_mode)
     return _mode
 
 

@@ -39,12 +39,14 @@ class Mode:
     root: with every capability. subordinate: root of a user namespace with many ids. single: root
     of one with a single id. chroot: root that may neither mount nor make namespaces. none: an
     ordinary user who may not either.
-    reasons: why it is not a better one. user: our id outside of the namespace.
+    reasons: why it is not a better one. user: our id outside of the namespace. own_proc: whether
+    a container can have a /proc, and so processes, of its own.
     """
 
     kind: "Literal['root', 'subordinate', 'single', 'chroot', 'none']"
     reasons: tuple[Reason, ...] = ()
     user: int = 0
+    own_proc: bool = True
 
     @property
     def may_mount(self) -> bool:

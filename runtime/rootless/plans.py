@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runtime.plan import LaunchPlan, MountPlan
 
 _LOCKED_DOWN = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
+_PLACES = {"proc": "/proc", "sysfs": "/sys"}
 
 
 def adapt(plan: "LaunchPlan", manner: Manner) -> None:
@@ -28,7 +29,7 @@ def adapt(plan: "LaunchPlan", manner: Manner) -> None:
     for index, mount in enumerate(plan["mounts"]):
         if mount["kind"] == "new" and mount["type"] == "sysfs" and shares_network:
             # The kernel shows a network's sysfs only to the owner of the network.
-            plan["mounts"][index] = _hosts_sys(mount)
+            plan["mounts"][index] = _as_around(mount, "/sys")
         elif mount["type"] == "devpts":
             mount["options"] = [
                 (key, value)
@@ -38,9 +39,23 @@ def adapt(plan: "LaunchPlan", manner: Manner) -> None:
     plan["devices"] = [device for device in plan["devices"] if device[1] != stat.S_IFIFO]
 
 
+def with_shared_processes(plan: "LaunchPlan") -> None:
+    """Change `plan` to a container with the /proc and the processes that are around us.
+
+    With a pid namespace of its own the numbers in that /proc would not be those that its processes
+    know. What there is of the kernel's files is read only: the other processes are not its own.
+    """
+    plan["namespaces"] &= ~c.CLONE_NEWPID
+    plan["shares_processes"] = True
+    for index, mount in enumerate(plan["mounts"]):
+        if mount["kind"] == "new" and mount["type"] in _PLACES:
+            mount["attributes"] |= c.MOUNT_ATTR_RDONLY
+            plan["mounts"][index] = _as_around(mount, _PLACES[mount["type"]])
+
+
 def without_walls(plan: "LaunchPlan", capabilities: int) -> None:
     """Change `plan` to a process with another root, for who has only these capabilities."""
-    plan["chroot"] = True
+    plan["chroot"] = plan["shares_processes"] = True
     plan["namespaces"] = plan["late_namespaces"] = 0
     plan["hostname"] = plan["domainname"] = ""
     plan["masked"], plan["read_only_paths"], plan["sysctl"] = [], [], []
@@ -54,9 +69,9 @@ def without_walls(plan: "LaunchPlan", capabilities: int) -> None:
     sets["bounding"] = (1 << 64) - 1
 
 
-def _hosts_sys(mount: "MountPlan") -> "MountPlan":
+def _as_around(mount: "MountPlan", source: str) -> "MountPlan":
     plan = mount_plan("bind", mount["target"])
-    plan["source"], plan["recursive"] = "/sys", True
+    plan["source"], plan["recursive"] = source, True
     plan["attributes"] = mount["attributes"]
     plan["below"] = (mount["attributes"] | _LOCKED_DOWN, 0)
     return plan

@@ -2,11 +2,16 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from runtime.linux.landlock import can_scope_signals
+from tests.dockerdaemon import running_docker
 
 PROJECT = Path(__file__).parents[3]
 pytestmark = pytest.mark.kernel
@@ -125,3 +130,117 @@ def left_behind(path: Path) -> bool:
         return path.read_bytes().startswith(f"sleep\0{SLEEP_S}\0".encode())
     except OSError:  # it has just ended
         return False
+
+
+# Namespaces are allowed, but /proc is masked as usual: the kernel lets nobody mount a new one.
+UNCONFINED = ("--rm", "--network", "host", "--security-opt", "seccomp=unconfined")
+ANYWHERE = """\
+FROM busybox:test
+RUN test -r /proc/self/status
+"""
+SHARES = f"""\
+{ANYWHERE}RUN cd /proc/self && test -r status && ! echo 0 2>/dev/null > oom_score_adj
+RUN (sleep 86413 &) ; ! kill -9 1 2>/dev/null && ! ls /proc/1/root/ 2>/dev/null && ps > /seen
+RUN --network=none ls /sys/class/net/lo > /dev/null && ! ping -c 1 192.0.2.1 2>/dev/null
+USER app
+RUN id -u > /tmp/who
+"""
+
+
+MAIN = "import sys; from pybuild.cli.main import run; sys.exit(run(sys.argv[1:]))"
+
+
+def outer_mounts(folder: Path) -> list[str]:
+    """Return the options that show a container our interpreter and the project, as on the host."""
+    shown = (sys.base_prefix, sysconfig.get_path("purelib"), str(PROJECT), str(folder), "/usr")
+    return [word for path in shown for word in ("-v", f"{path}:{path}")]
+
+
+@pytest.fixture
+def outer_rootfs(tmp_path: Path) -> Path:
+    """Return a root directory for a container into which the host's /usr is mounted."""
+    root = tmp_path / "outer"
+    for name in ("usr", "etc", "proc", "sys", "dev", "tmp", "var/lib", "run"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    return root
+
+
+@pytest.fixture(params=["podman", "docker"])
+def in_masked(
+    request, tool, peers, outer_rootfs: Path, tmp_path: Path, context: Path
+) -> Iterator[Callable[..., str]]:
+    """Return a function that runs pybuild in a container of podman's or docker's.
+
+    It is called with the words for pybuild; with `unmasked` the container's /proc hides nothing.
+    change: of the code, before it does anything.
+    """
+    settings = (
+        f"PYBUILD_ROOT={context}/inside",
+        f"PYTHONPATH={PROJECT}:{sysconfig.get_path('purelib')}",
+        *("PYTHONDONTWRITEBYTECODE=1", "HOME=/root", "PATH=/usr/bin:/bin"),
+    )
+    python = os.path.realpath(sys.executable)
+    inside = ["/usr/bin/env", "-i", "-C", str(context), *settings]
+    inside += ["sh", "-c", '"$@" 2>&1', "sh", python, "-c"]
+    # Not what the container's root is in: its /proc would be there a second time, unmasked.
+    mounts = outer_mounts(context)
+    if request.param == "podman":
+        podman = peers("podman")
+
+        def run(*words: str, unmasked: bool = False, change: str = "") -> str:
+            more = ("--security-opt", "unmask=ALL") if unmasked else ()
+            around = ("run", *UNCONFINED, *more, *mounts, "--rootfs", outer_rootfs)
+            return podman(*around, *inside, change + MAIN, *words)
+
+        yield run
+        return
+    with running_docker(tool) as docker:
+        tar = tmp_path / "outer.tar"
+        subprocess.run(["tar", "-C", outer_rootfs, "-cf", tar, "."], check=True)
+        docker("import", str(tar), "outer:test")
+
+        def run(*words: str, unmasked: bool = False) -> str:
+            more = ("--security-opt", "systempaths=unconfined") if unmasked else ()
+            around = ("run", *UNCONFINED, *more, *mounts, "outer:test")
+            return docker(*around, *inside, MAIN, *words)
+
+        yield run
+
+
+def test_a_container_whose_proc_is_masked(in_masked, busybox_rootfs: Path, context: Path) -> None:
+    """RUN sees the processes around it, and reaches none of them."""
+    shutil.copy(busybox_rootfs, context / "rootfs.tar")
+    in_masked("import", "rootfs.tar", "busybox:test")
+    (context / ".dockerignore").write_text("*\n")
+    (context / "Dockerfile").write_text(SHARES)
+    said = in_masked("build", ".")
+    assert "SharedProcesses: RUN sees the processes around the build" in said
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if left_behind(path)]
+    assert "no new /proc can be mounted: that of this container hides /proc/" in in_masked("info")
+    # Where more is allowed, nothing of it is used.
+    (context / "Dockerfile").write_text(f"{ANYWHERE}RUN test $$ = 1 && ! kill -0 2")
+    said = in_masked("build", ".", unmasked=True)
+    assert (said.count("CACHED"), "SharedProcesses" in said) == (1, False)  # the base image
+
+
+# The launcher of a RUN, without what keeps its signals inside.
+WITHOUT_SCOPE = """
+from runtime import launcher
+off = "from runtime.launch import descendants; descendants.keep_signals_inside = lambda: None"
+launcher._CODE = launcher._CODE.replace("from runtime", off + "; from runtime", 1)
+"""
+
+
+@pytest.mark.parametrize("in_masked", ["podman"], indirect=True)
+def test_signals_that_leave_a_run(in_masked, busybox_rootfs: Path, context: Path) -> None:
+    shutil.copy(busybox_rootfs, context / "rootfs.tar")
+    in_masked("import", "rootfs.tar", "busybox:test")
+    # Before 6.12 there is nothing that would keep them.
+    refused = "!" if can_scope_signals() else ""
+    (context / "Dockerfile").write_text(f"FROM busybox:test\nRUN {refused} kill -0 1\n")
+    in_masked("build", ".")
+    (context / "Dockerfile").write_text("FROM busybox:test\nRUN kill -0 1\n")
+    in_masked("build", ".", change=WITHOUT_SCOPE)

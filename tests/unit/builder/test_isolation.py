@@ -39,6 +39,22 @@ def test_the_best_wall_that_there_is(monkeypatch, kind, sandbox, container, want
 
 
 @pytest.mark.parametrize(
+    ("sandbox", "container", "wanted"),
+    [(USUAL, True, "shared"), (ASKED, False, "shared"), (USUAL, False, "none")],
+)
+def test_without_a_proc_of_its_own(monkeypatch, sandbox, container, wanted) -> None:
+    found = Mode("subordinate", (Reason("so it is", "do this"),), own_proc=False)
+    monkeypatch.setattr(entering, "_mode", found)
+    monkeypatch.setattr(isolation, "MARKS", (os.devnull,) if container else ())
+    for name in isolation.NAMED:
+        monkeypatch.delenv(name, raising=False)
+    assert isolation_of(sandbox) == wanted
+    error = refusal(Place("Dockerfile", 1, 1))
+    assert str(error) == "Dockerfile:1: RUN: no /proc can be mounted for it here"
+    assert "--isolation=chroot runs it with the processes around" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
     ("kind", "part"), [("chroot", "--isolation=chroot runs it"), ("none", "so")]
 )
 def test_a_refusal_says_what_would_help(monkeypatch, kind, part) -> None:

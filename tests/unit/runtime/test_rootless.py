@@ -9,7 +9,8 @@ from runtime.linux import constants as c
 from runtime.rootfs import mount_of, mount_plan
 from runtime.rootless.mode import Mode, Reason
 from runtime.rootless.obstacles import no_ranges, why_no_namespace
-from runtime.rootless.plans import adapt
+from runtime.rootless.plans import adapt, with_shared_processes
+from runtime.rootless.procfs import hidden_places
 from runtime.rootless.subordinate import map_arguments, program, ranges
 from store.manner import Manner
 
@@ -53,6 +54,13 @@ def test_what_a_mode_allows(kind, may: bool) -> None:
     assert Mode(kind).may_mount == may
 
 
+def test_what_a_proc_hides() -> None:
+    lines = ["1 0 0:5 / /proc rw - proc proc rw"]
+    lines += [f"2 1 0:6 / /proc/{name} rw - tmpfs x rw" for name in ("keys", "acpi")]
+    lines += ["3 1 0:7 / /proc/sys/fs/binfmt_misc rw - autofs x rw", "4 0 0:8 / /procs rw - x x rw"]
+    assert hidden_places("\n".join(lines)) == ["/proc/acpi", "/proc/keys"]
+
+
 def plan_with(options: list[str], namespaces: int) -> dict[str, object]:
     sys = mount_of({"destination": "/sys", "type": "sysfs", "options": ["ro", "nosuid"]})
     pts = mount_of({"destination": "/dev/pts", "type": "devpts", "options": options})
@@ -82,3 +90,14 @@ def test_a_plan_takes_what_root_of_a_namespace_may_do() -> None:
     adapt(own, many)
     assert [mount["type"] for mount in own["mounts"]] == ["sysfs", "devpts", ""]
     assert own["mounts"][1]["options"] == [("gid", "5")]
+
+
+def test_a_plan_without_a_proc_of_its_own() -> None:
+    plan = plan_with([], c.CLONE_NEWNS | c.CLONE_NEWPID)
+    plan["mounts"].append(mount_of({"destination": "/proc", "type": "proc", "options": ["noexec"]}))
+    with_shared_processes(plan)
+    assert (plan["namespaces"], plan["shares_processes"]) == (c.CLONE_NEWNS, True)
+    shown = {mount["target"]: mount for mount in plan["mounts"] if mount["recursive"]}
+    assert {mount["source"] for mount in shown.values()} == {"/proc", "/sys"} == set(shown)
+    for mount in shown.values():
+        assert mount["below"][0] & c.MOUNT_ATTR_RDONLY
