@@ -10,8 +10,9 @@ import functools
 import itertools
 import os
 import posixpath
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from runtime import defaults, hostfiles, terminal
 from runtime.cancel import Cancel
@@ -27,6 +28,7 @@ from runtime.process import process_plan
 from runtime.rootfs import mount_of, mount_plan, root_plan
 from runtime.rootless.mode import effective_capabilities
 from runtime.running import ExitStatus, OnOutput, Running, Stdio
+from runtime.terminal import ForwardedSignals
 from store import manner
 from store.mount import OverlayMount
 from store.usernamespace import in_first_user_namespace
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runtime.plan import JoinPlan, LaunchPlan, MountPlan
+    from runtime.running import RunningState
+
+    # what is known of the container, and how many urgent signals came
+    ForegroundState = tuple[RunningState, int]
 
 __all__ = [
     "Bind",
@@ -48,6 +54,7 @@ __all__ = [
     "execute_in_foreground",
     "execute_inside",
     "plan_of",
+    "resume_in_foreground",
 ]
 _counter = itertools.count()
 
@@ -230,11 +237,17 @@ def execute_inside(
 
 
 def execute_in_foreground(
-    execution: Execution, *, cancel: Cancel | None = None, launchers: Launchers | None = None
+    execution: Execution,
+    *,
+    cancel: Cancel | None = None,
+    launchers: Launchers | None = None,
+    rest: Callable[[ForegroundState], None] | None = None,
 ) -> ExitStatus:
     """Run `execution` on our own stdin, stdout and stderr; signals that we get are passed on.
 
     With `tty` our terminal is in raw mode meanwhile and its size is followed.
+    rest: called when a command without a terminal is silent for long; may give the process to
+    another program, which gives what it was told to `resume_in_foreground`.
     Only in the main thread, because of the signals. Raises what `execute` raises.
     """
     plan = plan_of(execution)
@@ -247,5 +260,39 @@ def execute_in_foreground(
             running.resize(*terminal.size(1))
 
         follow = resized if execution.tty else None
-        with raw, terminal.forwarded_signals(running.forward, running.kill, follow):
-            return running.wait(cancel)
+        with raw, ForwardedSignals(running.forward, running.kill, follow) as signals:
+            return running.wait(cancel, rest=_resting(running, signals, rest))
+
+
+def resume_in_foreground(
+    state: ForegroundState, numbers: Sequence[int], rest: Callable[[ForegroundState], None]
+) -> ExitStatus:
+    """Do the rest of `execute_in_foreground`, after an execve.
+
+    numbers: signals that came meanwhile; while they are blocked, they still are.
+    """
+    known, urgent = state
+    with (
+        Running.resumed(known) as running,
+        ForwardedSignals(running.forward, running.kill, urgent=urgent) as signals,
+    ):
+        for number in numbers:
+            signals.take(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, terminal.FORWARDED)
+        return running.wait(rest=_resting(running, signals, rest))
+
+
+def _resting(
+    running: Running,
+    signals: ForwardedSignals,
+    rest: Callable[[ForegroundState], None] | None,
+) -> Callable[[], None] | None:
+    if rest is None:
+        return None
+
+    def told() -> None:
+        known = running.state()
+        if known is not None:
+            rest((known, signals.urgent))
+
+    return told

@@ -80,6 +80,19 @@ class Launcher:
                 os.close(fd)
         self._reaped = False
 
+    @classmethod
+    def resumed(cls, pid: int, orders: int, report: int) -> "Launcher":
+        """Return the launcher that this process started before an execve."""
+        launcher = cls.__new__(cls)
+        launcher.pid, launcher._orders, launcher.report = pid, orders, report
+        launcher._reaped = False
+        return launcher
+
+    @property
+    def orders(self) -> int:
+        """Its descriptor for orders, -1 when it was told to end."""
+        return self._orders
+
     def launch(
         self, plan: "LaunchPlan | JoinPlan", stdio: tuple[int, int, int], keep: tuple[int, ...] = ()
     ) -> None:

@@ -27,6 +27,7 @@ from runtime.errors import (
 )
 from runtime.launch import cgroupfiles
 from runtime.launch.channel import receive
+from runtime.launch.dormant import IDLE_S
 from runtime.launcher import Launcher, Launchers
 from runtime.linux.process import pidfd_open, pidfd_send_signal
 from runtime.terminal import Terminal
@@ -34,7 +35,10 @@ from values.classes import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runtime.plan import JoinPlan, LaunchPlan, ProcessPlan
+    from runtime.plan import CgroupPlan, JoinPlan, LaunchPlan, ProcessPlan
+
+    # pid of the launcher, descriptors for orders, of its report and of the init, the cgroup
+    RunningState = tuple[int, int, int, int, CgroupPlan | None]
 
 OnOutput = Callable[[int, bytes], None]
 _CHUNK = 1 << 16
@@ -90,18 +94,8 @@ class Running:
 
         on_started: told the pid of the command, on the host, in the thread that waits.
         """
-        self._stdio = stdio
         self._on_started = on_started
-        starts = "cgroup" in plan
-        self._cgroup = cast("LaunchPlan", plan)["cgroup"] if starts else None
-        self._poller = select.poll()
-        self._owned = contextlib.ExitStack()  # descriptors of ours to close at the end
-        self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
-        self._end: tuple[object, ...] | None = None
-        self._pidfd = -1
-        self._cancelled = False
-        self._timed_out = False
-        self._terminal: Terminal | None = None
+        self._begin(stdio, cast("LaunchPlan", plan)["cgroup"] if "cgroup" in plan else None)
         keep: tuple[int, ...] = ()
         with contextlib.ExitStack() as stack:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -120,6 +114,38 @@ class Running:
         self._watch(self._launcher.report, self._hear)
         if launchers and launchers.refill:
             launchers.prepare()  # for the next, while this one works
+
+    def _begin(self, stdio: Stdio, leaf: CgroupPlan | None) -> None:
+        self._stdio = stdio
+        self._cgroup = leaf
+        self._poller = select.poll()
+        self._owned = contextlib.ExitStack()  # descriptors of ours to close at the end
+        self._readers: dict[int, Callable[[], bool]] = {}  # descriptor → take; False at its end
+        self._end: tuple[object, ...] | None = None
+        self._pidfd = -1
+        self._cancelled = False
+        self._timed_out = False
+        self._terminal: Terminal | None = None
+
+    @classmethod
+    def resumed(cls, state: RunningState) -> Running:
+        """Return the container that this process watched over before an execve."""
+        pid, orders, report, pidfd, leaf = state
+        running = cls.__new__(cls)
+        running._on_started = None
+        running._begin(Stdio(), leaf)
+        running._pidfd = pidfd
+        running._owned.callback(os.close, pidfd)
+        running._launcher = Launcher.resumed(pid, orders, report)
+        running._watch(report, running._hear)
+        return running
+
+    def state(self) -> RunningState | None:
+        """Return what `resumed` needs; None where more than the end of a command is waited for."""
+        if self._pidfd < 0 or len(self._readers) > 1 or self._launcher.orders < 0:
+            return None
+        launcher = self._launcher
+        return launcher.pid, launcher.orders, launcher.report, self._pidfd, self._cgroup
 
     def _watch(self, fd: int, take: Callable[[], bool]) -> None:
         self._readers[fd] = take
@@ -203,15 +229,23 @@ class Running:
         if self._terminal is not None:
             self._terminal.resize(rows, columns)
 
-    def wait(self, cancel: Cancel | None = None, timeout_s: float | None = None) -> ExitStatus:
+    def wait(
+        self,
+        cancel: Cancel | None = None,
+        timeout_s: float | None = None,
+        rest: Callable[[], None] | None = None,
+    ) -> ExitStatus:
         """Pass data on until the container is gone; return how its process ended.
 
-        timeout_s: how long from now until it is killed.
+        timeout_s: how long from now until it is killed. rest: called when nothing has happened for
+        a while, to go on elsewhere with `state`; may return.
         Raises a RuntimeFailure when the command was never started.
         """
         if cancel is not None:
             self._watch(cancel.fd, self._cancel)
         ends = None if timeout_s is None else time.monotonic() + timeout_s
+        if rest is not None and ends is None:
+            self._rest_while_quiet(rest)
         while self._launcher.report in self._readers:
             left_s = None if ends is None else ends - time.monotonic()
             if left_s is not None and left_s <= 0:
@@ -227,6 +261,15 @@ class Running:
         while events := self._poller.poll(0):
             self._take(events)
         return self._conclude()
+
+    def _rest_while_quiet(self, rest: Callable[[], None]) -> None:
+        """Pass data on until there was none for a while, and then call `rest`."""
+        while self._launcher.report in self._readers:
+            events = self._poller.poll(IDLE_S * 1000)
+            if not events:
+                rest()
+                return
+            self._take(events)
 
     def _take(self, events: list[tuple[int, int]]) -> None:
         for fd, event in events:

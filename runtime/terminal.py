@@ -120,33 +120,42 @@ def raw_mode(fd: int | None) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-@contextlib.contextmanager
-def forwarded_signals(
-    forward: Callable[[int], None],
-    kill: Callable[[], None],
-    resized: Callable[[], None] | None = None,
-) -> Iterator[None]:
-    """Hand the signals that we get to `forward` while inside; main thread only.
+class ForwardedSignals:
+    """Hands the signals that we get to `forward` while inside; main thread only.
 
     kill: called at the third SIGINT or SIGTERM, for a command that ignores them.
     resized: called when our window changed its size.
+    urgent: how many of those two came so far.
     """
-    urgent = 0
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal urgent
-        urgent += number in (signal.SIGINT, signal.SIGTERM)
-        if urgent >= _IMPATIENT:
-            kill()
+    def __init__(
+        self,
+        forward: Callable[[int], None],
+        kill: Callable[[], None],
+        resized: Callable[[], None] | None = None,
+        urgent: int = 0,
+    ) -> None:
+        self._forward = forward
+        self._kill = kill
+        self._resized = resized
+        self.urgent = urgent
+
+    def take(self, number: int, _frame: FrameType | None = None) -> None:
+        """Do what the signal `number` asks for."""
+        self.urgent += number in (signal.SIGINT, signal.SIGTERM)
+        if self.urgent >= _IMPATIENT:
+            self._kill()
         else:
-            forward(number)
+            self._forward(number)
 
-    before = {number: signal.signal(number, handle) for number in FORWARDED}
-    if resized is not None:
-        call = resized
-        before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda _n, _f: call())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> "ForwardedSignals":
+        self._before = {number: signal.signal(number, self.take) for number in FORWARDED}
+        if self._resized is not None:
+            call = self._resized
+            old = signal.signal(signal.SIGWINCH, lambda _number, _frame: call())
+            self._before[signal.SIGWINCH] = old
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -234,6 +234,16 @@ class Snapshots:
             os.close(fd)
         return freed
 
+    def remove_held(self, name: str, lock_fd: int) -> None:
+        """Delete a snapshot that this process prepared before an execve.
+
+        lock_fd: its `Active.lock_fd`, which is closed.
+        """
+        try:
+            self._folder.remove_tree(self._folder.path("snapshots", name), later=True)
+        finally:
+            os.close(lock_fd)
+
     def recover(self) -> list[str]:
         """Delete snapshots whose owners are gone and which are not kept; return their ids.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pybuild.cli import walls
+from pybuild.cli import waiting, walls
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, PybuildError
@@ -84,7 +85,8 @@ def run(parsed: Parsed, session: Session) -> int:
 
     with session.engine() as engine:
         try:
-            return engine.run(request, on_created=created, watch=watch)
+            rest = partial(waiting.rest, engine.root, session.debug)
+            return engine.run(request, on_created=created, watch=watch, rest=rest)
         finally:
             if watch is not None:
                 watch.finish()

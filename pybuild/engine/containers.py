@@ -1,4 +1,4 @@
-"""Containers: made, run to their end, listed and removed.
+"""Containers: made, ended, listed and removed.
 
 Owns what docker's `run` decides: which command, which environment, what is kept afterwards. The
 image's VOLUMEs are plain folders of the container here. Refuses to know how a process gets into
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from pybuild.engine.runrequest import RunRequest
     from registry_client.events import OnEvent
     from runtime.execution import Bind, Execution
-    from runtime.launcher import Launchers
     from store.digest import DiffID
     from store.oci import ContainerConfig
     from store.reference import Reference
@@ -38,26 +36,6 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILLED = 137
 _STOP_S = 10.0
 _POLL_S = 0.05
-
-
-def run(
-    store: Store,
-    request: RunRequest,
-    on_created: Callable[[str], None] | None = None,
-    watch: Callable[[Reference], OnEvent] | None = None,
-    launchers: Launchers | None = None,
-) -> int:
-    """Make a container, run it to its end with our stdio, and return its exit code.
-
-    watch: called before a pull, gives what takes its progress. launchers: may have one waiting.
-    Raises ImageMissing, ContainerError, and RuntimeFailure when the command could not be started;
-    nothing is kept of the container then.
-    """
-    with made(store, request, watch) as container:
-        if on_created is not None:
-            on_created(container.record.id)
-        container.exit_code = _execute(container.execution, launchers)
-    return container.exit_code
 
 
 @dataclass(slots=True)
@@ -100,10 +78,16 @@ def made(
             active.discard()
             records.delete(store.root, record.id)
         else:
-            # Before the snapshot's lock goes: a free lock under `running` means a lost supervisor.
-            code = container.exit_code
-            ended = replace(record, state=records.EXITED, exit_code=code, finished=_now())
-            records.save(store.root, ended)
+            end(store, record, container.exit_code)
+
+
+def end(store: Store, record: ContainerRecord, code: int) -> None:
+    """Write how a container ended that is kept.
+
+    Before the snapshot's lock goes: a free lock under `running` means a lost supervisor.
+    """
+    ended = replace(record, state=records.EXITED, exit_code=code, finished=_now())
+    records.save(store.root, ended)
 
 
 def command_of(config: ContainerConfig, request: RunRequest) -> tuple[str, ...]:
@@ -347,15 +331,6 @@ def _execution(
         lock_fds=(active.lock_fd,),
     )
     return walled(execution, request.walls) if request.walls != Walls() else execution
-
-
-def _execute(execution: Execution, launchers: Launchers | None) -> int:
-    from runtime.executor import execute, execute_in_foreground
-
-    # Signals reach the main thread only; in another one there are none to pass on.
-    is_main = threading.current_thread() is threading.main_thread()
-    run_it = execute_in_foreground if is_main else execute
-    return run_it(execution, launchers=launchers).code
 
 
 def _stop(store: Store, record: ContainerRecord) -> None:

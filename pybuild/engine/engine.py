@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.repro import Verdict
     from builder.request import BuildRequest
     from pybuild.engine.builds import BuildResult
+    from pybuild.engine.foreground import ContainerState, Rest
     from pybuild.engine.live import Container
     from pybuild.engine.records import ContainerRecord
     from pybuild.engine.registries import Watch
@@ -146,11 +147,13 @@ class Engine(Imaging, Caching, Explaining, Journaling):
         *,
         on_created: Callable[[str], None] | None = None,
         watch: Watch | None = None,
+        rest: Rest | None = None,
     ) -> int:
         """Make a container, run it to its end with our stdio, and return its exit code.
 
         on_created: called with the container's ID before its command starts. watch: called before
-        a pull, gives what takes its progress.
+        a pull, gives what takes its progress. rest: for who owns the process: called when nothing
+        has happened for a while; what it is told another program gives to `resume_run`.
         Raises ContainerError and RuntimeFailure when the command cannot be started.
         """
         from runtime.launcher import Launchers
@@ -158,9 +161,18 @@ class Engine(Imaging, Caching, Explaining, Journaling):
         require_privilege("run", mounts=True)
         with Launchers() as launchers:
             launchers.prepare()  # it gets ready while the rest is imported
-            from pybuild.engine import containers
+            from pybuild.engine import foreground
 
-            return containers.run(self.store, request, on_created, watch, launchers)
+            return foreground.run(self.store, request, on_created, watch, launchers, rest)
+
+    def resume_run(self, state: ContainerState, numbers: Sequence[int], rest: Rest) -> int:
+        """Do the rest of `run` after an execve, and return the container's exit code.
+
+        numbers: signals that came meanwhile. Raises RuntimeFailure.
+        """
+        from pybuild.engine import foreground
+
+        return foreground.resume(self.store, state, numbers, rest)
 
     def container(self, request: RunRequest) -> Container:
         """Make a container that this process holds: to be started, asked and looked into.

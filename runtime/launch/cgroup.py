@@ -33,6 +33,8 @@ from runtime.linux import mount as m
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from runtime.plan import CgroupPlan, LaunchPlan
 
 
@@ -81,6 +83,17 @@ class Leaf:
         for path in (*self._v1.values(), self._v2):
             if path:
                 remove(path)
+
+    def state(self) -> "dict[str, Any]":
+        """Return plain values of which `resumed` makes it again; its descriptors stay open."""
+        return vars(self)
+
+    @classmethod
+    def resumed(cls, state: "dict[str, Any]") -> "Leaf":
+        """Return the leaf that was entered before an execve; to be exited as ever."""
+        leaf = cls.__new__(cls)
+        vars(leaf).update(state)
+        return leaf
 
     def _give_up(self, error: OSError) -> None:
         """Do without cgroups where the plan has no limits; else say what cannot be kept."""

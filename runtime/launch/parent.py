@@ -2,13 +2,14 @@
 
 It reads a plan, clones the container's init, waits for it, forwards signals, and takes everything
 away again. It holds the caller's locks until the container is gone. When the caller dies, in
-whatever way, the container is killed; when the launcher dies, the kernel kills the init.
+whatever way, the container is killed; when the launcher dies, the kernel kills the init. Where the
+container runs for long, the launcher is dormant meanwhile (`dormant`).
 """
 
 import os
 import select
 
-from runtime.launch import cgroup, init
+from runtime.launch import cgroup, dormant, init
 from runtime.launch.channel import receive, receive_descriptors, send
 from runtime.launch.cloning import clone_init
 from runtime.launch.filesystem import close_sources, open_root, open_sources, open_views
@@ -21,6 +22,9 @@ from runtime.linux.process import close_range, pidfd_open, pidfd_send_signal, pr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from runtime.plan import LaunchPlan
 
 
@@ -28,7 +32,7 @@ class Launch:
     """One container, from the plan to its exit status.
 
     orders: socket from the caller: descriptors, the plan, then signals to forward; its end kills.
-    report: pipe to the caller.
+    report: pipe to the caller. rest: called when nothing has happened for a while; may not return.
     """
 
     def __init__(self, orders: int, report: int) -> None:
@@ -36,6 +40,7 @@ class Launch:
         self.report = report
         self.stubs: list[Stub] = []
         self.failure: tuple[object, ...] | None = None
+        self.rest: Callable[[int, int], None] | None = None
 
     def run(self) -> None:
         """Do everything; the last message sent is `failed` or `exited`."""
@@ -63,14 +68,21 @@ class Launch:
                 plan["cgroup_view"] = leaf.view(plan)
                 if not leaf.guards_devices and plan["cgroup"]["v1_devices"]:
                     _guard_devices_by_mount(plan)
+                # A dormant one can be looked into (ptrace), by who sees it.
+                if not plan["shares_processes"]:
+                    self.rest = lambda pid, fd: self._become_dormant(pid, fd, root, caller, leaf)
                 status = self.contain(plan, root, caller, leaf)
-                remove_stubs(root, self.stubs)
-                os.close(root)
-                usage = leaf.usage()
+                usage = self.tidy(root, leaf)
         except cgroup.NoCgroup as error:
             self.fail("cgroup", f"limits: {error.strerror} ({error.filename})", error)
             return
         self.finish(status, usage)
+
+    def tidy(self, root: int, leaf: cgroup.Leaf) -> "tuple[int | None, float | None, bool]":
+        """Take away what a container that is gone has left; return what it has used."""
+        remove_stubs(root, self.stubs)
+        os.close(root)
+        return leaf.usage()
 
     def begin(self) -> "tuple[LaunchPlan, int] | None":
         """Return the plan and a descriptor of the caller; None where there is nothing to do."""
@@ -156,12 +168,17 @@ class Launch:
             self.failure = ("failed", "cgroup", f"cgroup: {error.strerror}", error.errno or 0)
             pidfd_send_signal(pidfd, c.SIGKILL)
         self._watch(pid, pidfd, said_read, caller)
-        _, status, usage = os.wait4(pid, 0)
-        leaf.kill()
+        ended = self.bury(pid, leaf)
         if plan["shares_processes"]:
             from runtime.launch.descendants import end_children
 
             end_children()
+        return ended
+
+    def bury(self, pid: int, leaf: cgroup.Leaf) -> "tuple[int, float, int]":
+        """Take the exit status of the dead init, and the CPU seconds and peak in bytes."""
+        _, status, usage = os.wait4(pid, 0)
+        leaf.kill()
         return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
     def _let_go_of_stdio(self) -> None:
@@ -172,13 +189,21 @@ class Launch:
         os.close(null)
 
     def _watch(self, pid: int, pidfd: int, said: int, caller: int) -> None:
-        """Return when the init is dead, having killed it if the caller went away."""
-        listening = True
+        """Return when the init is dead, having killed it if the caller went away.
+
+        said: what it says before it is the command; -1 where it has said all.
+        """
+        listening = said >= 0
         poller = select.poll()
         for fd in (pidfd, said, self.orders, caller):
-            poller.register(fd, select.POLLIN)
+            if fd >= 0:
+                poller.register(fd, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll()}
+            rest = None if listening or caller < 0 else self.rest
+            ready = {fd for fd, _ in poller.poll(dormant.IDLE_S * 1000 if rest else None)}
+            if not ready and rest:
+                rest(pid, pidfd)
+                self.rest = None  # it could not
             if said in ready and not self._listen(said, pid):
                 poller.unregister(said)
                 listening = False
@@ -191,6 +216,19 @@ class Launch:
                 poller.unregister(caller)
                 poller.unregister(self.orders)
                 caller = self.orders = -1
+
+    def _become_dormant(
+        self, pid: int, pidfd: int, root: int, caller: int, leaf: cgroup.Leaf
+    ) -> None:
+        """Wait for what `_watch` waits for, and go on in `resume`."""
+        dormant.become(
+            "/proc/self/exe",  # of the read-only mount
+            "runtime.launch.parent",
+            (self.orders, self.report, self.stubs, pid, pidfd, root, caller, leaf.state()),
+            awaited=(self.orders, pidfd, caller),
+            # All are needed: what nobody needs was closed. Locks are held by them.
+            kept=[fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)],
+        )
 
     def _listen(self, said: int, pid: int) -> bool:
         """Take one message of the init; False when it has said all."""
@@ -229,11 +267,44 @@ def _guard_devices_by_mount(plan: "LaunchPlan") -> None:
         plan["capabilities"][name] &= ~(1 << NUMBERS["CAP_MKNOD"])
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.get_inheritable(fd)
+    except OSError:  # the one that the others were listed with
+        return False
+    return True
+
+
+def resume(state: "tuple[Any, ...]", _signals: "list[int]") -> None:
+    """Go on with a container, from where the launcher became dormant."""
+    orders, report, stubs, pid, pidfd, root, caller, limits = state
+    prctl(c.PR_SET_DUMPABLE, 0)
+    launch = Launch(orders, report)
+    launch.stubs = stubs
+
+    def work() -> None:
+        leaf = cgroup.Leaf.resumed(limits)
+        try:
+            launch.rest = lambda pid, fd: launch._become_dormant(pid, fd, root, caller, leaf)
+            launch._watch(pid, pidfd, -1, caller)
+            status = launch.bury(pid, leaf)
+            usage = launch.tidy(root, leaf)
+        finally:
+            leaf.__exit__()
+        launch.finish(status, usage)
+
+    _be_the_process(work, report)
+
+
 def main(orders: int, report: int) -> None:
     """Entry point of the launcher process."""
+    _be_the_process(Launch(orders, report).run, report)
+
+
+def _be_the_process(work: "Callable[[], None]", report: int) -> None:
     code = 0
     try:
-        Launch(orders, report).run()
+        work()
     except BaseException as error:
         code = 1
         subject = getattr(error, "filename", None)

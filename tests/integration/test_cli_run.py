@@ -270,3 +270,47 @@ def test_a_terminal(pybuild, busybox_image) -> None:
     lines = said.decode().replace("\r", "").split("\n")
     assert lines[:2] == ["/dev/pts/0", "33 77"]
     assert "got word" in lines
+
+
+def is_dormant(pid: int) -> bool:
+    return b"runtime.launch.dormant" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def launcher_of(supervisor: int) -> int:
+    (child,) = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return int(child)
+
+
+def memory_of_its_own_kib(pid: int) -> int:
+    """Return what nobody else has use of: what files are mapped as well depends on the others."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    fields = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+    return fields["Private_Dirty"] + fields["Swap"]
+
+
+def test_who_watches_over_silent_containers_is_small_and_all_there(pybuild, busybox_image) -> None:
+    script = "trap 'exit 5' USR1; trap '' USR2; echo ready; while :; do sleep 0.05; done"
+    names = ("told", "orphan", "widow", "pestered")
+    run = [started(pybuild, "--name", name, busybox_image, "sh", "-c", script) for name in names]
+    told, orphan, widow, pestered = run
+    launchers = [launcher_of(process.pid) for process in run]
+    dormant = [*launchers[:3], *(process.pid for process in run[:3])]
+
+    def pester_until_all_are_dormant() -> bool:
+        pestered.send_signal(signal.SIGUSR2)  # whatever it becomes just now, it must not die
+        return all(map(is_dormant, dormant))
+
+    wait_until(pester_until_all_are_dormant, "the others are dormant")
+    assert memory_of_its_own_kib(told.pid) + memory_of_its_own_kib(launchers[0]) < 7000
+
+    orphan.kill()
+    os.kill(launchers[2], signal.SIGKILL)
+    for process in (told, pestered):
+        process.send_signal(signal.SIGUSR1)
+        assert (process.wait(LIMIT_S), process.communicate()) == (5, (b"", b""))
+    assert widow.wait(LIMIT_S) == 125
+    assert b"error: run: the launcher died\n" in widow.communicate()[1]
+    orphan.communicate(timeout=LIMIT_S)  # its output ends when the container has
+    wait_until(lambda: not Path(f"/proc/{launchers[1]}").exists(), "the launcher has noticed")
+    codes = {c["Names"]: c["Status"].split(")")[0] for c in containers(pybuild, "-a")}
+    assert codes == {"told": "Exited (5", "orphan": "Exited (137", "pestered": "Exited (5"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.engine import containers, records
+from pybuild.engine import containers, foreground, records
 from pybuild.engine.records import ContainerRecord
 from pybuild.engine.runrequest import HostFolder, RunRequest
 from pybuild.errors import ContainerError, ImageMissing
@@ -82,7 +82,7 @@ def record(store: Store, **changes: object) -> ContainerRecord:
 
 def test_a_missing_image_is_its_own_error_and_leaves_nothing(store: Store) -> None:
     with pytest.raises(ImageMissing, match="unable to find image 'no:such' locally"):
-        containers.run(store, RunRequest(image="no:such", pull="never"))
+        foreground.run(store, RunRequest(image="no:such", pull="never"))
     assert os.listdir(Path(store.root, "containers")) == []
 
 
