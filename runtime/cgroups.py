@@ -173,6 +173,11 @@ def _v1_blkio(block: "BlockIo") -> "Iterator[tuple[str, str]]":
             yield file, f"{limit['major']}:{limit['minor']} {limit['rate']}"
 
 
+def device_rules(resources: "Resources") -> "list[devicefilter.Rule]":
+    """Return the device rules, of which the last that matches decides."""
+    return [_rule(rule) for rule in resources.get("devices", [])]
+
+
 def _rule(rule: "DeviceRule") -> devicefilter.Rule:
     kind = rule.get("type") or "a"
     access = rule.get("access") or "rwm"
@@ -197,7 +202,7 @@ def cgroup_plan(spec: "Spec", name: str) -> "CgroupPlan":
     """Return the cgroup of `spec`; device rules that allow everything need none."""
     linux = spec.get("linux", {})
     resources = linux.get("resources", {})
-    rules = [_rule(rule) for rule in resources.get("devices", [])]
+    rules = device_rules(resources)
     if all(rule[4] for rule in rules):
         rules = []
     v2, v1 = v2_writes(resources), v1_writes(resources)

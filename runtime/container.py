@@ -60,7 +60,8 @@ class Container:
     """One container of the folder `root`.
 
     record: what state.json says: ociVersion, id, pid, starttime, created, bundle, rootfs, owner,
-    annotations, cgroups (controller → folder), ready (whether its creation came to its end).
+    annotations, cgroups (controller → folder), ready (whether its creation came to its end), scope
+    (unit and socket of the systemd that manages the cgroups, where one does).
     """
 
     def __init__(self, root: str, container_id: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runtime.plan import LaunchPlan
+    from runtime.systemd.scope import Scope
 
     Warn = Callable[[str], None]
 
@@ -65,6 +66,7 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
     Raises RuntimeFailure, when nothing of it is left.
     """
     spec, data, left_out = load_config(wish.bundle)
+    cgroups_path = (spec.get("linux") or {}).get("cgroupsPath") or ""
     plan = container_plan(spec, wish.bundle, wish.id, wish.cache)
     _apply(wish, plan)
     if wish.seal is not None:
@@ -73,7 +75,8 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
         warn(text)
     agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
     container = Container(wish.root, wish.id)
-    creation = Creation(plan, agent)
+    scope = _scope(wish, plan, spec, cgroups_path)
+    creation = Creation(plan, agent, scope)
     try:
         plan["tty_socket"] = _terminal_socket(wish, plan["tty"])
         pidfd_socket = connect(wish.pidfd_socket, "--pidfd-socket")
@@ -82,7 +85,7 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
     except Failed as failure:
         raise raised(failure) from failure
     try:
-        container.record = _record(plan, _free_cgroups(plan))
+        container.record = _record(plan, _free_cgroups(plan), scope)
         _make(container, creation, plan, data, wish)
         pass_pidfd(pidfd_socket, creation.pidfd, b"standard")
     except Failed as failure:
@@ -106,15 +109,22 @@ def _trampoline(plan: "LaunchPlan", spec: "dict[str, Any]", seal: "Callable[[], 
 
 
 def _apply(wish: Wish, plan: "LaunchPlan") -> None:
-    if wish.systemd_cgroup:
-        from runtime.systemd import refuse
-
-        refuse(f"{plan['cgroup']['parent']}/{plan['cgroup']['name']}".lstrip("/"))
     plan["no_pivot"] = wish.no_pivot
     plan["new_keyring"] = not wish.no_new_keyring
     plan["keep_fds"] = wish.keep_fds
     if wish.listen_fds:
         plan["env"] += [f"LISTEN_FDS={wish.listen_fds}", "LISTEN_PID=1"]
+
+
+def _scope(
+    wish: Wish, plan: "LaunchPlan", spec: "dict[str, Any]", cgroups_path: str
+) -> "Scope | None":
+    """Return who has systemd make the cgroups, where that is asked for."""
+    if not wish.systemd_cgroup:
+        return None
+    from runtime.systemd.scope import scope_for
+
+    return scope_for(plan, spec, cgroups_path)
 
 
 def _terminal_socket(wish: Wish, tty: bool) -> int:
@@ -152,7 +162,9 @@ def pass_pidfd(socket_fd: int, pidfd: int, kind: bytes) -> None:
     os.close(socket_fd)
 
 
-def _record(plan: "LaunchPlan", cgroups: "dict[str, str]") -> "dict[str, Any]":
+def _record(
+    plan: "LaunchPlan", cgroups: "dict[str, str]", scope: "Scope | None"
+) -> "dict[str, Any]":
     return {
         **plan["state"],
         "pid": 0,
@@ -161,6 +173,7 @@ def _record(plan: "LaunchPlan", cgroups: "dict[str, str]") -> "dict[str, Any]":
         "rootfs": plan["root"]["base"],
         "owner": os.geteuid(),
         "cgroups": cgroups,
+        **({"scope": scope.record()} if scope else {}),
         "ownpids": bool(plan["namespaces"] & c.CLONE_NEWPID),
         "ready": False,
     }

@@ -5,7 +5,7 @@ import os
 from runtime import cgrouptree
 from runtime.container import Container
 from runtime.creating import run_own_hooks
-from runtime.errors import WrongState
+from runtime.errors import RuntimeFailure, WrongState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +16,22 @@ def destroy(container: Container, warn: "Warn") -> None:
     """Remove a container, locked, with all that lives in it."""
     container.kill_init()
     cgrouptree.kill_all(container.cgroups)
+    if "scope" in container.record:
+        _remove_scope(container.record["scope"], warn)
     cgrouptree.remove(container.cgroups)
     if container.record.get("ready"):
         run_own_hooks(container, "poststop", "stopped", warn)
     container.remove_folder()
+
+
+def _remove_scope(scope: "dict[str, str]", warn: "Warn") -> None:
+    from runtime.systemd.scope import remove
+
+    try:
+        remove(scope)
+    except RuntimeFailure as failure:
+        # Its cgroups are removed all the same: without a process a scope is not kept for long.
+        warn(str(failure))
 
 
 def destroy_interrupted(container: Container) -> None:

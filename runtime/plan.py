@@ -168,7 +168,7 @@ class LaunchPlan(ProcessPlan):
     namespaces: int
     late_namespaces: int
     cgroup: CgroupPlan
-    cgroup_view: list[tuple[str, str, int]]
+    cgroup_view: list[tuple[str, str, int | str]]
     mounts: list[MountPlan]
     devices: list[DevicePlan]
     device_trees: list[int]

@@ -56,6 +56,10 @@ def run(parsed: Parsed, context: Context) -> int:
     resources = walk(_resources(parsed), schema.RESOURCES, "resources")
     check_resources(resources, "resources")
     _check_memory(container, resources)
+    if "scope" in container.record:
+        from runtime.systemd.scope import update
+
+        update(container.record["scope"], resources, v1=set(container.cgroups) != {"unified"})
     try:
         _write(container, resources)
     except OSError as error:

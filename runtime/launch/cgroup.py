@@ -61,18 +61,8 @@ class Leaf:
         self.guards_devices = False
 
     def __enter__(self) -> "Leaf":
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            mounted = hierarchies(file.read())
-        v1 = [name for name in mounted if name != "unified"]
-        self._only_v2 = not v1
-        if self._plan["parent"].endswith(PARENT):
-            for root in mounted.values():
-                sweep(root + self._plan["parent"])
         try:
-            if "unified" in mounted:
-                self._make_v2(mounted["unified"], v1)
-            if v1:
-                self._make_v1(mounted)
+            self._make()
             self._doors = open_doors(self._v1.values())
         except OSError as error:
             self._give_up(error)
@@ -101,6 +91,21 @@ class Leaf:
         self._v2, self._v1, self.guards_devices = "", {}, False
         if self._plan["required"]:
             raise NoCgroup(error.errno, error.strerror, error.filename) from error
+
+    def _make(self) -> None:
+        """Make the leaves, where they are not there yet, and write the limits. Raises OSError."""
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounted = hierarchies(file.read())
+        v1 = [name for name in mounted if name != "unified"]
+        self._only_v2 = not v1
+        if self._plan["parent"].endswith(PARENT):
+            for root in mounted.values():
+                sweep(root + self._plan["parent"])
+        self.guards_devices = False
+        if "unified" in mounted:
+            self._make_v2(mounted["unified"], v1)
+        if v1:
+            self._make_v1(mounted)
 
     def _make_v2(self, root: str, v1: "list[str]") -> None:
         parent = root + absolute(self._plan["parent"], "unified")
@@ -185,23 +190,27 @@ class Leaf:
         self._doors.clear()
         self.fd = None
 
-    def view(self, plan: "LaunchPlan") -> "list[tuple[str, str, int]]":
+    def view(self, plan: "LaunchPlan") -> "list[tuple[str, str, int | str]]":
         """Return what the container sees below /sys/fs/cgroup: (folder, v1 controller, tree).
 
         The folder is empty where v2 is all there is. Trees without a leaf of ours are left out:
         they would show the host's. tree: a mount of the leaf, for a container without a cgroup
-        namespace, whose own mount would show the host's from its root; else -1.
+        namespace, whose own mount would show the host's from its root; else -1. A leaf that is not
+        there yet is a path.
         """
         own = plan["late_namespaces"] & c.CLONE_NEWCGROUP
         own |= any(kind == c.CLONE_NEWCGROUP for _, kind in plan["join"])
         if not any(mount["kind"] == "cgroup" for mount in plan["mounts"]):
             return []
         if self._only_v2:
-            return [("", "", _tree(self._v2, own))] if self._v2 else []
-        trees = [(name, name, _tree(path, own)) for name, path in self._v1.items()]
+            return [("", "", self._tree(self._v2, own))] if self._v2 else []
+        trees = [(name, name, self._tree(path, own)) for name, path in self._v1.items()]
         if self._v2:
-            trees.append(("unified", "", _tree(self._v2, own)))
+            trees.append(("unified", "", self._tree(self._v2, own)))
         return [(name.removeprefix("name="), controller, fd) for name, controller, fd in trees]
+
+    def _tree(self, path: str, own_namespace: int) -> "int | str":
+        return -1 if own_namespace else m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
 
     def kill(self) -> None:
         """Kill whatever is left in the v2 leaf: processes that entered it from outside."""
@@ -222,7 +231,3 @@ class Leaf:
             cpu / 1e6 if cpu is not None else None,
             numbers(events).get("oom_kill", 0) > 0,
         )
-
-
-def _tree(path: str, own_namespace: int) -> int:
-    return -1 if own_namespace else m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)

@@ -33,13 +33,18 @@ class Creation:
     pid, pidfd: of the init, once it is cloned.
     """
 
-    def __init__(self, plan: "LaunchPlan", agent: int = -1) -> None:
-        """agent: a socket to who answers the filter's notifications, where the plan has one."""
+    def __init__(
+        self, plan: "LaunchPlan", agent: int = -1, leaf: "cgroup.Leaf | None" = None
+    ) -> None:
+        """agent: a socket to who answers the filter's notifications, where the plan has one.
+
+        leaf: the container's cgroups, where it is not we who make them.
+        """
         self._plan = plan
         self._agent = agent
         self._root = -1
         self._went_through_hooks = False
-        self.leaf = cgroup.Leaf(plan["cgroup"])
+        self.leaf = leaf or cgroup.Leaf(plan["cgroup"])
         self.pid, self.pidfd = 0, -1
         self._go = self._said = -1
 

@@ -107,9 +107,9 @@ def close_sources(plan: "LaunchPlan") -> None:
             mount["fd"] = -1
     for tree in plan["device_trees"]:
         os.close(tree)
-    for *_, tree in plan["cgroup_view"]:
-        if tree >= 0:
-            os.close(tree)
+    for *_, leaf in plan["cgroup_view"]:
+        if isinstance(leaf, int) and leaf >= 0:
+            os.close(leaf)
 
 
 def _host_device(device: "DevicePlan") -> int:
@@ -135,9 +135,11 @@ def _name_of_device(kind: int, number: int) -> str:
     return ""
 
 
-def _cgroup_tree(entry: "tuple[str, str, int]", attributes: int) -> int:
+def _cgroup_tree(entry: "tuple[str, str, int | str]", attributes: int) -> int:
     """Return a mount of a cgroup tree, whose root is the container's own cgroup."""
     _, option, leaf = entry
+    if isinstance(leaf, str):
+        leaf = m.open_tree(c.AT_FDCWD, leaf, c.OPEN_TREE_CLONE)
     if leaf >= 0:
         m.mount_setattr(leaf, attributes)
         return leaf
@@ -284,12 +286,13 @@ class Filesystem:
             os.close(tree)
 
     def cgroups(
-        self, target: str, attributes: int, hierarchies: "list[tuple[str, str, int]]"
+        self, target: str, attributes: int, hierarchies: "list[tuple[str, str, int | str]]"
     ) -> None:
         """Show the container its own cgroups.
 
-        hierarchies: (folder name, v1 controller, descriptor of a mount of the leaf or -1); v2 has
-        an empty controller, and an empty folder name too where it is the only one.
+        hierarchies: (folder name, v1 controller, the leaf: a descriptor of a mount of it, its path,
+        or -1 for our own cgroup namespace's); v2 has an empty controller, and an empty folder name
+        too where it is the only one.
         """
         point = self._target(target, True, True)
         try:
