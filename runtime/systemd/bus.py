@@ -51,15 +51,13 @@ def is_user() -> bool:
 
 def addresses() -> "list[str]":
     """Return the sockets at which systemd may be asked, the likeliest first; `@` for abstract."""
-    runtime_folder = os.environ.get("XDG_RUNTIME_DIR", "")
     if is_user():
-        named = paths_of(os.environ.get("DBUS_SESSION_BUS_ADDRESS", ""))
-        if runtime_folder:
-            named += [f"{runtime_folder}/bus", f"{runtime_folder}/{_PRIVATE}"]
+        variable, folder = "DBUS_SESSION_BUS_ADDRESS", os.environ.get("XDG_RUNTIME_DIR", "")
+        usual = [f"{folder}/bus", f"{folder}/{_PRIVATE}"] if folder else []
     else:
-        named = paths_of(os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", ""))
-        named += ["/run/dbus/system_bus_socket", f"/run/{_PRIVATE}"]
-    return list(dict.fromkeys(named))
+        variable = "DBUS_SYSTEM_BUS_ADDRESS"
+        usual = ["/run/dbus/system_bus_socket", f"/run/{_PRIVATE}"]
+    return paths_of(os.environ.get(variable, "")) or usual
 
 
 def paths_of(address: str) -> "list[str]":
@@ -94,9 +92,10 @@ class Bus:
     address: the socket. control_group: systemd's own cgroup, empty for the root.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
         """Connect. Raises OSError where nobody listens, NoSystemd where it is not systemd."""
         self.address = address
+        self._patience_s = patience_s
         self._deadline = 0.0
         self._is_private = address.endswith(_PRIVATE)
         self._serial = 0
@@ -200,15 +199,15 @@ class Bus:
             raise self._trouble(f"says what cannot be understood: {error}") from error
 
     def _set_deadline(self) -> None:
-        self._deadline = time.monotonic() + PATIENCE_S
-        self._socket.settimeout(PATIENCE_S)
+        self._deadline = time.monotonic() + self._patience_s
+        self._socket.settimeout(self._patience_s)
 
     def _read(self) -> None:
         self._socket.settimeout(max(self._deadline - time.monotonic(), 0.001))
         try:
             data = self._socket.recv(65536)
         except TimeoutError as error:
-            raise self._trouble(f"has not answered for {PATIENCE_S:g} s") from error
+            raise self._trouble(f"has not answered for {self._patience_s:g} s") from error
         except OSError as error:
             raise self._trouble(str(error.strerror).lower()) from error
         if not data:
@@ -219,7 +218,7 @@ class Bus:
         try:
             self._socket.sendall(data)
         except TimeoutError as error:
-            raise self._trouble(f"has not listened for {PATIENCE_S:g} s") from error
+            raise self._trouble(f"has not listened for {self._patience_s:g} s") from error
         except OSError as error:
             raise self._trouble(str(error.strerror).lower()) from error
 

@@ -59,7 +59,7 @@ def _reset(bus: Bus, unit: str) -> bool:
     """Let go of a unit that failed; tell whether there was one."""
     try:
         bus.call("ResetFailedUnit", "s", unit)
-    except Refused:
+    except RuntimeFailure:
         return False
     return True
 

@@ -187,5 +187,8 @@ class _Reader:
         end = self._at + size
         found = []
         while self._at < end:
+            begin = self._at
             found.append(self.take(inner))
+            if self._at == begin:
+                raise IndexError("an array of nothing")
         return found

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,8 +167,8 @@ def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
     """Return a function: peers("podman")("images") runs that tool and returns what it prints.
 
     podman and buildah have configuration and storage of their own; every call is in a mount
-    namespace of its own. A non-zero exit fails the test; with `fails` any other than that, and
-    what is returned is the error output.
+    namespace of its own, unless `prefix` is what stands before it. A non-zero exit fails the test;
+    with `fails` any other than that, and what is returned is the error output.
     """
     # A short path: conmon's sockets lie below it, and podman waits 20 s for one whose name is cut.
     folder = Path(tempfile.mkdtemp(prefix="peers-"))
@@ -184,12 +184,12 @@ def peers(tool) -> Iterator[Callable[[str], Callable[..., str]]]:
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
     }
 
-    def find(name: str) -> Callable[..., str]:
+    def find(name: str, prefix: Sequence[str] = IN_OWN_MOUNTS) -> Callable[..., str]:
         path = tool(name)
 
         def call(*args: str | os.PathLike[str], fails: int | None = None) -> str:
             done = subprocess.run(
-                [*IN_OWN_MOUNTS, path, *map(os.fspath, args)],
+                [*prefix, path, *map(os.fspath, args)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
