@@ -12,6 +12,8 @@ RuntimeFailure
 ├── ContainerExists        a container of that ID is there already
 ├── NoSuchContainer        there is no container of that ID
 ├── WrongState             a container is not in the state that a verb needs
+├── InvalidNetwork         a network is asked for in a way that nobody can give
+├── NetworkFailed          a container's network could not be made
 └── Cancelled              the caller asked for the container's end before it started
 """
 
@@ -76,6 +78,14 @@ class NoSuchContainer(RuntimeFailure):
 
 class WrongState(RuntimeFailure):
     """The container is not in a state in which the verb makes sense."""
+
+
+class InvalidNetwork(RuntimeFailure):
+    """A network, or ports of it, that cannot be given: a wrong word."""
+
+
+class NetworkFailed(RuntimeFailure):
+    """A container's network could not be made on this host."""
 
 
 class Cancelled(RuntimeFailure):

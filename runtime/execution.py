@@ -74,7 +74,9 @@ class Execution:
     seccomp: docker's default profile, none, or one of one's own.
     stdin: descriptor to read from; None is an empty input.
     tty: the process gets a terminal of `window` (rows, columns); stdout and stderr are then one.
-    network_namespace: path of a prepared one, instead of `network`.
+    network_namespace: path of a prepared one, instead of `network`; one of `lock_fds` is written
+    /proc/self/fd/N. network_address: the container's own there. network_resolver: forwards to the
+    host's.
     additional_groups: of the user; names are looked up in the container's own group file.
     devices, device_rules: more nodes in /dev, and what may be opened. system_paths: whether
     docker's paths of /proc and /sys are masked and read-only.
@@ -94,6 +96,8 @@ class Execution:
     domainname: str = ""
     network: Literal["host", "none"] = "host"
     network_namespace: str = ""
+    network_address: str = ""
+    network_resolver: str = ""
     tty: bool = False
     window: tuple[int, int] = (0, 0)
     stdin: int | None = None

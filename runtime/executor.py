@@ -100,8 +100,11 @@ def _generated(execution: Execution) -> list[FileMount]:
         _text_of("/run/systemd/resolve/resolv.conf"),
         own_network=execution.network == "none" or bool(execution.network_namespace),
         servers=execution.dns,
+        forwarder=execution.network_resolver,
     )
-    hosts = hostfiles.hosts(execution.hostname, "", execution.extra_hosts)
+    hosts = hostfiles.hosts(
+        execution.hostname, execution.network_address, execution.extra_hosts
+    )
     texts = [("resolv.conf", resolv), ("hosts", hosts)]
     if execution.hostname:
         texts.append(("hostname", f"{execution.hostname}\n"))

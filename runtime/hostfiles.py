@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 # What docker and BuildKit fall back to where a host has only resolvers of its own.
 _PUBLIC = ("8.8.8.8", "8.8.4.4")
+# Who says this instead of an address means the host, wherever that is.
+HOST_GATEWAY = "host-gateway"
+LOOPBACK = "127.0.0.1"
 _LOCALHOST = (
     "127.0.0.1\tlocalhost\n"
     "::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -33,16 +36,25 @@ def _name_servers(text: str) -> list[str]:
     return [row[1] for row in rows if len(row) > 1 and row[0] == "nameserver"]
 
 
-def resolv_conf(host: str, upstream: str, *, own_network: bool, servers: Sequence[str] = ()) -> str:
+def resolv_conf(
+    host: str,
+    upstream: str,
+    *,
+    own_network: bool,
+    servers: Sequence[str] = (),
+    forwarder: str = "",
+) -> str:
     """Return the container's resolv.conf.
 
     host: the host's. upstream: what stands behind the host's own resolver (systemd-resolved's
     list), or empty. own_network: the container cannot reach the host's loopback, so resolvers
-    there are replaced. servers: takes the place of whatever the host has.
+    there are replaced. servers: takes the place of whatever the host has. forwarder: passes what it
+    is asked on to the host's resolvers, wherever they are; it is the first where there are any.
     """
     found = list(servers) or _name_servers(host)
     if own_network and not servers:
-        found = [server for server in found if not _is_loopback(server)]
+        first = [forwarder] if forwarder and found else []
+        found = [*first, *(server for server in found if not _is_loopback(server))]
         if not found:
             found = [s for s in _name_servers(upstream) if not _is_loopback(s)] or list(_PUBLIC)
     elif not found:
@@ -66,3 +78,10 @@ def hosts(hostname: str, address: str, extra: Sequence[tuple[str, str]]) -> str:
     if hostname:
         text += f"{address or '127.0.0.1'}\t{hostname}\n"
     return text + "".join(f"{ip}\t{name}\n" for name, ip in extra)
+
+
+def with_gateway(
+    extra: Sequence[tuple[str, str]], address: str
+) -> tuple[tuple[str, str], ...]:
+    """Return (name, address) pairs with the host's address in the place of `host-gateway`."""
+    return tuple((name, address if ip == HOST_GATEWAY else ip) for name, ip in extra)

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from runtime.errors import LaunchFailed
-from runtime.launch.channel import send, send_descriptors
+from runtime.launch.channel import receive_descriptors, send, send_descriptors
 from runtime.sealedpython import (
     copied_interpreter,
     interpreter,
@@ -25,7 +25,7 @@ from runtime.sealedpython import (
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from runtime.plan import JoinPlan, LaunchPlan
+    from runtime.plan import JoinPlan, LaunchPlan, NetworkPlan
 
 _HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Appended, so that nothing beside the rooms can stand in for the standard library.
@@ -51,7 +51,8 @@ class Launcher:
         """Start it; an interpreter takes some milliseconds until it listens.
 
         role: the module below runtime.launch that it is: `parent`, `joined` for a process in a
-        container that runs, or `chrooted` where there are no namespaces.
+        container that runs, `chrooted` where there are no namespaces, or `network` for what keeps
+        one.
         """
         self._role = role
         # The C module: the one around it takes 5 ms to import.
@@ -94,7 +95,10 @@ class Launcher:
         return self._orders
 
     def launch(
-        self, plan: "LaunchPlan | JoinPlan", stdio: tuple[int, int, int], keep: tuple[int, ...] = ()
+        self,
+        plan: "LaunchPlan | JoinPlan | NetworkPlan",
+        stdio: tuple[int, int, int],
+        keep: tuple[int, ...] = (),
     ) -> None:
         """Tell it what to do.
 
@@ -132,6 +136,15 @@ class Launcher:
             )
         except OSError as error:
             raise LaunchFailed(f"start launcher {interpreter()}: {error.strerror}") from error
+
+    def received(self) -> tuple[int, ...]:
+        """Return descriptors that it sent; none when it has ended. Waits for either."""
+        return receive_descriptors(self._orders) or ()
+
+    def succeeded_by(self, pid: int) -> None:
+        """Wait for its end; `pid`, a child of ours too, is in its place from now on."""
+        os.waitpid(self.pid, 0)
+        self.pid = pid
 
     def forward(self, signal_number: int) -> None:
         """Have the container's first process signalled."""

@@ -149,6 +149,24 @@ class JoinPlan(ProcessPlan):
     cgroups: dict[str, str]
 
 
+class NetworkPlan(TypedDict):
+    """A network namespace and the helper that is its way out.
+
+    caller: our pid. tries: words after the program's name, "" where the namespace's path belongs; a
+    later one is for an older program. goes_to_background: when it works; else it writes to
+    descriptor 3. requests: what to ask of its API at `api` in `scratch`, and for which port.
+    """
+
+    caller: int
+    program: str
+    tries: list[list[str]]
+    env: dict[str, str]
+    goes_to_background: bool
+    sysctl: list[tuple[str, str]]
+    scratch: str
+    requests: list[tuple[str, str]]
+
+
 class LaunchPlan(ProcessPlan):
     """Everything the launcher has to know.
 

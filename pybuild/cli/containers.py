@@ -55,6 +55,7 @@ _COLUMNS = {
     "Command": "COMMAND",
     "RunningFor": "CREATED",
     "Status": "STATUS",
+    "Ports": "PORTS",
     "Names": "NAMES",
 }
 _COMMAND_WIDTH = 20
@@ -115,9 +116,17 @@ def _row(record: ContainerRecord, *, whole: bool) -> dict[str, str]:
         "CreatedAt": record.created,
         "State": record.state,
         "Status": _status(record),
+        "Ports": ", ".join(map(_port, record.ports)) if record.state == "running" else "",
         "Names": record.name,
         "Labels": ",".join(f"{key}={label}" for key, label in record.labels),
     }
+
+
+def _port(port: tuple[str, int, int, str]) -> str:
+    """Return a published port in docker's words."""
+    address, host, inside, protocol = port
+    where = f"[{address}]" if ":" in address else address or "0.0.0.0"  # noqa: S104
+    return f"{where}:{host}->{inside}/{protocol}"
 
 
 def _status(record: ContainerRecord) -> str:

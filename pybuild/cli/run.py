@@ -14,8 +14,18 @@ from pybuild.cli.verb import Session, Verb
 from pybuild.errors import NotSupported, PybuildError
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from pybuild.cli.transfers import PullWatcher
     from pybuild.engine.runrequest import HostFolder, RunRequest
+    from runtime.network.ports import Published
+
+    class _Networking(TypedDict):
+        network: str
+        ports: tuple[Published, ...]
+        publish_all: bool
+        dns: tuple[str, ...]
+
 
 SYNTAX = Syntax(
     verb="run",
@@ -32,11 +42,19 @@ SYNTAX = Syntax(
         many("volume", "HOST:DIR[:ro]", "show a folder of the host in the container", "v"),
         many("mount", "SPEC", "as type=bind,source=HOST,target=DIR[,readonly]"),
         value("entrypoint", "COMMAND", "instead of the image's ENTRYPOINT"),
-        value("network", "MODE", "host (default) or none"),
+        value(
+            "network",
+            "MODE",
+            "host, none, pasta[:OPTIONS] or slirp4netns[:OPTIONS]; the default is host for root, "
+            "else pasta, slirp4netns or host, whichever there is first",
+        ),
         value("net", "MODE", "the same as --network"),
         value("name", "NAME", "name of the container"),
         value("hostname", "NAME", "host name inside the container", "h"),
-        many("add-host", "NAME:ADDRESS", "line for /etc/hosts"),
+        many("publish", "[IP:][PORT:]PORT[/PROTOCOL]", "lead a port of the host into it", "p"),
+        flag("publish-all", "lead free ports of the host to all that the image exposes", "P"),
+        many("dns", "ADDRESS", "name server instead of the host's"),
+        many("add-host", "NAME:ADDRESS", "line for /etc/hosts; host-gateway is the host"),
         many("label", "K=V", "label of the container", "l"),
         flag("read-only", "the container's root file system cannot be written to"),
         value("cidfile", "FILE", "write the container ID into FILE"),
@@ -53,12 +71,12 @@ SYNTAX = Syntax(
         "annotation attach/a blkio-weight blkio-weight-device cgroup-parent cgroupns"
         " cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime"
         " detach/d detach-keys device-cgroup-rule device-read-bps device-read-iops"
-        " device-write-bps device-write-iops disable-content-trust dns dns-option"
+        " device-write-bps device-write-iops disable-content-trust dns-option"
         " dns-search domainname expose gpus health-cmd health-interval health-retries"
         " health-start-interval health-start-period health-timeout init io-maxbandwidth"
         " io-maxiops ip ip6 ipc isolation kernel-memory label-file link link-local-ip"
         " log-driver log-opt mac-address memory-swappiness net-alias network-alias"
-        " no-healthcheck oom-kill-disable pid platform publish/p publish-all/P restart"
+        " no-healthcheck oom-kill-disable pid platform restart"
         " runtime sig-proxy stop-signal stop-timeout storage-opt use-api-socket userns"
         " uts volume-driver volumes-from"
     ),
@@ -127,7 +145,7 @@ def request_of(parsed: Parsed) -> RunRequest:
             *(parse_volume(text) for text in parsed.many("volume")),
             *(parse_mount(text) for text in parsed.many("mount")),
         ),
-        network=_network(parsed.text("network") or parsed.text("net")),
+        **_networking(parsed),
         hostname=parsed.text("hostname"),
         extra_hosts=tuple(_extra_host(text) for text in parsed.many("add-host")),
         labels=tuple(_label(text) for text in parsed.many("label")),
@@ -226,10 +244,41 @@ def _working_dir(text: str | None) -> str | None:
     return text or None  # an empty one is docker's for the image's own
 
 
-def _network(text: str | None) -> str:
-    if text in (None, "host", "none"):
-        return text or ""
-    raise NotSupported(f"--network {text}: not supported yet", hint="there is host and none")
+def _networking(parsed: Parsed) -> _Networking:
+    """Return what concerns the container's network. Raises InvalidNetwork, UsageError."""
+    network = parsed.text("network") or parsed.text("net") or ""
+    if network not in ("", "host", "none"):
+        from runtime.network.modes import parse_mode
+
+        network = "" if parse_mode(network).kind == "default" else network
+    words, everything = parsed.many("publish"), parsed.flag("publish-all")
+    if network == "host" and (words or everything):
+        # Docker's words.
+        print(
+            "WARNING: Published ports are discarded when using host network mode", file=sys.stderr
+        )
+        words, everything = (), False
+    return {
+        "network": network,
+        "ports": tuple(map(_port, words)),
+        "publish_all": everything,
+        "dns": tuple(map(_dns, parsed.many("dns"))),
+    }
+
+
+def _port(word: str) -> Published:
+    from runtime.network.ports import parse_published
+
+    return parse_published(word)
+
+
+def _dns(text: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise usage_error(SYNTAX, f'--dns: "{text}" is no address') from error
 
 
 def _extra_host(text: str) -> tuple[str, str]:

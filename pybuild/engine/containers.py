@@ -12,7 +12,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.engine import records
@@ -20,9 +20,11 @@ from pybuild.engine.records import ContainerRecord
 from pybuild.engine.registries import found_or_pulled
 from pybuild.engine.walls import Walls, walled
 from pybuild.errors import ContainerError
+from store.usernamespace import in_first_user_namespace
 from values.classes import dataclass, replace
 
 if TYPE_CHECKING:
+    from pybuild.engine.networks import Connection
     from pybuild.engine.runrequest import RunRequest
     from registry_client.events import OnEvent
     from runtime.execution import Bind, Execution
@@ -57,17 +59,21 @@ def made(
 
     Raises ImageMissing, ContainerError.
     """
-    with store.lease():
-        draft = _draft(store, request, watch)
-        folders = _host_folders(request)
-        active = store.snapshots.prepare(_chain(draft), stubs=True)
-    with active:
+    with ExitStack() as stack:
+        connection = _connection(request, stack)
+        with store.lease():
+            draft = _draft(store, request, watch, connection)
+            folders = _host_folders(request)
+            active = stack.enter_context(
+                store.snapshots.prepare(_chain(draft), stubs=True)
+            )
         record = _entered(store, replace(draft, snapshot=active.id), request.name)
         try:
             if not record.remove:
                 active.keep()  # now, so that it is there even if we are killed meanwhile
             active.unlease()  # a container may live for months; its record names its layers
-            container = Made(record, _execution(record, request, active, folders, store.root))
+            execution = _execution(record, request, active, folders, store.root)
+            container = Made(record, connection.connected(execution) if connection else execution)
             yield container
         except BaseException:
             # A command that never started leaves nothing to look at.
@@ -196,6 +202,7 @@ def inspected(store: Store, name: str) -> dict[str, object] | None:
         "HostConfig": {
             "Binds": [f"{s}:{t}{':ro' if ro else ''}" for s, t, ro in record.folders],
             "NetworkMode": record.network,
+            "PortBindings": _port_bindings(record),
             "AutoRemove": record.remove,
             "ReadonlyRootfs": record.read_only,
         },
@@ -209,21 +216,49 @@ def inspected(store: Store, name: str) -> dict[str, object] | None:
             "WorkingDir": record.working_dir,
             "Labels": dict(record.labels),
         },
+        "NetworkSettings": {"Ports": _port_bindings(record) if running else {}},
     }
 
 
+def _port_bindings(record: ContainerRecord) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for address, host, inside, protocol in record.ports:
+        binding = {"HostIp": address, "HostPort": str(host)}
+        found.setdefault(f"{inside}/{protocol}", []).append(binding)
+    return found
+
+
+def _connection(request: RunRequest, stack: ExitStack) -> Connection | None:
+    """Return what the container's network needs, until `stack` ends; None where that is nothing."""
+    usual = request.network in ("host", "none") or (
+        request.network == "" and in_first_user_namespace()
+    )
+    named = any(address == "host-gateway" for _, address in request.extra_hosts)
+    special = request.ports or request.publish_all or named
+    if usual and not special:
+        return None
+    from pybuild.engine.networks import Connection
+
+    return stack.enter_context(Connection(request))
+
+
 def _draft(
-    store: Store, request: RunRequest, watch: Callable[[Reference], OnEvent] | None
+    store: Store,
+    request: RunRequest,
+    watch: Callable[[Reference], OnEvent] | None,
+    connection: Connection | None,
 ) -> ContainerRecord:
     """Return the record of a new container, without its name and snapshot.
 
-    The caller holds a lease.
+    The caller holds a lease. The container's network begins to be made.
     """
     image = found_or_pulled(store, request.image, request.pull, watch)
     container_id = os.urandom(32).hex()
     hostname = _hostname(request, container_id)
     config = image.config.config
     now = _now()
+    if connection is not None:
+        connection.begin(config.exposed_ports)
     return ContainerRecord(
         id=container_id,
         name="",
@@ -239,7 +274,8 @@ def _draft(
         working_dir=request.working_dir or config.working_dir or "/",
         user=request.user if request.user is not None else config.user,
         hostname=hostname,
-        network=request.network or "host",
+        network=connection.kind if connection else request.network or "host",
+        ports=connection.ports if connection else (),
         labels=tuple({**dict(config.labels), **dict(request.labels)}.items()),
         folders=tuple((f.source, f.target, f.read_only) for f in request.folders),
         tty=request.tty,
@@ -328,6 +364,7 @@ def _execution(
         read_only=record.read_only,
         binds=folders,
         extra_hosts=request.extra_hosts,
+        dns=request.dns,
         lock_fds=(active.lock_fd,),
     )
     return walled(execution, request.walls) if request.walls != Walls() else execution

@@ -45,7 +45,8 @@ class ContainerRecord:
     layers: diff_ids of its image, base first. snapshot: its writable tree. state: running until
     its supervisor says `exited`. created, started, finished: RFC 3339 in UTC, or empty.
     supervisor_pid and supervisor_start (of /proc/pid/stat): the process that runs it.
-    args: what is executed. remove: nothing is to be kept once it has ended.
+    args: what is executed. remove: nothing is to be kept once it has ended. ports: published, one
+    each: the host's address, its port, the container's, the protocol.
     """
 
     id: str
@@ -68,6 +69,7 @@ class ContainerRecord:
     user: str = ""
     hostname: str = ""
     network: str = ""
+    ports: tuple[tuple[str, int, int, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     folders: tuple[tuple[str, str, bool], ...] = ()
     tty: bool = False

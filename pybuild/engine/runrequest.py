@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pybuild.engine.walls import Walls
 from values.classes import dataclass
+
+if TYPE_CHECKING:
+    from runtime.network.ports import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,10 @@ class RunRequest:
 
     command: None means the image's own. entrypoint: None means the image's own, an empty tuple
     none at all. env: `K=V` sets, `K` alone removes what the image sets.
-    user: as USER writes it; None means the image's. network: host, none, or empty for the default.
-    extra_hosts: (name, address) pairs for /etc/hosts. remove: nothing is kept of it afterwards.
+    user: as USER writes it; None means the image's. network: as `--network` says it, or empty for
+    the default. ports: of the host that lead into it. publish_all: and one for each that the image
+    exposes. extra_hosts: (name, address) pairs for /etc/hosts; an address may be `host-gateway`.
+    dns: name servers instead of the host's. remove: nothing is kept of it afterwards.
     walls: rights and limits.
     pull: when the registry is asked for the image: missing, always or never.
     """
@@ -41,6 +48,9 @@ class RunRequest:
     user: str | None = None
     folders: tuple[HostFolder, ...] = ()
     network: str = ""
+    ports: tuple[Published, ...] = ()
+    publish_all: bool = False
+    dns: tuple[str, ...] = ()
     hostname: str | None = None
     extra_hosts: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()

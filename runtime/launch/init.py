@@ -276,7 +276,7 @@ def _host_names(plan: "LaunchPlan") -> None:
     if plan["domainname"]:
         setdomainname(plan["domainname"])
     if plan["loopback_up"]:
-        _loopback_up()
+        loopback_up()
     if plan["sysctl"] or plan["oom_score_adj"] is not None or any(plan["security_label"]):
         # Through a procfs that the image cannot have mounted anything over.
         proc = m.make_detached("proc", "proc", [], 0)
@@ -292,7 +292,7 @@ def _own_settings(plan: "LaunchPlan") -> None:
         personality(plan["personality"])
 
 
-def _loopback_up() -> None:
+def loopback_up() -> None:
     """Set the network namespace's lo up; the kernel then gives it 127.0.0.1 and ::1."""
     af_inet, sock_dgram = 2, 2
     fd = libc.socket(af_inet, sock_dgram | os.O_CLOEXEC, 0)

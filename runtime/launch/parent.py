@@ -120,6 +120,8 @@ class Launch:
         self._close_all_but(list(held))
         if plan["tty"]:
             plan["tty_socket"] = held[theirs.index(plan["tty_socket"])]
+        ours = {f"/proc/self/fd/{fd}": f"/proc/self/fd/{held[n]}" for n, fd in enumerate(theirs)}
+        plan["join"] = [(ours.get(path, path), kind) for path, kind in plan["join"]]
         return plan
 
     def _close_all_but(self, inherited: "list[int]") -> None:
