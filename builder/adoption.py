@@ -41,7 +41,8 @@ class Window:
 def instruction_of(op: RunOp, parent: Sequence[DiffID]) -> Digest:
     """Return what names an instruction on its parent, whatever its mounts show it."""
     kept = replace(op.sandbox, cgroup_parent="")
-    return canonical_digest([KEY_SCHEMA, list(parent), replace(op, proxy_env=(), sandbox=kept)])
+    op = replace(op, proxy_env=(), sandbox=kept, network=op.keyed_network)
+    return canonical_digest([KEY_SCHEMA, list(parent), op])
 
 
 def remember(store: Store, instruction: Digest, key: Digest) -> None:

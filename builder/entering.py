@@ -14,9 +14,10 @@ from builder.context import LocalContext
 from builder.errors import BuildError
 from builder.errors import Place as Instruction
 from builder.keptstep import Given
+from builder.networks import StepNetwork
 from builder.ops.mounts import Place, Provided, provided
-from builder.ops.process import check_emulator, execution_of
-from builder.request import SecretSource, SshSource
+from builder.ops.process import check_emulator, execution_of, networked
+from builder.request import USUAL_SANDBOX, SecretSource, SshSource
 from builder.runmounts import BindMount, SecretMount, SshMount
 from builder.secrets import Secrets
 from builder.site import Progress, Result, Site
@@ -94,7 +95,8 @@ def entered(store: Store, state: State, request: EntryRequest) -> Iterator[Execu
         mounts = stack.enter_context(provided(replace(op, mounts=others), place))
         add_binds(state, store, mounts, stack)
         mounts.lock_fds += held
-        execution = execution_of(with_proxies(state.given), active, mounts, place)
+        op = with_proxies(state.given)
+        execution = networked(execution_of(op, active, mounts, place), op, site)
         env = execution.env
         if request.tty and not any(item.startswith("TERM=") for item in env):
             env = (*env, f"TERM={os.environ.get('TERM', 'xterm')}")
@@ -181,6 +183,7 @@ def bare_site(store: Store, request: EntryRequest) -> Iterator[Site]:
             Slots(1),
             supplies,
             stack.enter_context(Launchers()),
+            stack.enter_context(StepNetwork("default", USUAL_SANDBOX)),
             Absent(store),
             journal_name="",
         )

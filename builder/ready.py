@@ -135,6 +135,7 @@ class Start:
             shared.slots,
             self.supplies,
             shared.launchers,
+            shared.network(request),
             journal_name=definition.journal_name,
             named={
                 item.name: shared.folder(item) for item in plans[0].target.plan.contexts.local()

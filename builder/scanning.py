@@ -68,7 +68,7 @@ def plan_scan(stage: Stage, generator: Place) -> VertexID:
         env=tuple(env.items()),
         cwd=config.working_dir or "/",
         user="",
-        network="none" if plan.request.network == "none" else "host",
+        network=plan.request.network if plan.request.network in ("host", "none") else "default",
         hostname=SANDBOX_HOSTNAME,
         platform=host,
         mounts=tuple(mounts),

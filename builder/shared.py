@@ -11,6 +11,7 @@ from builder.absent import Absent
 from builder.context import LocalContext, open_context, open_named
 from builder.definition import SourceTree
 from builder.namedcontexts import NamedContext
+from builder.networks import StepNetwork
 from builder.remotecache.ledger import Ledger
 from builder.request import BuildRequest
 from builder.secrets import Secrets
@@ -47,6 +48,7 @@ class Shared:
     commits: "dict[GitRef, Commit]" = field(default_factory=dict)
     _sources: dict[object, SourceTree] = field(default_factory=dict)
     _contexts: dict[object, LocalContext] = field(default_factory=dict)
+    _networks: dict[object, StepNetwork] = field(default_factory=dict)
 
     def source(
         self,
@@ -96,6 +98,14 @@ class Shared:
             self.stack.callback(opened.close)
             self._contexts[key] = opened
         return self._contexts[key]
+
+    def network(self, request: BuildRequest) -> StepNetwork:
+        """Return the network of a request's steps; one for all that ask for the same."""
+        key = (request.network, request.sandbox.extra_hosts)
+        if key not in self._networks:
+            opened = StepNetwork(request.network, request.sandbox)
+            self._networks[key] = self.stack.enter_context(opened)
+        return self._networks[key]
 
     @property
     def _cache_folder(self) -> str:

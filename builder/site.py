@@ -17,6 +17,7 @@ from builder import events
 from builder.absent import Absent
 from builder.context import LocalContext
 from builder.errors import Canceled, InstructionError
+from builder.networks import StepNetwork
 from builder.remotecache.ledger import Ledger
 from builder.slots import Slots
 from builder.supplies import Supplies
@@ -230,6 +231,7 @@ class Site:
     slots: Slots
     supplies: Supplies
     launchers: Launchers
+    network: StepNetwork
     absent: Absent
     journal_name: str
     ledger: Ledger = field(default_factory=Ledger)

@@ -36,7 +36,8 @@ class RunOp:
     """A process in a container on the first input's root file system.
 
     env: the variables that are part of the key, in order. proxy_env: those that are not, the
-    predefined proxy arguments. security: sandbox, or insecure for all privileges. sandbox: what the
+    predefined proxy arguments. network: none, host, or default for what the build gives its steps.
+    security: sandbox, or insecure for all privileges. sandbox: what the
     build gives every container.
     """
 
@@ -51,6 +52,11 @@ class RunOp:
     security: str = "sandbox"
     mounts: "tuple[RunMount, ...]" = ()
     sandbox: Sandbox = USUAL_SANDBOX
+
+    @property
+    def keyed_network(self) -> str:
+        """The network as keys have it: which way out of it a host has makes no difference."""
+        return "none" if self.network == "none" else "host"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class ContainerOptions(TypedDict, total=False):
     """The options of a container; what is left out is as the image or `pybuild run` has it.
 
     entrypoint: instead of the image's; empty for none. env: by names. folders: of this machine, to
-    where they are seen, with `:ro` at the end to be read only. network: host or none.
+    where they are seen, with `:ro` at the end to be read only. network: as `run --network` has it.
     """
 
     entrypoint: tuple[str, ...]

@@ -102,9 +102,7 @@ def _generated(execution: Execution) -> list[FileMount]:
         servers=execution.dns,
         forwarder=execution.network_resolver,
     )
-    hosts = hostfiles.hosts(
-        execution.hostname, execution.network_address, execution.extra_hosts
-    )
+    hosts = hostfiles.hosts(execution.hostname, execution.network_address, execution.extra_hosts)
     texts = [("resolv.conf", resolv), ("hosts", hosts)]
     if execution.hostname:
         texts.append(("hostname", f"{execution.hostname}\n"))

@@ -80,8 +80,6 @@ def hosts(hostname: str, address: str, extra: Sequence[tuple[str, str]]) -> str:
     return text + "".join(f"{ip}\t{name}\n" for name, ip in extra)
 
 
-def with_gateway(
-    extra: Sequence[tuple[str, str]], address: str
-) -> tuple[tuple[str, str], ...]:
+def with_gateway(extra: Sequence[tuple[str, str]], address: str) -> tuple[tuple[str, str], ...]:
     """Return (name, address) pairs with the host's address in the place of `host-gateway`."""
     return tuple((name, address if ip == HOST_GATEWAY else ip) for name, ip in extra)

@@ -112,7 +112,7 @@ def network_of(node: ast.Run, stage: Stage) -> str:
         need_entitlement("network.host", node, stage)
     if network == "default":
         network = stage.plan.request.network
-    return "host" if network == "default" else network
+    return network if network in ("host", "none") else "default"
 
 
 def security_of(node: ast.Run, stage: Stage) -> str:

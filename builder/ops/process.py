@@ -3,11 +3,11 @@
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from builder.errors import Canceled, InstructionError, StepFailed
 from builder.isolation import WARNINGS, isolation_of, refusal
 from builder.keptstep import keep
+from builder.networks import on_host
 from builder.ops.mounts import Place, Provided, provided
 from builder.ops.tries import is_last
 from builder.policy import bytes_words, duration_words
@@ -25,8 +25,6 @@ from store import manner, platforms
 from store.snapshots import Active
 from values.classes import dataclass, field
 
-HOST_GATEWAY = "host-gateway"
-_LOOPBACK = "127.0.0.1"
 _CPU_PERIOD_US = 100_000
 _TAIL_LINES = 10
 # A line may be of any length, an error's text may not.
@@ -94,7 +92,7 @@ def run_process(op: RunOp, place: Place, active: Active, step: Step) -> ExitStat
     try:
         with provided(op, place) as mounts:
             output.hide(mounts.secrets)
-            execution = execution_of(op, active, mounts, place)
+            execution = networked(execution_of(op, active, mounts, place), op, site)
             ended = ended_process(execution, output, site, vertex.policies)
             output.finish()
             if isinstance(ended, StepEnd):
@@ -177,6 +175,13 @@ def check_emulator(op: RunOp, vertex: Vertex) -> None:
         )
 
 
+def networked(execution: Execution, op: RunOp, site: Site) -> Execution:
+    """Return the process in the network that its step has. Raises NetworkFailed."""
+    if op.network != "default" or execution.isolation == "chroot":
+        return on_host(execution)
+    return site.network.connected(execution)
+
+
 def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> Execution:
     """Return the process with its container. Raises InstructionError where there can be none."""
     isolation = isolation_of(op.sandbox)
@@ -187,7 +192,6 @@ def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> E
     names = {name for name, _ in op.env}
     given = [pair for pair in op.sandbox.env if pair[0] not in names]
     env = (*given, *op.env, *op.proxy_env, *mounts.env)
-    network: Literal["host", "none"] = "none" if op.network == "none" else "host"
     sandbox = op.sandbox
     return Execution(
         mount=active.mount,
@@ -198,15 +202,11 @@ def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> E
         own_cwd=True,
         user=op.user,
         hostname=op.hostname,
-        network=network,
+        network="none" if op.network == "none" else "host",
         binds=tuple(mounts.binds),
         lock_fds=(active.lock_fd, *mounts.lock_fds),
         privileged=op.security == "insecure",
-        # On the host's network its loopback is the way to what listens there.
-        extra_hosts=tuple(
-            (name, _LOOPBACK if address == HOST_GATEWAY else address)
-            for name, address in sandbox.extra_hosts
-        ),
+        extra_hosts=sandbox.extra_hosts,
         limits=tuple(_rlimit(limit) for limit in sandbox.ulimits),
         cgroup_parent=sandbox.cgroup_parent,
         resources=resources_of(place.vertex.policies),

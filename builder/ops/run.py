@@ -25,7 +25,7 @@ def describe_run(op: RunOp, vertex: Vertex, inputs: Sequence[Result], site: Site
         "env": [f"{name}={value}" for name, value in op.env],
         "cwd": op.cwd,
         "user": op.user,
-        "network": op.network,
+        "network": op.keyed_network,
         "hostname": op.hostname,
         "security": op.security,
         "mounts": key_of_mounts(op.mounts, place),
@@ -82,7 +82,10 @@ def perform_run(
         started_ns = time.time_ns()
         walled = isolation_of(op.sandbox) in ("namespaces", "shared")
         if walled:
-            site.launchers.prepare()  # it gets ready while the snapshot is made
+            # They get ready while the snapshot is made.
+            if op.network == "default":
+                site.network.prepare()
+            site.launchers.prepare()
         instruction = instruction_of(op, inputs[0].chain)
         with site.store.snapshots.prepare(inputs[0].chain, stubs=walled) as active:
             status = run_process(op, Place(vertex, inputs, site), active, step)

@@ -75,7 +75,11 @@ SYNTAX = Syntax(
         value(
             "jobs", "N", "steps that may run at once (default: one a processor, at least 4)", "j"
         ),
-        value("network", "MODE", "network of RUN steps: default, none or host"),
+        value(
+            "network",
+            "MODE",
+            "network of RUN steps: default, none, host, pasta[:OPTIONS], slirp4netns[:OPTIONS]",
+        ),
         many("add-host", "NAME:ADDRESS", "line for RUN's /etc/hosts"),
         value("shm-size", "SIZE", "size of RUN's /dev/shm (default: 64m)"),
         many("ulimit", "NAME=SOFT[:HARD]", "limit of RUN's processes, as nofile=1024:2048"),

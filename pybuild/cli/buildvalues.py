@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
 _SECRET_TYPES = ("file", "env")
 ENTITLEMENTS = ("network.host", "security.insecure", "buildx.local.delete")
-NETWORKS = ("default", "none", "host")
 # Source: docker/go-units ulimit.go.
 ULIMITS = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc"),
@@ -167,8 +166,14 @@ def allowed(words: tuple[str, ...], network: str) -> tuple[str, ...]:
 def parse_network(text: str | None) -> str:
     """Return the network of RUN steps that name none."""
     network = text or "default"
-    if network not in NETWORKS:
-        refuse(f'--network: unknown mode "{network}"', f"there is {', '.join(NETWORKS)}")
+    if network not in ("default", "none", "host"):
+        from runtime.errors import InvalidNetwork
+        from runtime.network.modes import parse_mode
+
+        try:
+            parse_mode(network)
+        except InvalidNetwork as error:
+            refuse(str(error), error.hint)
     return network
 
 

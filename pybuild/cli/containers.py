@@ -125,7 +125,7 @@ def _row(record: ContainerRecord, *, whole: bool) -> dict[str, str]:
 def _port(port: tuple[str, int, int, str]) -> str:
     """Return a published port in docker's words."""
     address, host, inside, protocol = port
-    where = f"[{address}]" if ":" in address else address or "0.0.0.0"  # noqa: S104
+    where = f"[{address}]" if ":" in address else address or "0.0.0.0"
     return f"{where}:{host}->{inside}/{protocol}"
 
 

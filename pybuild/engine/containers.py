@@ -64,9 +64,7 @@ def made(
         with store.lease():
             draft = _draft(store, request, watch, connection)
             folders = _host_folders(request)
-            active = stack.enter_context(
-                store.snapshots.prepare(_chain(draft), stubs=True)
-            )
+            active = stack.enter_context(store.snapshots.prepare(_chain(draft), stubs=True))
         record = _entered(store, replace(draft, snapshot=active.id), request.name)
         try:
             if not record.remove:

@@ -178,7 +178,7 @@ def made_state(store: Store, build: JournalBuild, step: JournalStep) -> State:
         env=env,
         cwd=str(given.get("cwd") or "/"),
         user=str(given.get("user") or ""),
-        network=str(known.get("network") or "host"),
+        network="none" if known.get("network") == "none" else "default",
         hostname=str(known.get("hostname") or "buildkitsandbox"),
         platform=platform,
         security=str(known.get("security") or "sandbox"),

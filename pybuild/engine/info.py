@@ -69,8 +69,19 @@ def ability(root: str) -> dict[str, object]:
     if found.may_mount and os.path.isdir(root) and not can_overlay(root):
         rows["overlay"] = "cannot be mounted in this store: steps work on copies"
     if found.kind in ("subordinate", "single"):
+        rows["network"] = _network()
         rows["limits"] = _limits()
     return rows
+
+
+def _network() -> str:
+    from runtime.network.choice import choose
+    from runtime.network.modes import NetworkMode
+
+    choice = choose(NetworkMode())
+    words = [choice.kind, f"({choice.program})"] if choice.program else [choice.kind]
+    why = "; ".join(map(str, choice.reasons))
+    return " ".join(words) + (f": {why}" if why else "")
 
 
 def _limits() -> str:

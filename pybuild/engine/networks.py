@@ -62,7 +62,7 @@ class Connection:
     def connected(self, execution: Execution) -> Execution:
         """Return `execution` in the network, when that works. Raises NetworkFailed."""
         execution = replace(execution, network="none" if self.kind == "none" else "host")
-        return in_network(execution, self._network and self._network.joined())
+        return in_network(execution, self._network.joined() if self._network else None)
 
     def _wants_host(self) -> bool:
         from runtime.hostfiles import HOST_GATEWAY

@@ -35,8 +35,8 @@ def parse_mode(text: str | None) -> NetworkMode:
         if name == kind and (not colon or name in HELPERS):
             _check(kind, options)
             return NetworkMode(kind, options)
-    known = "host, none, pasta[:OPTIONS] and slirp4netns[:OPTIONS]"
-    raise InvalidNetwork(f"--network {text}: no such mode", hint=f"there is {known}")
+    known = "default, none, host, pasta[:OPTIONS], slirp4netns[:OPTIONS]"
+    raise InvalidNetwork(f'--network: unknown mode "{text}"', hint=f"there is {known}")
 
 
 def _check(kind: "Kind", options: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ _SYSCTL = [
     ("net/ipv4/ping_group_range", "0 0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
 ]
-_SCRATCH = ("/mnt", "/media", "/srv", "/opt", "/tmp")  # noqa: S108 - a mount of our own is upon it
+_SCRATCH = ("/mnt", "/media", "/srv", "/opt", "/tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Network:
                 except NetworkFailed as failure:
                     self._failure = failure
             if self._joined is None:
-                assert self._failure is not None  # noqa: S101 - one of the two is there
+                assert self._failure is not None
                 raise self._failure
             return self._joined
 
@@ -153,7 +153,7 @@ class Network:
 
 def _plan(choice: Choice, ports: tuple[Published, ...], *, host: bool) -> "NetworkPlan":
     is_pasta = choice.kind == "pasta"
-    scratch = next((path for path in _SCRATCH if _is_free(path, choice.program)), "/tmp")  # noqa: S108
+    scratch = next((path for path in _SCRATCH if _is_free(path, choice.program)), "/tmp")
     if is_pasta:
         tries = pasta.arguments(
             choice.options, ports, host=host, privileged=in_first_user_namespace()
@@ -191,7 +191,6 @@ def _own_address() -> str:
         return ""
     finally:
         sock.close()
-
 
 
 def in_network(execution: Execution, joined: Joined | None) -> Execution:

@@ -9,17 +9,18 @@ FORWARDER = "169.254.1.1"
 HOST_ADDRESS = "169.254.1.2"
 FIRST_WITH_HOST_ADDRESS = "2024-08-21"
 
-_FLAGS = frozenset(
-    "--config-net --map-gw --no-map-gw --no-tcp --no-udp --no-icmp --no-dhcp --no-ndp --no-dhcpv6"
-    " --no-ra --ipv4-only -4 --ipv6-only -6 --dhcp-dns --no-dhcp-dns --dhcp-search --no-dhcp-search"
-    " --no-splice --host-lo-to-ns-lo --freebind --no-copy-routes --no-copy-addrs".split()
-)
-_WITH_VALUE = frozenset(
-    "--mtu -m --address -a --netmask -n --mac-addr -M --ns-mac-addr --gateway -g --interface -i"
-    " --outbound -o --outbound-if4 --outbound-if6 --dns -D --search -S --dns-forward --dns-host"
-    " --tcp-ports -t --udp-ports -u --tcp-ns -T --udp-ns -U --ns-ifname -I --map-host-loopback"
-    " --map-guest-addr --hostname -H --fqdn".split()
-)
+_FLAG_WORDS = """
+-4 -6 --config-net --dhcp-dns --dhcp-search --freebind --host-lo-to-ns-lo --ipv4-only --ipv6-only
+--map-gw --no-copy-addrs --no-copy-routes --no-dhcp --no-dhcp-dns --no-dhcp-search --no-dhcpv6
+--no-icmp --no-map-gw --no-ndp --no-ra --no-splice --no-tcp --no-udp
+"""
+_VALUE_WORDS = """
+-D -H -I -M -S -T -U -a -g -i -m -n -o -t -u --address --dns --dns-forward --dns-host --fqdn
+--gateway --hostname --interface --mac-addr --map-guest-addr --map-host-loopback --mtu --netmask
+--ns-ifname --ns-mac-addr --outbound --outbound-if4 --outbound-if6 --search --tcp-ns --tcp-ports
+--udp-ns --udp-ports
+"""
+_FLAGS, _WITH_VALUE = frozenset(_FLAG_WORDS.split()), frozenset(_VALUE_WORDS.split())
 _DIRECTIONS = {
     ("-t", "--tcp-ports"): "-t",
     ("-u", "--udp-ports"): "-u",

@@ -34,7 +34,7 @@ class Published:
 
     def __str__(self) -> str:
         where = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{where or '0.0.0.0'}:{_span(self.host, self.count)}/{self.protocol}"  # noqa: S104
+        return f"{where or '0.0.0.0'}:{_span(self.host, self.count)}/{self.protocol}"
 
 
 def _span(first: int, count: int) -> str:
@@ -80,7 +80,7 @@ def _address(text: str, word: str) -> str:
         address = ipaddress.ip_address(bare)
     except ValueError as error:
         raise _invalid(word, f"{text} is no address") from error
-    return "" if address == ipaddress.ip_address("0.0.0.0") else str(address)  # noqa: S104
+    return "" if address == ipaddress.ip_address("0.0.0.0") else str(address)
 
 
 def _invalid(word: str, hint: str) -> InvalidNetwork:

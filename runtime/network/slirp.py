@@ -38,24 +38,39 @@ def parse_options(options: tuple[str, ...]) -> SlirpOptions:
     """Return podman's options, `name=value` each. Raises InvalidNetwork."""
     found = SlirpOptions()
     for word in options:
-        name, _, value = word.partition("=")
-        if name in ("allow_host_loopback", "enable_ipv6"):
-            if value not in _TRUTH:
-                raise _wrong(word, "is true or false")
-            found = replace(found, **{name: _TRUTH[value]})
-        elif name == "mtu":
-            if not value.isdecimal() or not _SMALLEST_MTU <= int(value) <= _LARGEST_MTU:
-                raise _wrong(word, f"is a number from {_SMALLEST_MTU} to {_LARGEST_MTU}")
-            found = replace(found, mtu=int(value))
-        elif name == "cidr":
-            found = replace(found, cidr=_network(word, value))
-        elif name in ("outbound_addr", "outbound_addr6") and value:
-            found = replace(found, **{name: value})
-        elif name != "port_handler" or value != "slirp4netns":
-            raise _wrong(word, f"is not supported; there is {KNOWN}")
+        found = _with(found, word)
     if found.outbound_addr6 and not found.enable_ipv6:
         raise _wrong("outbound_addr6", "needs enable_ipv6=true")
     return found
+
+
+def _with(options: SlirpOptions, word: str) -> SlirpOptions:
+    """Return `options` with one more, `name=value`. Raises InvalidNetwork."""
+    name, _, value = word.partition("=")
+    match name:
+        case "allow_host_loopback":
+            return replace(options, allow_host_loopback=_truth(word, value))
+        case "enable_ipv6":
+            return replace(options, enable_ipv6=_truth(word, value))
+        case "mtu" if value.isdecimal() and _SMALLEST_MTU <= int(value) <= _LARGEST_MTU:
+            return replace(options, mtu=int(value))
+        case "mtu":
+            raise _wrong(word, f"is a number from {_SMALLEST_MTU} to {_LARGEST_MTU}")
+        case "cidr":
+            return replace(options, cidr=_network(word, value))
+        case "outbound_addr" if value:
+            return replace(options, outbound_addr=value)
+        case "outbound_addr6" if value:
+            return replace(options, outbound_addr6=value)
+        case "port_handler" if value == "slirp4netns":
+            return options
+    raise _wrong(word, f"is not supported; there is {KNOWN}")
+
+
+def _truth(word: str, value: str) -> bool:
+    if value not in _TRUTH:
+        raise _wrong(word, "is true or false")
+    return _TRUTH[value]
 
 
 def _network(word: str, value: str) -> str:
@@ -101,7 +116,7 @@ def requests(ports: tuple[Published, ...]) -> list[tuple[str, str]]:
             host, inside = port.host + offset, port.inside + offset
             text = (
                 f'{{"execute":"add_hostfwd","arguments":{{"proto":"{port.protocol}",'
-                f'"host_addr":"{port.address or "0.0.0.0"}","host_port":{host},'  # noqa: S104
+                f'"host_addr":"{port.address or "0.0.0.0"}","host_port":{host},'
                 f'"guest_port":{inside}}}}}'
             )
             found.append((text, str(replace(port, host=host, count=1))))

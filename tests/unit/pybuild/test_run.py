@@ -8,6 +8,8 @@ from pybuild.cli.options import parse
 from pybuild.cli.run import SYNTAX, parse_mount, parse_volume, request_of
 from pybuild.engine.runrequest import HostFolder, RunRequest
 from pybuild.errors import NotSupported, UsageError
+from runtime.errors import InvalidNetwork
+from runtime.network.ports import Published
 
 
 def request(*words: str) -> RunRequest:
@@ -26,7 +28,16 @@ def test_everything_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert request(
         *("--rm", "-it", "-e", "A=1", "-eOURS", "-e", "ABSENT", "--env-file", str(file)),
         *("-w", "/work", "-u", "1000:50", "-v", "/host:/ctr:ro", "--entrypoint", "/bin/sh"),
-        *("--network", "none", "--name", "n", "-h", "box", "--add-host", "db:10.0.0.1"),
+        *(
+            "--network",
+            "pasta:-m,1500",
+            "-p",
+            "[::1]:80-81:8080-8081/udp",
+            "-P",
+            "--dns",
+            "1.1.1.1",
+        ),
+        *("--name", "n", "-h", "box", "--add-host", "db:10.0.0.1"),
         *("--label", "k=v", "--read-only", "image", "-c", "echo hi"),
     ) == RunRequest(
         image="image",
@@ -37,7 +48,10 @@ def test_everything_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         working_dir="/work",
         user="1000:50",
         folders=(HostFolder("/host", "/ctr", read_only=True),),
-        network="none",
+        network="pasta:-m,1500",
+        ports=(Published(80, 8080, 2, "udp", "::1"),),
+        publish_all=True,
+        dns=("1.1.1.1",),
         hostname="box",
         extra_hosts=(("db", "10.0.0.1"),),
         labels=(("k", "v"),),
@@ -100,11 +114,14 @@ def test_mounts(text: str) -> None:
         (["-w", "relative"], UsageError, "no absolute path"),
         (["-e", "=x"], UsageError, "is no variable"),
         (["-e", "A B=x"], UsageError, "is no variable"),
-        (["--network", "bridge"], NotSupported, "--network bridge: not supported yet"),
+        (["--network", "bridge"], InvalidNetwork, 'unknown mode "bridge"'),
+        (["--network", "pasta:--pid,/x"], InvalidNetwork, "option '--pid': not supported"),
+        (["--network", "slirp4netns:mtu=1"], InvalidNetwork, "mtu=1 is a number from 68"),
+        (["--dns", "localhost"], UsageError, "is no address"),
+        (["-p", "web:80"], InvalidNetwork, "-p web:80: no port mapping"),
         (["--add-host", "x"], UsageError, "no name:address"),
         (["--pull", "often"], UsageError, "none of missing, always, never"),
         (["-l", "=x"], UsageError, "has no key"),
-        (["-p", "80:80"], NotSupported, "--publish"),
         (["--gpus", "all"], NotSupported, "--gpus: not supported yet"),
     ],
 )
