@@ -219,6 +219,8 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
     if site.store.snapshots.are_copies:
         site.progress.warn_once("PlainCopies", _COPIES.format(root=site.store.root))
     started_ns = time.time_ns()
+    # Who looks while it runs, or after a kill, finds it.
+    journal(vertex, key, site, step, "running", facts=miss.facts)
     try:
         with placed(vertex):
             made = perform(vertex.op, vertex, inputs, site, step)
@@ -306,7 +308,8 @@ def journal(  # noqa: PLR0913  the columns of one row
     exit_code: int = 0,
 ) -> None:
     """Write a step's row of the journal. facts: what is told of it beside its line."""
-    log = f"logs/{site.build_id}/{step.number}.log" if step.log_path else ""
+    is_running = status == "running"
+    log = f"logs/{site.build_id}/{step.number}.log" if step.log_path or is_running else ""
     row = StepRow(
         build_id=site.build_id,
         number=step.number,
@@ -316,7 +319,7 @@ def journal(  # noqa: PLR0913  the columns of one row
         key=key.digest,
         status=status,
         started_ns=step.started_ns,
-        ended_ns=time.time_ns(),
+        ended_ns=0 if is_running else time.time_ns(),
         size_bytes=size_bytes,
         exit_code=exit_code,
         log_path=log,

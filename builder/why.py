@@ -91,7 +91,7 @@ class Explainer:
     def _failed(self, key: Key) -> Cause | None:
         for build in self._earlier():
             for row in self._steps_of(build):
-                if row.key == key.digest and row.status in ("failed", "cancelled"):
+                if row.key == key.digest and row.status in ("failed", "cancelled", "running"):
                     return Cause("failed", f"it {_end_of(row)} in the build before")
         return None
 

@@ -29,7 +29,7 @@ class Step:
     """A step of a build.
 
     name: as progress shows it, `[web 2/5] RUN make`. instruction: its text in the Dockerfile, and
-    line: where it stands there. status: cached, done, adopted, failed or cancelled. seconds: how
+    line: where it stands there. status: cached, done or adopted. seconds: how
     long it took this time. causes: why it ran; none where it did not. size_bytes: of its layer.
     cpu_seconds, peak_memory_bytes: None where nothing was measured.
     """

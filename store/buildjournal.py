@@ -37,8 +37,10 @@ class BuildRow:
 class StepRow:
     """One step of a build in the journal.
 
-    status: cached, done, adopted, failed or cancelled. log_path: relative to the store's root,
-    empty when the step wrote nothing. details: JSON values (why it missed, peak memory, ...).
+    status: running (also of a build that was killed), cached, done, adopted, failed or cancelled.
+    ended_ns: 0 while it runs. log_path: relative to the store's root, empty when the step wrote
+    nothing; while it runs there may be no such file. details: JSON values (why it missed, peak
+    memory, ...).
     """
 
     build_id: str

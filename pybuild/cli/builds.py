@@ -188,7 +188,7 @@ def _row(line: BuildLine, *, whole: bool) -> dict[str, str]:
         "Status": line.status,
         "Name": line.name if whole else shortened(line.name, _NAME_WIDTH),
         "Steps": f"{line.steps} ({line.cached} cached)" if line.cached else str(line.steps),
-        "Duration": human_seconds(line.seconds) if line.build.ended_ns else "",
+        "Duration": human_seconds(line.seconds) if line.seconds else "",
         "CreatedSince": ago(began),
         "CreatedAt": local_time(began),
         "Tags": ",".join(line.tags),

@@ -131,7 +131,7 @@ def _lines(build: JournalBuild) -> Iterator[str]:
         "Dockerfile": row.dockerfile,
         "Context": row.context,
         "Started": began,
-        "Duration": human_seconds(build.line.seconds) if row.ended_ns else "",
+        "Duration": human_seconds(build.line.seconds) if build.line.seconds else "",
         "Image": f"{row.image_id}{size}" if row.image_id else "",
         "Saved": f"{human_seconds(build.saved_s)} by the cache" if build.saved_s else "",
         "Error": " ".join(row.error.split()),

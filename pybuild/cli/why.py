@@ -84,7 +84,10 @@ def as_json(found: BuildWhy, *, everything: bool = False) -> dict[str, object]:
     }
 
 
+_WELL = ("done", "cached")
+
+
 def _end(step: StepWhy) -> str:
     if step.status == "adopted":
         return " (it made the same as before: nothing follows)"
-    return f" ({step.status})" if step.causes and step.status in ("failed", "cancelled") else ""
+    return f" ({step.status})" if step.causes and step.status not in _WELL else ""

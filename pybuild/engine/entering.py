@@ -158,9 +158,10 @@ def made_state(store: Store, build: JournalBuild, step: JournalStep) -> State:
     row, name = step.row, build.build.build_id
     if row.status == "failed":
         raise nothing_kept(build, step)
-    if row.status == "cancelled":
+    stopped = {"cancelled": "was stopped", "killed": "was killed", "running": "is still running"}
+    if row.status in stopped:
         raise PybuildError(
-            f"build {name}: step {row.number} was stopped, nothing is kept of it",
+            f"build {name}: step {row.number} {stopped[row.status]}, nothing is kept of it",
             hint=f"pybuild builds show {name} tells which step failed",
         )
     record = record_of(store, build, step)

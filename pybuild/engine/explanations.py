@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pybuild.engine.endings import status_of, true_row
 from pybuild.errors import PybuildError
 from values.classes import dataclass
 
@@ -22,8 +23,8 @@ LAST = "last"
 class StepWhy:
     """A step of a build. name: as progress shows it, with its place in the stage.
 
-    status: cached, done, adopted, failed or cancelled. causes: why it ran; none where it did not.
-    policies: as its comment has them.
+    status: cached, done, adopted, failed, cancelled, running or killed. causes: why it ran; none
+    where it did not. policies: as its comment has them.
     """
 
     number: int
@@ -56,7 +57,9 @@ def why(store: Store, build_id: str = LAST, step: str | None = None) -> BuildWhy
     Raises PybuildError for a build or step that is not there.
     """
     build = find_build(store, build_id)
-    steps = tuple(_step(row) for row in store.journal.steps(build.build_id))
+    status = status_of(build)
+    rows = (true_row(row, status) for row in store.journal.steps(build.build_id))
+    steps = tuple(map(_step, rows))
     if step is not None:
         steps = tuple(item for item in steps if means(item.number, item.name, step))
         if not steps:

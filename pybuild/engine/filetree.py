@@ -131,13 +131,21 @@ def open_step(store: Store, build_id: str, step: str) -> FileTree:
     return open_chain(store, _chain_of(store, found), f"step {found.row.number} {found.name}")
 
 
+_NO_FILES = {
+    "failed": "failed",
+    "cancelled": "was stopped",
+    "killed": "was killed",
+    "running": "is still running",
+}
+
+
 def _chain_of(store: Store, step: JournalStep) -> tuple[DiffID, ...]:
     from store.digest import DiffID
 
     row = step.row
     if row.status not in ("done", "adopted", "cached"):
         raise PybuildError(
-            f"step {row.number} {step.name}: it {row.status}, so it left no files",
+            f"step {row.number} {step.name}: it {_NO_FILES[row.status]}, so it left no files",
             hint="open the step before it",
         )
     records = store.records.every(row.key)

@@ -5,12 +5,13 @@ Owns the reading of rows to values, which step or build a word means, and what m
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pybuild.engine.endings import is_running, status_of, true_row
 from pybuild.engine.explanations import LAST, causes_of, chosen_build, find_build, means
 from pybuild.engine.filters import Filters, moment
 from pybuild.errors import PybuildError
@@ -19,18 +20,18 @@ from values.classes import dataclass
 if TYPE_CHECKING:
     from builder.causes import Cause
     from store.buildjournal import BuildRow, StepRow
-    from store.journal import Head
     from store.root import Store
 
 FILTERS = ("status", "ref", "since", "until")
 REMOVAL_FILTERS = ("until",)
 STATUSES = ("running", "done", "failed", "cancelled", "killed")
-_RAN = ("done", "adopted", "failed", "cancelled")
+_UNFINISHED = ("running", "killed")
+_RAN = ("done", "adopted", "failed", "cancelled", *_UNFINISHED)
 
 
 @dataclass(frozen=True, slots=True)
 class BuildLine:
-    """A build as a list has it. status: one of STATUSES. seconds: 0 where it did not end."""
+    """A build as a list has it. status: one of STATUSES."""
 
     build: BuildRow
     status: str
@@ -39,8 +40,8 @@ class BuildLine:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
-        return max(0, self.build.ended_ns - self.build.started_ns) / 1e9 * bool(self.build.ended_ns)
+        """How long it took, or has been running; 0 where nobody knows."""
+        return _seconds(self.build.started_ns, self.build.ended_ns, self.status)
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ class BuildLine:
 
 @dataclass(frozen=True, slots=True)
 class JournalStep:
-    """A step of a build.
+    """A step of a build. Its row's status is `killed` where its build was killed meanwhile.
 
     saved_s: of one that was cached, how long it took when it ran; None where nobody noted it.
     size_bytes: of the layer that it has, None where that is gone. log_bytes: None without a log,
@@ -87,8 +88,8 @@ class JournalStep:
 
     @property
     def seconds(self) -> float:
-        """How long it took this time."""
-        return max(0, self.row.ended_ns - self.row.started_ns) / 1e9
+        """How long it took this time, or has been running; 0 where nobody knows."""
+        return _seconds(self.row.started_ns, self.row.ended_ns, self.row.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def listed(store: Store, filters: Sequence[str] = (), limit: int | None = None) 
     found: list[BuildLine] = []
     for build in store.journal.builds():
         count = known.get(build.build_id, Count())
-        line = BuildLine(build, _status(build), count.steps, count.cached)
+        line = BuildLine(build, status_of(build), count.steps, count.cached)
         if wanted.fits(line):
             found.append(line)
         if len(found) == limit:
@@ -148,9 +149,11 @@ def listed(store: Store, filters: Sequence[str] = (), limit: int | None = None) 
 def show(store: Store, build_id: str = LAST) -> JournalBuild:
     """Return a build by its id, the beginning of one, or `last`. Raises PybuildError, Corrupt."""
     build = find_build(store, build_id)
-    steps = tuple(_step(store, row) for row in store.journal.steps(build.build_id))
+    status = status_of(build)
+    rows = (true_row(row, status) for row in store.journal.steps(build.build_id))
+    steps = tuple(_step(store, row) for row in rows)
     cached = sum(step.row.status == "cached" for step in steps)
-    line = BuildLine(build, _status(build), len(steps), cached)
+    line = BuildLine(build, status, len(steps), cached)
     return JournalBuild(line, steps, _image_bytes(store, build.image_id))
 
 
@@ -219,7 +222,7 @@ def remove(
     heads = journal.heads(store)
     chosen = [chosen_build(heads, name) for name in names]
     for head in chosen:
-        if _is_running(head):
+        if is_running(head):
             raise PybuildError(
                 f"build {head.build_id}: it is running", hint="remove it when it has ended"
             )
@@ -229,7 +232,7 @@ def remove(
         chosen += [
             head
             for head in heads
-            if (limit_ns is None or head.started_ns < limit_ns) and not _is_running(head)
+            if (limit_ns is None or head.started_ns < limit_ns) and not is_running(head)
         ]
     ids = list(dict.fromkeys(head.build_id for head in chosen))
     return ids, journal.remove(store, ids)
@@ -267,29 +270,10 @@ def _is_called(line: BuildLine, ref: str) -> bool:
     return line.build.build_id.startswith(ref) or ref.removesuffix(":latest") in names
 
 
-def _status(build: BuildRow) -> str:
-    running = build.status == "running"
-    return "killed" if running and not _is_alive(build.details.get("process")) else build.status
-
-
-def _is_running(head: Head) -> bool:
-    if head.status != "running":
-        return False
-    try:
-        details = json.loads(head.details)
-    except ValueError:
-        return False
-    return isinstance(details, dict) and _is_alive(details.get("process"))
-
-
-def _is_alive(process: object) -> bool:
-    """Tell whether the process with a pid and a time of start, in clock ticks, is there."""
-    from runtime.container import start_time
-
-    if not isinstance(process, list) or len(process) != 2:
-        return False
-    pid, started = process
-    return bool(started) and start_time(pid)[0] == started
+def _seconds(started_ns: int, ended_ns: int, status: str) -> float:
+    if not ended_ns and status == "running":
+        ended_ns = time.time_ns()
+    return max(0, ended_ns - started_ns) / 1e9
 
 
 def _step(store: Store, row: StepRow) -> JournalStep:
@@ -340,7 +324,7 @@ def _log_bytes(store: Store, row: StepRow) -> int | None:
     try:
         return os.stat(_log_path(store, row)).st_size
     except OSError:
-        return -1
+        return None if row.status in _UNFINISHED else -1
 
 
 def _log_path(store: Store, row: StepRow) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pybuild.engine.journal import JournalBuild
     from store.root import Store
 
-_STATUSES = ("done", "adopted", "cached", "failed", "cancelled")
+_STATUSES = ("done", "adopted", "cached", "failed", "cancelled", "running", "killed")
 
 
 def write(store: Store, build: JournalBuild, out: BinaryIO) -> None:
@@ -93,7 +93,7 @@ def _head(build: JournalBuild) -> Iterator[str]:
 def _figures(build: JournalBuild) -> Iterator[str]:
     ran = build.line.steps - build.line.cached
     figures = {
-        "duration": human_seconds(build.line.seconds) if build.build.ended_ns else "-",
+        "duration": human_seconds(build.line.seconds) if build.line.seconds else "-",
         "saved by the cache": human_seconds(build.saved_s) if build.saved_s else "-",
         "steps ran, of " + str(build.line.steps): str(ran),
         "CPU time": human_seconds(build.cpu_seconds) if build.cpu_seconds else "-",

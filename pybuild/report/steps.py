@@ -62,7 +62,13 @@ def _facts(step: JournalStep) -> Iterator[tuple[str, str]]:
         yield "Peak memory", human_size(step.peak_memory_bytes)
     if step.size_bytes is not None:
         yield "Layer", human_size(step.size_bytes)
-    if step.row.exit_code:
+    if step.policies:
+        yield "Policies", step.policies
+    if step.tries > 1:
+        yield "Tries", str(step.tries)
+    if step.failure.startswith("exceeded "):
+        yield "Failed", f"it {step.failure}"
+    elif step.row.exit_code:
         yield "Exit code", str(step.row.exit_code)
     stands_on = [*step.bases, *(f"#{number}" for number in step.inputs)]
     if stands_on:

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from pybuild.engine.journal import JournalBuild, JournalStep
 
 _TICKS = 8
+_LEAST_NS = 1_000_000  # of a build whose end nobody knows
 _WIDE = 18.0  # of a hundred: a bar that has room for its time
 
 
 def timeline(build: JournalBuild, path: Sequence[int]) -> Iterator[str]:
     """Yield the time line as HTML. path: the numbers of the steps of the longest path."""
     began_ns = build.build.started_ns
-    ends = [step.row.ended_ns for step in build.steps]
-    whole_s = max([build.build.ended_ns, *ends, began_ns + 1]) / 1e9 - began_ns / 1e9
+    ends = [step.row.started_ns + int(step.seconds * 1e9) for step in build.steps]
+    whole_s = (max([build.build.ended_ns, *ends, began_ns + _LEAST_NS]) - began_ns) / 1e9
     yield '<div class="timeline">\n<div class="axis"><span></span><div class="scale">'
     tick_s = _round(whole_s / _TICKS)
     for number in range(int(whole_s / tick_s) + 1):

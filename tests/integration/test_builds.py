@@ -154,9 +154,19 @@ def test_rm(pybuild, project: Path) -> None:
     assert ids(pybuild) == os.listdir(logs) == []
 
 
-def test_a_build_that_runs_and_one_that_was_killed(pybuild, running, project: Path) -> None:
+def test_a_build_that_runs_and_one_that_was_killed(pybuild, running, shown) -> None:
     build = running()
     assert ids(pybuild, "--filter", "status=running") == [build]
+    # What runs is told while it runs: the step, why, for how long, and what it wrote.
+    (step,) = shown()["steps"]
+    assert (step["status"], step["ended_ns"], step["log_bytes"]) == ("running", 0, 6)
+    assert step["seconds"] > 0
+    assert step["causes"]
+    row = json.loads(pybuild("builds", "ls", "--format", "json", "-n1").stdout)
+    assert (row["Total"], bool(row["Duration"])) == ("1", True)
+    assert pybuild("builds", "logs").stdout.endswith(": running\nbegun\n")
+    assert "(running)" in pybuild("cache", "why").stdout
+    assert "is still running" in pybuild("enter", ":RUN", check=False).stderr
     refused = pybuild("builds", "rm", build, check=False)
     assert (refused.returncode, refused.stderr) == (
         1,
@@ -166,6 +176,10 @@ def test_a_build_that_runs_and_one_that_was_killed(pybuild, running, project: Pa
     assert ids(pybuild) == [build]
     running.kill()
     assert ids(pybuild, "--filter", "status=killed") == [build]
+    (step,) = shown()["steps"]
+    assert (step["status"], step["seconds"], step["log_bytes"]) == ("killed", 0, 6)
+    assert "(killed)" in pybuild("cache", "why").stdout
+    assert 'class="pill killed">killed' in pybuild("builds", "report", "-o", "-").stdout
     assert pybuild("builds", "rm", build).stdout == f"{build}\n"
 
 

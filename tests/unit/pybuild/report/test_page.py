@@ -110,6 +110,23 @@ def test_a_log_that_is_gone_is_said_to_be(store: Store) -> None:
     assert "Its log was pruned." in page_of(store)
 
 
+def test_policies_and_what_came_of_them(store: Store) -> None:
+    store.journal.begin_build(BuildRow("b", 10**18, "D", status="failed"))
+    details = {
+        "policies": f"retry=2 memory=8m {EVIL}",
+        "tries": 3,
+        "failure": "exceeded its memory limit of 8 MiB (peak 8 MiB)",
+    }
+    store.journal.add_step(
+        StepRow("b", 1, "RUN x", status="failed", exit_code=137, details=details)
+    )
+    text = page_of(store)
+    assert "<dt>Policies</dt><dd>retry=2 memory=8m &lt;" in text
+    assert "<dt>Tries</dt><dd>3</dd>" in text
+    assert "<dt>Failed</dt><dd>it exceeded its memory limit of 8 MiB (peak 8 MiB)</dd>" in text
+    assert "Exit code" not in text
+
+
 def test_the_longest_path(store: Store) -> None:
     store.journal.begin_build(BuildRow("b", 10**18, "D", status="done"))
     add_step(store, 1, 1.0)
