@@ -1,4 +1,8 @@
-"""Budgets: what a build may come to. Looked at when all steps are done and nothing is written."""
+"""Budgets: what a build may come to. Looked at when all steps are done and nothing is written.
+
+They end nothing that runs, which is what the policy `timeout` does: steps stay in the cache, so
+that who has seen which one was slow does not wait for it again.
+"""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -155,33 +155,31 @@ def build(
 
     context: a folder, or what the command line takes. root: the folder of the store, as `--root`.
     on_event: takes the progress (builder.events), from several threads, one at a time.
-    options: see BuildOptions. Raises BuildError; NotPrivileged where this process may not build.
+    options: see BuildOptions. Raises BuildError; TypeError for an option that there is not.
     """
     heard = _Heard(on_event)
-    with (
-        Engine(None if root is None else os.fspath(root)) as engine,
-        request_of(os.fspath(context), options) as request,
-    ):
-        try:
+    try:
+        with (
+            Engine(None if root is None else os.fspath(root)) as engine,
+            request_of(os.fspath(context), options) as request,
+        ):
             done = engine.build(request, heard)
-        except errors.PybuildError:
+            journal = engine.journal(done.build_id)
+            return Build(
+                build_id=done.build_id,
+                image_id=done.image_id,
+                names=tuple(reference.familiar() for reference in done.references),
+                steps=tuple(_step(step, engine.root) for step in journal.steps),
+                warnings=(*heard.warnings, *map(str, engine.damage)),
+                seconds=journal.line.seconds,
+                metadata=done.metadata,
+                root=engine.root,
+            )
+    except Exception as error:
+        failure = translated(error, heard.build_id)
+        if failure is None:
             raise
-        except Exception as error:
-            failure = translated(error, heard.build_id)
-            if failure is None:
-                raise
-            raise failure from error
-        journal = engine.journal(done.build_id)
-        return Build(
-            build_id=done.build_id,
-            image_id=done.image_id,
-            names=tuple(reference.familiar() for reference in done.references),
-            steps=tuple(_step(step, engine.root) for step in journal.steps),
-            warnings=(*heard.warnings, *map(str, engine.damage)),
-            seconds=journal.line.seconds,
-            metadata=done.metadata,
-            root=engine.root,
-        )
+        raise failure from error
 
 
 class _Heard:
@@ -245,6 +243,8 @@ def _translated(error: Exception, build_id: str | None) -> errors.BuildError:
         (theirs.BudgetExceeded, errors.BudgetExceeded),
         (theirs.Canceled, errors.BuildCanceled),
         (GrammarError, errors.DockerfileError),
+        (errors.UsageError, errors.InvalidRequest),
+        (errors.NotPrivileged, errors.BuildNotPrivileged),
     )
     kind = next((ours for each, ours in kinds if isinstance(error, each)), errors.BuildError)
     place = getattr(error, "place", None)

@@ -13,7 +13,9 @@
         ├── StepFailed
         ├── SecretLeaked
         ├── BudgetExceeded
-        └── BuildCanceled
+        ├── BuildCanceled
+        ├── InvalidRequest       a UsageError too: a word of an option makes no sense
+        └── BuildNotPrivileged   a NotPrivileged too
 
 `str(error)` is one line: what failed, the object, the cause. `hint` says what to do about it.
 """
@@ -106,3 +108,11 @@ class BudgetExceeded(BuildError):
 
 class BuildCanceled(BuildError):
     """The build was stopped."""
+
+
+class InvalidRequest(BuildError, UsageError):
+    """What was asked for makes no sense; nothing was begun."""
+
+
+class BuildNotPrivileged(BuildError, NotPrivileged):
+    """This process may not build; nothing was begun."""

@@ -64,6 +64,7 @@ class Syntax:
     usage: what follows `pybuild ` in the usage line.
     at_least, at_most: how many arguments besides options; at_most None for any number.
     later: options docker knows and this version does not, as `name` or `name/letter` words.
+    of_build: options of `build` that mean nothing to a verb that takes the others.
     options_first: options end at the first argument (`run`: the rest is the container's).
     """
 
@@ -74,6 +75,7 @@ class Syntax:
     at_least: int = 0
     at_most: int | None = 0
     later: str = ""
+    of_build: frozenset[str] = frozenset()
     options_first: bool = False
 
 
@@ -234,6 +236,10 @@ class _Reader:
             return
         if name in self._later:
             raise NotSupported(f"--{name}: not supported yet")
+        if name in self._syntax.of_build:
+            raise usage_error(
+                self._syntax, f"--{name} is an option of build and means nothing here"
+            )
         if name in ("root", "debug", "version"):
             hint = f"--{name} is a global option: it stands before the verb"
             raise usage_error(self._syntax, f"unknown option --{name}", hint)

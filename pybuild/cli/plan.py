@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 MISSED = 3  # the exit code of --fail-on-miss
 _STEP_WIDTH = 50
-_LEFT_OUT = {"check", "call", "explain", "profile", "progress", "quiet", "iidfile", "metadata-file"}
+# What is about a build's progress or its outcome.
+_LEFT_OUT = {
+    "budget",
+    "call",
+    "check",
+    "explain",
+    "iidfile",
+    "metadata-file",
+    "no-keep-failed",
+    "profile",
+    "progress",
+    "quiet",
+}
 SYNTAX = Syntax(
     verb="plan",
     usage="plan [OPTIONS] CONTEXT",
@@ -30,6 +42,7 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=BUILD.later,
+    of_build=frozenset(_LEFT_OUT),
 )
 
 

@@ -10,6 +10,7 @@ from pybuild.cli.options import Parsed, Syntax
 from pybuild.cli.verb import Session, Verb
 
 _LEFT_OUT = {
+    "budget",
     "check",
     "call",
     "explain",
@@ -28,6 +29,7 @@ SYNTAX = Syntax(
     at_least=1,
     at_most=1,
     later=BUILD.later,
+    of_build=frozenset(_LEFT_OUT),
 )
 
 

@@ -62,6 +62,14 @@ def _facts(step: JournalStep) -> Iterator[tuple[str, str]]:
         yield "Peak memory", human_size(step.peak_memory_bytes)
     if step.size_bytes is not None:
         yield "Layer", human_size(step.size_bytes)
+    yield from _said_of_policies(step)
+    stands_on = [*step.bases, *(f"#{number}" for number in step.inputs)]
+    if stands_on:
+        yield "Stands on", ", ".join(stands_on)
+    yield "Cache key", step.row.key
+
+
+def _said_of_policies(step: JournalStep) -> Iterator[tuple[str, str]]:
     if step.policies:
         yield "Policies", step.policies
     if step.tries > 1:
@@ -70,10 +78,6 @@ def _facts(step: JournalStep) -> Iterator[tuple[str, str]]:
         yield "Failed", f"it {step.failure}"
     elif step.row.exit_code:
         yield "Exit code", str(step.row.exit_code)
-    stands_on = [*step.bases, *(f"#{number}" for number in step.inputs)]
-    if stands_on:
-        yield "Stands on", ", ".join(stands_on)
-    yield "Cache key", step.row.key
 
 
 def _log(step: JournalStep, log_path: str | None) -> Iterator[str]:

@@ -100,6 +100,16 @@ def test_errors_of_a_build(here: Path) -> None:
     with pytest.raises(api.StepFailed) as both:
         api.build(text=text)
     assert {(each.line, each.exit_code) for each in both.value.errors} <= {(2, 1), (4, 2)}
+    for options in ({"output": "nowhere=1"}, {"budget": "size=1"}, {"network": "odd"}):
+        with pytest.raises(api.InvalidRequest) as senseless:
+            api.build(text="FROM busybox\n", **options)
+        assert isinstance(senseless.value, api.BuildError), options
+    assert senseless.value.hint
+    (here / "mine").touch()
+    with pytest.raises(api.BuildError, match=r"open store .*: the folder is no store"):
+        api.build(text="FROM busybox\n", root=here)
+    with pytest.raises(TypeError):
+        api.build(text="FROM busybox\n", outputs="x")
     with pytest.raises(api.BudgetExceeded):
         api.build(text="FROM busybox\n", budget="image=1kB")
     with pytest.raises(api.SecretLeaked) as leaked:

@@ -102,6 +102,8 @@ def test_verbs_of_docker_that_are_not_here() -> None:
     ("words", "code", "stderr"),
     [
         (["build", "--bogus", "."], 2, "error: build: unknown option --bogus\nhint: see"),
+        (["plan", "--budget", "step=1s", "."], 2, "error: plan: --budget is an option of build"),
+        (["repro", "--budget", "step=1s", "."], 2, "error: repro: --budget is an option of build"),
         (["build", "--squash", "."], 1, "error: --squash: not supported yet\n"),
         (["commit", "x"], 1, "error: commit: not supported yet\n"),
         (["run", "--bogus", "x"], 125, "error: run: unknown option --bogus\n"),
