@@ -326,6 +326,15 @@ class Filesystem:
         for device, tree in zip(devices, trees, strict=True):
             self._attach(tree, open_target(self.root, device[0], False, self.made), device[0])
 
+    def show_terminal(self, terminal: int) -> None:
+        """Mount a terminal on /dev/console, which no symlink of the image can lead elsewhere."""
+        tree = m.open_tree(terminal, "", c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH)
+        target = open_target(self.root, "dev/console", False, self.made, follow=False)
+        try:
+            self._attach(tree, target, "/dev/console")
+        finally:
+            os.close(target)
+
     def devices(self, devices: "list[DevicePlan]") -> None:
         """Make device nodes; one that is there already stays."""
         for path, kind, number, mode, uid, gid in devices:
@@ -333,8 +342,8 @@ class Filesystem:
             os.close(open_target(self.root, head or "/", True, self.made))
             parent = open_in_root(self.root, head, os.O_RDONLY | os.O_DIRECTORY)
             try:
+                # The umask is 0. A chmod would follow who has become a symlink since.
                 os.mknod(name, kind | mode, number, dir_fd=parent)
-                os.chmod(name, mode, dir_fd=parent)
                 if uid or gid:
                     os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
             except FileExistsError:

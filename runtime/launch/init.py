@@ -251,11 +251,7 @@ def _switch(plan: "LaunchPlan", root: int) -> None:
 def _terminal(plan: "LaunchPlan", filesystem: Filesystem) -> int:
     """Open a terminal in the container's own devpts, hand its master to the caller."""
     slave, master = open_terminal(filesystem.root, plan["window"])
-    dev = m.openat2(filesystem.root, "dev", os.O_RDONLY | os.O_DIRECTORY, 0, c.RESOLVE_IN_ROOT)
-    os.close(os.open("console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o620, dir_fd=dev))
-    target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
-    tree = m.open_tree(slave, "", c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH)
-    m.move_mount(tree, target, "/dev/console")
+    filesystem.show_terminal(slave)
     send_descriptor(plan["tty_socket"], master)
     os.close(master)
     return slave

@@ -1,5 +1,6 @@
 """A terminal in the container's own devpts."""
 
+import errno
 import fcntl
 import os
 import struct
@@ -15,6 +16,8 @@ def open_terminal(root: int, window: "tuple[int, int]") -> "tuple[int, int]":
     """
     flags = os.O_RDWR | os.O_NOCTTY
     master = m.openat2(root, "dev/pts/ptmx", flags, 0, c.RESOLVE_IN_ROOT)
+    if os.fstat(master).st_rdev != os.makedev(5, 2):
+        raise OSError(errno.ENODEV, "the image has something else there", "/dev/pts/ptmx")
     fcntl.ioctl(master, c.TIOCSPTLCK, struct.pack("i", 0))
     if all(window):
         fcntl.ioctl(master, c.TIOCSWINSZ, struct.pack("HHHH", *window, 0, 0))

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.attacking import UNGUARDED
+
 PROJECT = Path(__file__).parents[3]
 TIMEOUT_S = 60
 SCRIPT = """\
@@ -141,6 +143,17 @@ def bundle(rootfs: Path, tmp_path: Path) -> Bundle:
         return folder
 
     return make
+
+
+@pytest.fixture
+def unguarded(oci, project):
+    """Return a function: unguarded(change, *words) is the command line after that change."""
+
+    def command(change: str, *words: str | Path) -> list[str]:
+        code = UNGUARDED.format(project=str(project), change=change)
+        return [sys.executable, "-c", code, "--root", str(oci.root), *map(str, words)]
+
+    return command
 
 
 @pytest.fixture

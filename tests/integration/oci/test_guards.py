@@ -1,57 +1,22 @@
-"""Attacks on the set-up of a container: each fails, and succeeds with its one guard switched off.
+"""Attacks on the set-up of a container: each fails, and succeeds with its one guard off."""
 
-`unguarded` runs our command line with a change of the code that takes the guard away.
-"""
-
-import contextlib
-import errno
-import json
 import os
 import subprocess
-import sys
 import sysconfig
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.attacking import (
+    NAIVE_READING,
+    open_when_somebody_reads,
+    quietly,
+    read,
+    swapped,
+    write,
+)
+
 pytestmark = pytest.mark.kernel
-
-UNGUARDED = """
-import os, sys
-sys.path.append({project!r})
-from runtime.command.main import leave, main
-{change}
-leave(main(sys.argv[1:]))
-"""
-
-
-@pytest.fixture
-def unguarded(oci, project):
-    """Return a function: unguarded(change, *words) is the command line after that change."""
-
-    def command(change: str, *words: str | Path) -> list[str]:
-        code = UNGUARDED.format(project=str(project), change=change)
-        return [sys.executable, "-c", code, "--root", str(oci.root), *map(str, words)]
-
-    return command
-
-
-def quietly(command: list[str]) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
-    )
-    return done.stdout
-
-
-def write(folder: Path, spec: dict) -> None:
-    (folder / "config.json").write_text(json.dumps(spec))
-
-
-def read(folder: Path) -> dict:
-    return json.loads((folder / "config.json").read_text())
-
 
 # What somebody writes by mistake some day: it is found out because it cannot work.
 LATE_IMPORT = """
@@ -106,26 +71,6 @@ def test_a_symlink_as_a_mount_point(oci, bundle, rootfs, tmp_path, unguarded, li
     assert os.listdir(host) != []
 
 
-SWAP = """
-import ctypes, os, sys
-os.chdir(sys.argv[1])
-call = ctypes.CDLL(None).renameat2
-while call(-100, b"a", -100, b"b", 2) == 0:  # neither is ever missing
-    pass
-"""
-
-
-@contextlib.contextmanager
-def swapped(volume: Path) -> Iterator[subprocess.Popen]:
-    """Let another process swap a directory and a symlink in `volume` all the time."""
-    swapping = subprocess.Popen([sys.executable, "-c", SWAP, volume])
-    try:
-        yield swapping
-    finally:
-        swapping.kill()
-        swapping.wait()
-
-
 def test_a_volume_that_is_swapped_while_it_is_mounted(oci, bundle, tmp_path, rounds, unguarded):
     """Another container has the volume and swaps a symlink to the host's root all the time."""
     volume, host = tmp_path / "volume", tmp_path / "host"
@@ -149,15 +94,6 @@ def test_a_volume_that_is_swapped_while_it_is_mounted(oci, bundle, tmp_path, rou
             if os.listdir(host):
                 return
     pytest.fail("without its guard nothing happens either")
-
-
-NAIVE_READING = """
-from runtime.launch import accounts
-def naive(root, path, limit):
-    with open(os.open(path, os.O_RDONLY, dir_fd=root), "rb") as file:
-        return file.read()
-accounts.read_regular = naive
-"""
 
 
 @pytest.fixture
@@ -191,17 +127,6 @@ def test_a_fifo_that_is_taken_for_an_account_file(asks_for_home, rootfs, unguard
         os.write(writer, b"root:x:0:0::/chosen:/bin/sh\n")
         os.close(writer)
         assert hanging.communicate()[0] == "/chosen\n"
-
-
-def open_when_somebody_reads(fifo: Path, seconds: float = 60) -> int:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            assert error.errno == errno.ENXIO  # nobody yet
-            time.sleep(0.01)
-    pytest.fail("nobody opened it")
 
 
 def test_a_device_that_is_taken_for_an_account_file(asks_for_home, rootfs, unguarded):
@@ -248,3 +173,89 @@ def test_a_working_directory_outside(oci, bundle, unguarded):
     off = "from runtime.launch import init; init.enter_working_directory = os.chdir"
     seen = quietly([*leak, *unguarded(off, *options, "b")])
     assert set(seen.split()) == {name for name in os.listdir("/") if not name.startswith(".")}
+
+
+def test_a_file_over_one_of_proc(oci, bundle, tmp_path, unguarded):
+    """What the kernel says of itself could be forged, and what we write there led astray."""
+    (tmp_path / "forged").write_text("forged\n")
+    folder = bundle("cat /proc/version")
+    spec = read(folder)
+    mount = {"type": "bind", "source": str(tmp_path / "forged"), "options": ["bind"]}
+    spec["mounts"].append({"destination": "/proc/version", **mount})
+    write(folder, spec)
+    done = oci("run", "-b", folder, "a", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing may be mounted on or inside /proc" in done.stderr
+    off = "from runtime.launch import filesystem\n"
+    off += "class Every:\n    __contains__ = lambda self, path: True\n"
+    off += "filesystem._PROC_FILES = Every()"
+    assert quietly(unguarded(off, "run", "-b", folder, "b")) == "forged\n"
+
+
+def test_a_directory_that_is_taken_for_proc(oci, bundle, rootfs, unguarded):
+    """CVE-2025-52881's class: what we write about the process goes where the image wants it."""
+    folder = bundle("cat /written; cat /kernel/self/oom_score_adj", process={"oomScoreAdj": 500})
+    spec = read(folder)
+    spec["process"]["args"] = ["sh", "-c", "cat /written /kernel/self/oom_score_adj"]
+    (proc,) = [mount for mount in spec["mounts"] if mount["destination"] == "/proc"]
+    proc["destination"] = "/kernel"
+    spec["process"]["oomScoreAdj"] = 500
+    write(folder, spec)
+    (rootfs / "proc/self").mkdir(parents=True)
+    (rootfs / "proc/self/oom_score_adj").symlink_to("/written")
+    (rootfs / "written").touch()
+    assert oci("run", "-b", folder, "a").stdout == "500\n"
+    off = """
+from runtime.linux import mount
+made = mount.make_detached
+def in_the_image(kind, *more):
+    after_all_mounts = not os.path.exists("/usr")
+    return os.open("/proc", os.O_PATH) if after_all_mounts else made(kind, *more)
+mount.make_detached = in_the_image
+"""
+    assert quietly(unguarded(off, "run", "-b", folder, "b")).startswith("5000\n")
+
+
+NAIVE_CONSOLE = """
+from runtime.launch.filesystem import Filesystem
+def naive(self, terminal):
+    dev = os.open("dev", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.root)
+    os.close(os.open("console", os.O_CREAT | os.O_WRONLY, 0o620, dir_fd=dev))
+Filesystem.show_terminal = naive
+"""
+
+
+def test_a_console_that_leads_to_the_host(oci, bundle, rootfs, tmp_path, unguarded):
+    """CVE-2025-52565's class: /dev is the image's own, and /dev/console a symlink."""
+    folder = bundle("true")
+    spec = read(folder)
+    spec["process"]["terminal"] = True
+    spec["mounts"] = [mount for mount in spec["mounts"] if mount["destination"] != "/dev"]
+    write(folder, spec)
+    (rootfs / "dev").mkdir()
+    (rootfs / "dev/console").symlink_to(host := tmp_path / "host")
+    done = oci("run", "-b", folder, "a", check=False)
+    assert (done.returncode, host.exists()) == (1, False)
+    assert "dev/console" in done.stderr
+    quietly(unguarded(NAIVE_CONSOLE, "run", "-b", folder, "b"))
+    assert host.exists()
+
+
+def test_a_masked_path_that_is_swapped(oci, bundle, rootfs, tmp_path, rounds, unguarded):
+    """CVE-2025-31133's class: who has the volume lets the mask fall on another path."""
+    volume = tmp_path / "volume"
+    (volume / "a").mkdir(parents=True)
+    (volume / "a/secret").write_text("seen\n")
+    (volume / "b").symlink_to("/nowhere")
+    folder = bundle("cat /v/a/secret /v/b/secret 2>/dev/null; :")
+    spec = read(folder)
+    spec["mounts"] += [
+        {"destination": "/v", "type": "bind", "source": str(volume), "options": ["rbind"]}
+    ]
+    spec["linux"]["maskedPaths"] = ["/v/a/secret"]
+    write(folder, spec)
+    with swapped(volume):
+        for _ in range(rounds(200, 10)):
+            assert oci("run", "-b", folder, "a", check=False).stdout == ""
+        leaks = (quietly(unguarded(NAIVE_PATHS, "run", "-b", folder, f"b{n}")) for n in range(200))
+        assert "seen\n" in leaks

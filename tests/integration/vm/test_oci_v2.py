@@ -15,4 +15,5 @@ VERBS = ("test_exec_takes_a_process", "test_pause_and_resume", "test_update_and_
 def test_fields_and_verbs(machine) -> None:
     names = [f"tests/conformance/test_oci.py::test_case[{name}]" for name in FIELDS]
     names += [f"tests/integration/oci/test_lifecycle.py::{verb}" for verb in VERBS]
+    names.append("tests/integration/oci/test_attacks.py::test_the_magic_key")
     assert machine.pytest(*names) == set(names)
