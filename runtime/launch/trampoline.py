@@ -2,8 +2,9 @@
 
 While the kernel looks for the file of a command, /proc/self/exe is what the process runs from so
 far: a command that leads there would be given the host's Python (CVE-2019-5736's class). So a
-launcher whose interpreter is the host's own file first becomes this: 137 bytes of code in sealed
-memory, which nothing can change. It tries the candidates, and reports what kept it from them.
+launcher whose interpreter is the host's own file first becomes this: 137 bytes of code (of aarch64
+168) in sealed memory, which nothing can change. It tries the candidates, and reports what kept it
+from them.
 
 arguments: the candidates' paths, an empty one, the command's arguments. The environment is passed
 on. Its descriptor of the report pipe is closed by the execve that succeeds.
@@ -59,31 +60,65 @@ _CODE_X86_64 = (
     "4883ec10c7042407000000c744240429016900896c2407bf{report}4889e66a0b5a6a01580f05"
     "6a7d5fb8e70000000f05"
 )
-_EM_X86_64 = 62
+# The same; `number` is REPORT:
+#           add  x19, sp, #8
+#           mov  x20, x19
+#   find:   ldr  x0, [x20], #8
+#           cbz  x0, end
+#           ldrb w1, [x0]
+#           cbnz w1, find
+#           ldr  x1, [sp]
+#           add  x21, sp, x1, lsl #3
+#           add  x21, x21, #16
+#           ldr  w22, number
+#           fcntl(w22, F_SETFD, FD_CLOEXEC)
+#   try:    ldr  x0, [x19], #8
+#           execve(x0, x20, x21)
+#           neg  w23, w0
+#           cmp  w23, EACCES
+#           b.ne report
+#           ldr  x0, [x19]
+#           ldrb w1, [x0]
+#           cbnz w1, try
+#   report: write(w22, (7, marshal of the tuple (w23,)), 11)
+#   end:    exit_group(125)
+_CODE_AARCH64 = (
+    "f3230091f40313aa808640f8600400b401004039a1ffff35e10340f9f56f218bb542009116040018"
+    "e003162a410080d2220080d2280380d2010000d4"
+    "608640f8e10314aae20315aaa81b80d2010000d4f703004bff36007181000054600240f901004039c1feff35"
+    "ff4300d1e1008052e10300b921258052210da072e10700b9f77300b8"
+    "e003162ae1030091620180d2080880d2010000d4a00f80d2c80b80d2010000d4{report}"
+)
+# What uname(2) calls the machine → what ELF does, the code.
+_MACHINES = {"x86_64": (62, _CODE_X86_64), "aarch64": (183, _CODE_AARCH64)}
 
 
-def program(report: int) -> bytes:
+def program(report: int, machine: str) -> bytes:
     """Return the ELF file of a trampoline that reports through descriptor `report`."""
-    code = bytes.fromhex(_CODE_X86_64.format(report=struct.pack("<i", report).hex()))
+    kind, text = _MACHINES[machine]
+    code = bytes.fromhex(text.format(report=struct.pack("<i", report).hex()))
     size = _HEADERS + len(code)
     identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header = struct.pack(
         "<16sHHIQQQIHHHHHH",
-        *(identity, 2, _EM_X86_64, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 2, 0, 0, 0),
+        *(identity, 2, kind, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 2, 0, 0, 0),
     )
-    load = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x10000)
     stack = struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)
     return header + load + stack + code
 
 
-def make(report: int) -> int:
-    """Return a descriptor of a trampoline in sealed memory. Raises OSError where there is none."""
+def make(report: int, machine: str = "") -> int:
+    """Return a descriptor of a trampoline in sealed memory. Raises OSError where there is none.
+
+    machine: this one's name where it is empty.
+    """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         image = os.memfd_create("trampoline", flags | _MFD_EXEC)
     except OSError:  # before Linux 6.3
         image = os.memfd_create("trampoline", flags)
-    os.write(image, program(report))
+    os.write(image, program(report, machine or os.uname().machine))
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     fcntl.fcntl(image, fcntl.F_ADD_SEALS, seals)
     return image
@@ -95,7 +130,7 @@ def suffices(plan: "LaunchPlan", profile: "dict[str, Any] | None") -> bool:
     profile: the seccomp profile of config.json.
     """
     return (
-        os.uname().machine == "x86_64"
+        os.uname().machine in _MACHINES
         and sys.getfilesystemencoding() == "utf-8"
         # Nobody else may be where the init is: who may trace it could open what it runs from.
         and bool(plan["namespaces"] & c.CLONE_NEWPID)

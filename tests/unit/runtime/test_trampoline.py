@@ -3,7 +3,9 @@
 import errno
 import os
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -11,46 +13,65 @@ from runtime.launch import trampoline
 from runtime.launch.channel import receive
 from runtime.linux import constants as c
 
-native = pytest.mark.skipif(platform.machine() != "x86_64", reason="its code is x86_64's")
+NATIVE = platform.machine()
+MACHINES = ("x86_64", "aarch64")
+native = pytest.mark.skipif(NATIVE not in MACHINES, reason="there is no code for this machine")
 REPORT = 57
 
 
-def become(*arguments: str) -> tuple[int, tuple[object, ...] | None, str]:
-    """Return the exit status, the report and the output of the program with `arguments`."""
-    image = trampoline.make(REPORT)
-    said, report = os.pipe()
-    seen, output = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(report, REPORT)
-        os.dup2(output, 1)
-        os.execve(image, list(arguments), {"NAME": "value"})
-    os.close(report)
-    os.close(output)
-    message = receive(said)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    text = os.read(seen, 1 << 16).decode()
-    for fd in (image, said, seen):
-        os.close(fd)
-    return status, message, text
+@pytest.fixture(params=MACHINES)
+def become(request: pytest.FixtureRequest, tool: Callable[[str], str]) -> "Become":
+    """Return what runs the program of a machine, another's in an emulator."""
+    machine = request.param
+    return Become(machine, "" if machine == NATIVE else tool(f"qemu-{machine}-static"))
 
 
-@native
-def test_it_becomes_the_command() -> None:
+class Become:
+    def __init__(self, machine: str, emulator: str) -> None:
+        self.machine, self.emulator = machine, emulator
+
+    def __call__(self, *arguments: str) -> tuple[int, tuple[object, ...] | None, str]:
+        """Return the exit status, the report and the output of the program with `arguments`."""
+        image = trampoline.make(REPORT, self.machine)
+        said, report = os.pipe()
+        seen, output = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(report, REPORT)
+            os.dup2(output, 1)
+            self._execute(image, arguments)
+        os.close(report)
+        os.close(output)
+        message = receive(said)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        text = os.read(seen, 1 << 16).decode()
+        for fd in (image, said, seen):
+            os.close(fd)
+        return status, message, text
+
+    def _execute(self, image: int, arguments: Sequence[str]) -> NoReturn:
+        environment = {"NAME": "value"}
+        if not self.emulator:
+            os.execve(image, list(arguments), environment)
+        os.set_inheritable(image, True)
+        first, *rest = arguments
+        words = [self.emulator, "-0", first, f"/proc/self/fd/{image}", *rest]
+        os.execve(self.emulator, words, environment)
+
+
+def test_it_becomes_the_command(become: Become) -> None:
     script = 'echo "$0 $1 $# $NAME"; ls /proc/self/fd | grep -c 57; exit 3'
     status, message, text = become("/bin/sh", "", "name", "-c", script, "zero", "one", "", "two")
     assert (status, message) == (3, None)
     assert text == "zero one 3 value\n0\n"
 
 
-@native
-def test_it_tries_the_next_where_one_is_refused(tmp_path: Path) -> None:
+def test_it_tries_the_next_where_one_is_refused(become: Become, tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("no program")
     status, message, text = become(str(tmp_path / "plain"), "/bin/echo", "", "echo", "said")
     assert (status, message, text) == (0, None, "said\n")
 
 
-@native
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
     [
@@ -59,14 +80,16 @@ def test_it_tries_the_next_where_one_is_refused(tmp_path: Path) -> None:
         ("", 0o644, errno.EACCES),
     ],
 )
-def test_it_reports_what_kept_it(tmp_path: Path, content: str, mode: int, said: int) -> None:
+def test_it_reports_what_kept_it(
+    become: Become, tmp_path: Path, content: str, mode: int, said: int
+) -> None:
     (tmp_path / "command").write_text(content)
     (tmp_path / "command").chmod(mode)
     assert become(str(tmp_path / "command"), "", "command") == (125, (said,), "")
 
 
-@native
-def test_who_executes_it_by_proc_self_exe_gets_nothing() -> None:
+def test_who_executes_it_by_proc_self_exe_gets_nothing(become: Become) -> None:
+    """There is no empty argument then, which would say that we do."""
     assert become("/proc/self/exe", "-c", "x") == (125, None, "")
 
 
