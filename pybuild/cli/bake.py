@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pybuild.cli.build import interrupted, last_lines, progress_kind, write_small_file
+from pybuild.cli.build import last_lines, progress_kind, write_small_file
+from pybuild.cli.interruption import interrupted
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import BakeError, NotSupported

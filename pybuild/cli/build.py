@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pybuild.cli.buildvalues import (
@@ -30,6 +27,7 @@ from pybuild.cli.buildvalues import (
     parse_ulimit,
     words,
 )
+from pybuild.cli.interruption import interrupted
 from pybuild.cli.options import Parsed, Syntax, flag, many, perhaps, usage_error, value
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import PybuildError
@@ -177,13 +175,6 @@ def _watched(
         display.finish()
 
 
-@contextmanager
-def interrupted(cancel: Cancel, display: Display) -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM stop a build, and Ctrl-Z leave its display; yields what came."""
-    with _suspending(display), _stopping(cancel.set, display.abandon) as stopped_by:
-        yield stopped_by
-
-
 def last_lines(path: str, count: int) -> str:
     """Return the last lines of a log, at least as far back as `count` long ones reach."""
     with open(path, "rb") as file:
@@ -310,51 +301,6 @@ def progress_kind(parsed: Parsed, syntax: Syntax = SYNTAX) -> str:
     # What the environment asks for is a wish; what the command line asks for is an order.
     wished = os.environ.get("BUILDKIT_PROGRESS", "auto")
     return named or (wished if wished in KINDS and wished != "tty" else "auto")
-
-
-@contextmanager
-def _stopping(stop: Callable[[], object], abandon: Callable[[], object]) -> Iterator[list[int]]:
-    """Call `stop` at the first SIGINT or SIGTERM; at the second one end this process at once.
-
-    What still runs then dies with it: containers watch their caller, and the store takes a kill at
-    any moment. Yields the list of signals that came.
-    """
-    came: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            abandon()
-            os._exit(128 + came[0])
-        stop()
-
-    before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-@contextmanager
-def _suspending(display: Display) -> Iterator[None]:
-    """Leave a usable terminal to the shell at Ctrl-Z, and go on drawing afterwards."""
-
-    def stop() -> None:
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # here it rests until SIGCONT
-        signal.signal(signal.SIGTSTP, handler)
-
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        display.suspend(stop)
-
-    before = signal.getsignal(signal.SIGTSTP)
-    if before is signal.SIG_DFL:  # a shell without job control ignores it
-        signal.signal(signal.SIGTSTP, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTSTP, before)
 
 
 def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:

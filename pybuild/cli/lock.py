@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.cli.build import SYNTAX as BUILD
-from pybuild.cli.build import interrupted, progress_kind, request_of
+from pybuild.cli.build import progress_kind, request_of
+from pybuild.cli.interruption import interrupted
 from pybuild.cli.options import Parsed, Syntax, flag, usage_error, value
 from pybuild.cli.verb import Session, Verb
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from pybuild.cli.build import SYNTAX as BUILD
-from pybuild.cli.build import interrupted, progress_kind, request_of
+from pybuild.cli.build import progress_kind, request_of
+from pybuild.cli.interruption import interrupted
 from pybuild.cli.options import Parsed, Syntax
 from pybuild.cli.verb import Session, Verb
 
