@@ -85,6 +85,18 @@ def _seccomp(execution: Execution) -> bytes:
     return _filter(execution.filters, execution.seccomp, execution.capabilities)
 
 
+def _emulating_filter(execution: Execution) -> bytes:
+    """Return the filter with which owners and ids are emulated; empty where the disk has them."""
+    if manner.current().all_owners:
+        return b""
+    from runtime.emulated.profile import with_notifications
+
+    profile = None if execution.privileged or not execution.seccomp else execution.seccomp
+    if profile is True:
+        profile = defaults.seccomp_profile()
+    return _filter(execution.filters, with_notifications(profile), execution.capabilities)
+
+
 def _text_of(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -168,6 +180,7 @@ def plan_of(execution: Execution) -> LaunchPlan:
 
         with_shared_processes(plan)
     plan["seccomp"] = _seccomp(execution)
+    plan["emulating_filter"] = _emulating_filter(execution)
     return plan
 
 
@@ -233,6 +246,7 @@ def execute_inside(
     }
     plan["additional_groups"] = list(execution.additional_groups)
     plan["seccomp"] = _seccomp(execution)
+    plan["emulating_filter"] = _emulating_filter(execution)
     with Running(plan, Stdio(execution.stdin, on_output=on_output)) as running:
         return running.wait(cancel)
 

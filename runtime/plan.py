@@ -108,6 +108,8 @@ class ProcessPlan(TypedDict):
     strict: limits that the host refuses are errors.
     trampoline: descriptor of the program that becomes the command for us, -1: we do it ourselves.
     keep_fds: so many descriptors after stdio are the command's.
+    emulating_filter: with whose notifications a supervisor emulates owners and ids, in the place of
+    `seccomp`; empty: the kernel's own.
     """
 
     keep_fds: int
@@ -133,6 +135,7 @@ class ProcessPlan(TypedDict):
     io_priority: int | None
     affinity: tuple[list[int], list[int]]
     security_label: tuple[str, str]
+    emulating_filter: bytes
     seccomp: bytes
     seccomp_load: SeccompPlan
 

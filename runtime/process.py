@@ -138,6 +138,7 @@ def process_plan(process: "Process", user: str = "") -> "ProcessPlan":
         "io_priority": _io_priority(process.get("ioPriority")),
         "affinity": _affinity(process.get("execCPUAffinity", {})),
         "security_label": (process.get("apparmorProfile", ""), process.get("selinuxLabel", "")),
+        "emulating_filter": b"",
         "seccomp": b"",
         "seccomp_load": {"flags": 0, "listener": "", "metadata": ""},
     }

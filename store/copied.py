@@ -179,6 +179,8 @@ def _is_equal(below: Merged, name: bytes, place: bytes) -> bool:
     origin = below.place(name)
     if _xattrs(origin) != _xattrs(place):
         return False
+    if ownership.owner_of(origin, there) != ownership.owner_of(place, here):
+        return False
     if stat.S_ISLNK(here.st_mode):
         return os.readlink(origin) == os.readlink(place)
     return not stat.S_ISREG(here.st_mode) or _same_bytes(origin, place)

@@ -158,7 +158,7 @@ class _Walk:
             os.unlink(name, dir_fd=level.fd)
             level.changed = True
             self.summary.warnings.append(f"socket /{os.fsdecode(path)} is not kept in the layer")
-        elif status.st_nlink > 1 and self._linked(path, status):
+        elif status.st_nlink > 1 and self._linked(level, name, path, status):
             pass
         elif kind == stat.S_IFREG:
             self._file(level, name, path, status)
@@ -178,12 +178,12 @@ class _Walk:
         # Without a time: nobody reads it, and the same deletion should be the same layer.
         self._emit(Header(name, REGULAR))
 
-    def _linked(self, path: bytes, status: os.stat_result) -> bool:
+    def _linked(self, level: _Level, name: bytes, path: bytes, status: os.stat_result) -> bool:
         first = self._links.setdefault((status.st_dev, status.st_ino), path)
         if first == path:
             return False
-        kind = LINK
-        self._emit(_header(path, kind, status)._replace(target=first))
+        uid, gid = ownership.owner_of(f"/proc/self/fd/{level.fd}/{os.fsdecode(name)}", status)
+        self._emit(_header(path, LINK, status)._replace(target=first, uid=uid, gid=gid))
         return True
 
     def _enter(self, level: _Level, name: bytes, path: bytes, status: os.stat_result) -> None:

@@ -43,6 +43,7 @@ def copy_up(source: bytes, status: os.stat_result, place: Place) -> None:
     copy_attributes(source, status, place)
     times = status.st_atime_ns, status.st_mtime_ns
     os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
+    ownership.note_in_times(place.name, *ownership.owner_of(source, status), dir_fd=place.fd)
 
 
 def copy_attributes(source: bytes, status: os.stat_result, place: Place) -> None:

@@ -1,16 +1,22 @@
 """Whose a file is: on disk, or noted beside it where the disk cannot say.
 
 With a single id every file on disk belongs to the one user, who stands for root. Other owners are
-noted in an extended attribute; overlayfs copies it up with the file, and a commit writes into the
-layer what it says. A symlink, a fifo and a device cannot have one: those are root's there.
+noted on it (`ownernote`); overlayfs copies the note up with the file, and a commit writes into the
+layer what it says.
 """
 
 import contextlib
 import os
+import stat
 
 from store import manner
-
-NOTE = "user.pybuild.owner"
+from store.ownernote import (
+    NOTE,
+    from_atime_ns,
+    from_note,
+    to_atime_ns,
+    to_note,
+)
 
 
 def give(target: int | str | bytes, uid: int, gid: int, *, dir_fd: int | None = None) -> None:
@@ -26,14 +32,24 @@ def give(target: int | str | bytes, uid: int, gid: int, *, dir_fd: int | None = 
         os.chown(target, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
 
 
+def note_in_times(target: str | bytes, uid: int, gid: int, *, dir_fd: int | None = None) -> None:
+    """Note the owner of what bears no attributes anew, after its times were set. Raises OSError."""
+    if not manner.current().all_owners:
+        status = os.stat(target, dir_fd=dir_fd, follow_symlinks=False)
+        if not _bears_xattrs(status):
+            _note_in_times(target, uid, gid, dir_fd, status)
+
+
 def owner_of(target: int | str | bytes, status: os.stat_result) -> tuple[int, int]:
     """Return user and group of what `target`, a path or an open file, is. status: its lstat."""
     if manner.current().all_owners:
         return status.st_uid, status.st_gid
+    if not _bears_xattrs(status):
+        return from_atime_ns(status.st_atime_ns)
     try:
         if isinstance(target, int):
-            return _parsed(os.getxattr(target, NOTE))
-        return _parsed(os.getxattr(target, NOTE, follow_symlinks=False))
+            return from_note(os.getxattr(target, NOTE))
+        return from_note(os.getxattr(target, NOTE, follow_symlinks=False))
     except OSError:
         return 0, 0
 
@@ -44,7 +60,9 @@ def taken_from(
     """Return user, group and the rest of the xattrs of a file that has all these on disk."""
     if manner.current().all_owners:
         return status.st_uid, status.st_gid, xattrs
-    uid, gid = _parsed(dict(xattrs).get(NOTE.encode(), b""))
+    if not _bears_xattrs(status):
+        return *from_atime_ns(status.st_atime_ns), xattrs
+    uid, gid = from_note(dict(xattrs).get(NOTE.encode(), b""))
     return uid, gid, tuple(pair for pair in xattrs if pair[0] != NOTE.encode())
 
 
@@ -53,20 +71,37 @@ def is_note(name: str) -> bool:
     return name == NOTE and not manner.current().all_owners
 
 
-def _parsed(value: bytes) -> tuple[int, int]:
-    uid, _, gid = value.partition(b":")
-    return (int(uid), int(gid)) if uid.isdigit() and gid.isdigit() else (0, 0)
+def _bears_xattrs(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 
 def _note(target: int | str | bytes, uid: int, gid: int, dir_fd: int | None) -> None:
-    if dir_fd is not None and not isinstance(target, int):
+    if isinstance(target, int):
+        # A file system without such attributes has no owners but root.
+        with contextlib.suppress(OSError):
+            _set_note(target, uid, gid)
+        return
+    status = os.stat(target, dir_fd=dir_fd, follow_symlinks=False)
+    if not _bears_xattrs(status):
+        _note_in_times(target, uid, gid, dir_fd, status)
+        return
+    if dir_fd is not None:
         target = f"/proc/self/fd/{dir_fd}/{os.fsdecode(target)}"
-    # What cannot bear it (a symlink, a file system without such attributes) is root's.
     with contextlib.suppress(OSError):
-        value = b"%d:%d" % (uid, gid)
-        if isinstance(target, int):
-            os.setxattr(target, NOTE, value) if uid or gid else os.removexattr(target, NOTE)
-        elif uid or gid:
-            os.setxattr(target, NOTE, value, follow_symlinks=False)
-        else:
-            os.removexattr(target, NOTE, follow_symlinks=False)
+        _set_note(target, uid, gid)
+
+
+def _note_in_times(
+    target: str | bytes, uid: int, gid: int, dir_fd: int | None, status: os.stat_result
+) -> None:
+    if from_atime_ns(status.st_atime_ns) != (uid, gid):
+        times = to_atime_ns(uid, gid, status.st_mtime_ns), status.st_mtime_ns
+        os.utime(target, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+
+
+def _set_note(target: int | str | bytes, uid: int, gid: int) -> None:
+    follow = isinstance(target, int)
+    if uid or gid:
+        os.setxattr(target, NOTE, to_note(uid, gid), follow_symlinks=follow)
+    else:
+        os.removexattr(target, NOTE, follow_symlinks=follow)

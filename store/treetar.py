@@ -131,7 +131,10 @@ class _Writer:
         if status.st_nlink > 1:
             first = self._linked.setdefault(inode, entry.path)
             if first != entry.path:
-                header = _header(entry, entry.path, LINK)._replace(target=first)
+                place = f"/proc/self/fd/{entry.parent_fd}/{os.fsdecode(entry.name)}"
+                uid, gid = ownership.owner_of(place, status)
+                header = _header(entry, entry.path, LINK)
+                header = header._replace(target=first, uid=uid, gid=gid)
                 self._put(tarwriter.encode(header))
                 return
         if kind == stat.S_IFREG:

@@ -289,6 +289,7 @@ class Unpacker:
             os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
         except OverflowError as error:
             raise refused(member, f"time {member.mtime_ns} ns is out of range") from error
+        ownership.note_in_times(place.name, member.uid, member.gid, dir_fd=place.fd)
 
     def _link(self, place: Place, member: Member, reader: TarReader) -> None:
         parent, name = self._confinement.name(member, member.target)
@@ -325,6 +326,7 @@ class Unpacker:
             os.chmod(place.name, member.mode, dir_fd=place.fd)
             times = member.mtime_ns, member.mtime_ns
             os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
+            ownership.note_in_times(place.name, member.uid, member.gid, dir_fd=place.fd)
 
     # -- what lies below ---------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ def copy_whole(source_root: str, match: Match, path: str, target: Target) -> Non
         make_directory(place, top, target)
     copy_entries(source_root, match, path, target)
     os.utime(place, ns=(top.atime_ns, top.mtime_ns), follow_symlinks=False)
+    ownership.note_in_times(place, *_owner_of(top, target))
 
 
 def copy_contents(source_root: str, match: Match, destination: str, target: Target) -> None:
@@ -182,7 +183,7 @@ def copy_one(
     source: tuple[int, str], folder: tuple[int, str], path: str, entry: Entry, target: Target
 ) -> None:
     """Copy a regular file to `path`, which is in `folder`."""
-    uid, gid = target.owner.ids if target.owner else (entry.uid, entry.gid)
+    uid, gid = _owner_of(entry, target)
     times = target.times_of(entry)
     wanted = Attributes(uid, gid, target.mode_of(entry), times, entry.xattrs)
     in_place(path, lambda: copy_regular(source, folder, entry, wanted))
@@ -200,12 +201,16 @@ def make_special(path: str, entry: Entry, target: Target) -> None:
     in_place(path, make)
     set_attributes(path, entry, target)
     os.utime(path, ns=target.times_of(entry), follow_symlinks=False)
+    ownership.note_in_times(path, *_owner_of(entry, target))
+
+
+def _owner_of(entry: Entry, target: Target) -> tuple[int, int]:
+    return target.owner.ids if target.owner else (entry.uid, entry.gid)
 
 
 def set_attributes(path: str, entry: Entry, target: Target) -> None:
     """Give a new file its owner, mode and xattrs: in this order, chown clears setuid bits."""
-    uid, gid = target.owner.ids if target.owner else (entry.uid, entry.gid)
-    ownership.give(path, uid, gid)
+    ownership.give(path, *_owner_of(entry, target))
     if entry.kind != "symlink":
         os.chmod(path, target.mode_of(entry))
     for name, value in entry.xattrs:

@@ -29,7 +29,13 @@ _CPU_PERIOD_US = 100_000
 _TAIL_LINES = 10
 # A line may be of any length, an error's text may not.
 _TAIL_LINE_BYTES = 1 << 12
-_SINGLE_ID = "with a single id no chown to others and no other user works (pybuild info)"
+_SINGLE_ID = (
+    "with a single id other owners and users are emulated (pybuild info says what is missing)"
+)
+_EMULATED_USER = (
+    "EmulatedUser",
+    "a single id stands for every user: a step of another than root may do to files what root may",
+)
 _UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY
 
 
@@ -189,6 +195,8 @@ def execution_of(op: RunOp, active: Active, mounts: Provided, place: Place) -> E
         raise refusal(place.vertex.place)
     if isolation in WARNINGS:
         place.site.progress.warn_once(*WARNINGS[isolation])
+    if not manner.current().all_owners and op.user.partition(":")[0] not in ("", "0", "root"):
+        place.site.progress.warn_once(*_EMULATED_USER)
     names = {name for name, _ in op.env}
     given = [pair for pair in op.sandbox.env if pair[0] not in names]
     env = (*given, *op.env, *op.proxy_env, *mounts.env)

@@ -37,13 +37,15 @@ def become(plan: "ProcessPlan", account: "Account", report: int = -1, go: int = 
     wanted = plan["capabilities"]
     if plan["no_new_privileges"]:
         prctl(c.PR_SET_NO_NEW_PRIVS, 1)
-    elif plan["seccomp"]:
+    emulated = bool(plan["emulating_filter"]) and _emulate(plan, account, report, go)
+    if plan["seccomp"] and not plan["no_new_privileges"]:
         # Loading without no_new_privs takes CAP_SYS_ADMIN, which is dropped below.
         _load_filter(plan, report, go)
     available = caps.limit_bounding(wanted["bounding"])
     prctl(c.PR_SET_KEEPCAPS, 1)
     try:
-        _take_ids(uid, gid, groups, plan["strict"])
+        if not emulated:
+            _take_ids(uid, gid, groups, plan["strict"])
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -76,6 +78,34 @@ def last_filter(plan: "ProcessPlan", report: int = -1, go: int = -1) -> None:
         _load_filter(plan, report, go)
 
 
+def _emulate(plan: "ProcessPlan", account: "Account", report: int, go: int) -> bool:
+    """Load the filter whose calls a supervisor answers; False where the kernel has no such."""
+    flags = c.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    try:
+        try:
+            # What was begun for a caller is finished: a signal would have it called again.
+            listener = seccomp_set_filter(
+                plan["emulating_filter"], flags | c.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+            )
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            listener = seccomp_set_filter(plan["emulating_filter"], flags)
+    except OSError:  # before Linux 5.0, or somebody around us has such a filter already
+        return False
+    _pass_on(("seccomp", listener, *account[:3]), report, go)
+    os.close(listener)
+    plan["seccomp"] = b""
+    return True
+
+
+def _pass_on(message: "tuple[object, ...]", report: int, go: int) -> None:
+    """Let the launcher fetch a listener: our own sendmsg may be one of the calls that wait."""
+    send(report, message)
+    if os.read(go, 1) != b"s":
+        os._exit(125)
+
+
 def _load_filter(plan: "ProcessPlan", report: int, go: int) -> None:
     load = plan["seccomp_load"]
     if not load["flags"] and not load["listener"]:
@@ -86,8 +116,5 @@ def _load_filter(plan: "ProcessPlan", report: int, go: int) -> None:
         flags |= c.SECCOMP_FILTER_FLAG_NEW_LISTENER
     listener = seccomp_set_filter(plan["seccomp"], flags)
     if load["listener"]:
-        # The launcher fetches it: our own sendmsg may be a call that waits for its answer.
-        send(report, ("seccomp", listener))
-        if os.read(go, 1) != b"s":
-            os._exit(125)
+        _pass_on(("seccomp", listener), report, go)
         os.close(listener)

@@ -304,7 +304,8 @@ def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
     account = account_of(plan)
     credentials.set_limits(plan["limits"], plan["strict"])
     if plan["create_cwd"]:
-        make_working_directory(plan["cwd"], account[:2] if plan["own_cwd"] else (0, 0))
+        owner = account[:2] if plan["own_cwd"] else (0, 0)
+        make_working_directory(plan["cwd"], owner, noted=bool(plan["emulating_filter"]))
     if not plan["detached"]:
         enter_working_directory(plan["cwd"])
     own_stdio(account[0], plan["tty"])

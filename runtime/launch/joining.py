@@ -84,8 +84,7 @@ class Joining:
             os.write(self._go, b"g")
             message = receive(self._said)
             if message is not None and message[0] == "seccomp":
-                process, metadata = (self.pid, self.pidfd), self._plan["seccomp_load"]["metadata"]
-                pass_listener(self.agent, message[1], process, metadata, self.state)  # type: ignore[arg-type]
+                self._pass_on(message)
                 os.write(self._go, b"s")
                 message = receive(self._said)
         except (OSError, EOFError) as error:
@@ -94,6 +93,16 @@ class Joining:
         if message is not None:
             self._give_up()
             raise Failed(*message[1:])  # type: ignore[arg-type]
+
+    def _pass_on(self, message: "tuple[object, ...]") -> None:
+        """Give the listener of our filter to who answers its notifications."""
+        if self._plan["emulating_filter"]:
+            from runtime.emulated.supervisor import start
+
+            start(self._plan, message, self.pidfd, stays=True)
+        else:
+            process, metadata = (self.pid, self.pidfd), self._plan["seccomp_load"]["metadata"]
+            pass_listener(self.agent, message[1], process, metadata, self.state)  # type: ignore[arg-type]
 
     def _clone(self, kinds: int, go: int, report: int) -> None:
         pid_read, pid_write = os.pipe()

@@ -10,6 +10,7 @@ import stat
 from runtime.launch import accounts
 from runtime.linux import constants as c
 from runtime.linux.process import close_range, default_action, ioprio_set, sched_setattr
+from store.ownernote import NOTE, to_note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ def enter_working_directory(path: str) -> None:
         raise Failed("workdir", f"working directory {path}: outside of the container")
 
 
-def make_working_directory(path: str, owner: "tuple[int, int]") -> None:
-    """Make the working directory where it is missing; it and the parents made are `owner`'s."""
+def make_working_directory(path: str, owner: "tuple[int, int]", noted: bool = False) -> None:
+    """Make the working directory where it is missing; it and the parents made are `owner`'s.
+
+    noted: who owns them is noted, as the disk cannot say it.
+    """
     missing, path = [], os.path.realpath(path)
     while not os.path.lexists(path):
         missing.append(path)
@@ -64,7 +68,10 @@ def make_working_directory(path: str, owner: "tuple[int, int]") -> None:
     try:
         for made in reversed(missing):
             os.mkdir(made, 0o755)
-            os.chown(made, *owner)
+            if not noted:
+                os.chown(made, *owner)
+            elif owner != (0, 0):
+                os.setxattr(made, NOTE, to_note(*owner))
     except OSError as error:
         text = f"working directory {missing[0]}: {error.strerror}"
         raise Failed("workdir", text, error.errno or 0) from error

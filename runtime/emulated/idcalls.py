@@ -1,0 +1,101 @@
+"""Calls that ask or change who a process is."""
+
+import errno
+import os
+import struct
+
+from runtime.emulated import identity
+from runtime.emulated.world import World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime.emulated.identity import Ids
+    from runtime.linux.seccomp_notify import Call
+
+    Handler = Callable[[World, Call], int]
+
+_MOST_GROUPS = 65536
+_UNCHANGED = identity.UNCHANGED
+_U32 = struct.Struct("=I")
+
+
+def setter(change: "Callable[[Ids, tuple[int, ...], bool], Ids]", users: bool) -> "Handler":
+    """Return the handler of a call that changes the ids of users, or of groups."""
+
+    def handler(world: World, call: "Call") -> int:
+        who = world.processes.of(call[1])
+        wanted = tuple(arg & 0xFFFFFFFF for arg in call[4])
+        old = who.uids if users else who.gids
+        new = change(old, wanted, who.is_root)
+        if new != old:
+            uids, gids = (new, who.gids) if users else (who.uids, new)
+            world.processes.become(call[1], identity.Identity(uids, gids, who.groups))
+        return old[3] if change is set_fs else 0
+
+    return handler
+
+
+def set_one(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
+    if wanted[0] == _UNCHANGED:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return identity.set_id(ids, wanted[0], privileged)
+
+
+def set_pair(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
+    return identity.set_real_and_effective(ids, wanted[0], wanted[1], privileged)
+
+
+def set_three(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
+    return identity.set_three(ids, wanted[:3], privileged)
+
+
+def set_fs(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
+    return identity.set_file_system_id(ids, wanted[0], privileged)
+
+
+def do_setgroups(world: World, call: "Call") -> int:
+    count, address, *_ = call[4]
+    who = world.processes.of(call[1])
+    if not who.is_root:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    count &= 0xFFFFFFFF
+    if count > _MOST_GROUPS:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    data = world.read(call, address, 4 * count) if count else b""
+    groups = struct.unpack(f"={len(data) // 4}I", data)
+    world.processes.become(call[1], identity.Identity(who.uids, who.gids, groups))
+    return 0
+
+
+def do_getgroups(world: World, call: "Call") -> int:
+    room, address, *_ = call[4]
+    groups = world.processes.of(call[1]).groups
+    if room & 0xFFFFFFFF:
+        if room & 0xFFFFFFFF < len(groups):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        world.write(call, address, struct.pack(f"={len(groups)}I", *groups))
+    return len(groups)
+
+
+def getter(users: bool, which: int) -> "Handler":
+    """Return the handler of a call that asks for one id: 0 the real one, 1 the effective one."""
+
+    def handler(world: World, call: "Call") -> int:
+        who = world.processes.of(call[1])
+        return (who.uids if users else who.gids)[which]
+
+    return handler
+
+
+def getter_of_three(users: bool) -> "Handler":
+    """Return the handler of a call that asks for the real, effective and saved id."""
+
+    def handler(world: World, call: "Call") -> int:
+        who = world.processes.of(call[1])
+        for address, id_ in zip(call[4], (who.uids if users else who.gids)[:3], strict=False):
+            world.write(call, address, _U32.pack(id_))
+        return 0
+
+    return handler
