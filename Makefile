@@ -3,8 +3,9 @@ PYTHON ?= python3
 export PYTHON
 
 VENV_PYTHON := .venv/bin/python
-# A worker a processor; a worker that has nothing left takes tests from another.
-WORKERS ?= -n auto --maxprocesses 4 --dist worksteal
+# A worker more than processors, since tests wait for disks and for processes; a worker that has
+# nothing left takes tests from another.
+WORKERS ?= -n $(shell expr $$(nproc) + 1) --maxprocesses 5 --dist worksteal
 PYTEST := $(VENV_PYTHON) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: help demo test test-full test-deps ready-to-test lint bench clean

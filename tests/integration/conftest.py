@@ -13,6 +13,8 @@ import pytest
 from builds import baseimage, imagetree
 from debianregistry import Registries, Running
 
+from pybuild.engine.engine import Engine
+
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".cache"
 TIMEOUT_S = 120.0
@@ -233,7 +235,9 @@ def busybox_rootfs(tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def busybox_image(pybuild: Pybuild, busybox_rootfs: Path) -> str:
     """Return the name of a busybox image that is in this test's store."""
-    pybuild("import", busybox_rootfs, BUSYBOX)
+    # Hundreds of tests begin so: in this process it takes a tenth of the time.
+    with Engine(os.fspath(pybuild.root)) as engine, open(busybox_rootfs, "rb") as tar:
+        engine.import_rootfs(tar, reference=BUSYBOX)
     return BUSYBOX
 
 

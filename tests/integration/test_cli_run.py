@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processtable import is_running
 
 pytestmark = pytest.mark.kernel
 
@@ -311,6 +312,6 @@ def test_who_watches_over_silent_containers_is_small_and_all_there(pybuild, busy
     assert widow.wait(LIMIT_S) == 125
     assert b"error: run: the launcher died\n" in widow.communicate()[1]
     orphan.communicate(timeout=LIMIT_S)  # its output ends when the container has
-    wait_until(lambda: not Path(f"/proc/{launchers[1]}").exists(), "the launcher has noticed")
+    wait_until(lambda: not is_running(launchers[1]), "the launcher has noticed")
     codes = {c["Names"]: c["Status"].split(")")[0] for c in containers(pybuild, "-a")}
     assert codes == {"told": "Exited (5", "orphan": "Exited (137", "pestered": "Exited (5"}

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processtable import is_running
 
 pytestmark = pytest.mark.kernel
 
@@ -57,7 +58,7 @@ def test_a_created_container_is_deleted(oci, bundle):
     oci("create", "-b", bundle("true"), "a")
     pid = oci.state("a")["pid"]
     oci("delete", "a")
-    wait_for(lambda: not os.path.exists(f"/proc/{pid}"))  # whoever inherited it reaps it
+    wait_for(lambda: not is_running(pid))
 
 
 def test_an_id_is_taken_once(oci, bundle):
@@ -180,7 +181,7 @@ def test_exec(oci, bundle, rootfs):
     assert {Path(f"/proc/{joined}/cgroup").read_text()} == cgroups
     assert sorted(json.loads(oci("ps", "--format", "json", "a").stdout)) == sorted([init, joined])
     oci("delete", "--force", "a")
-    wait_for(lambda: not os.path.exists(f"/proc/{joined}"))
+    wait_for(lambda: not is_running(joined))
 
 
 def test_exec_as_a_user_by_name(oci, bundle, rootfs):

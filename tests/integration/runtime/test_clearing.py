@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processtable import is_running
 
 from runtime.linux.mount import make_detached
 
@@ -95,7 +96,7 @@ def test_a_kill_at_any_moment_leaves_nothing(snapshot, project, rounds, victim):
         caller.wait()  # with its launcher gone the caller raises and ends
         caller.stdout.close()
         for pid in (launcher, *inits):
-            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"round {number}: {pid} left")
+            until(lambda pid=pid: not is_running(pid), f"round {number}: {pid} left")
         until(lambda: not [p for p in with_word(marker) if int(p) != os.getpid()], "command left")
         left = glob.glob(f"/sys/fs/cgroup/**/pybuild/{caller.pid}-*", recursive=True)
         assert not left
