@@ -165,7 +165,7 @@ def _v1_blkio(block: "BlockIo") -> "Iterator[tuple[str, str]]":
     for device in block.get("weightDevice", []):
         number = f"{device['major']}:{device['minor']}"
         if device.get("weight"):
-            yield "blkio.weight_device", f"{number} {device['weight']}"
+            yield "blkio.bfq.weight_device|blkio.weight_device", f"{number} {device['weight']}"
         if device.get("leafWeight"):
             yield "blkio.leaf_weight_device", f"{number} {device['leafWeight']}"
     for key, _, file in _THROTTLES:

@@ -194,11 +194,18 @@ class Container:
         return {
             "ociVersion": record["ociVersion"],
             "id": self.id,
-            "status": status,
             "pid": self.pid if status != "stopped" else 0,
+            "status": status,
             "bundle": record["bundle"],
             "annotations": record.get("annotations", {}),
         }
+
+    def description(self, owner: str) -> "dict[str, Any]":
+        """Return what `state` and `list` print: runc's fields, in its order."""
+        state = self.state(self.status())
+        annotations = state.pop("annotations")
+        mine = {key: self.record[key] for key in ("rootfs", "created")}
+        return {**state, **mine, "annotations": annotations, "owner": owner}
 
     def signal(self, number: int) -> None:
         """Signal the init. Raises WrongState where it is gone."""
@@ -224,9 +231,16 @@ class Container:
             pidfd = pidfd_open(self.pid)
             try:
                 self.signal(c.SIGKILL)
+                self.let_die()
                 await_death(pidfd, f"container {self.id}")
             finally:
                 os.close(pidfd)
+
+    def let_die(self) -> None:
+        """Let processes that were killed while v1's freezer held them run into their death."""
+        from runtime.freezer import thaw_quietly
+
+        thaw_quietly({name: path for name, path in self.cgroups.items() if name == "freezer"})
 
     def remove_folder(self) -> None:
         """Remove what the container has below the root; the last step of its end."""

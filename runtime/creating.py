@@ -6,7 +6,7 @@ whenever this process is killed.
 
 import os
 
-from runtime import jsontext
+from runtime import freezer, jsontext
 from runtime.cgrouptree import members
 from runtime.container import CONFIG, START, Container, now, start_time
 from runtime.errors import InvalidSpec, LaunchFailed, RuntimeFailure, WrongState
@@ -20,6 +20,8 @@ from runtime.linux import constants as c
 from runtime.preparation import container_plan, load_config
 
 TYPE_CHECKING = False
+AGENT = "linux.seccomp.listenerPath: failed to connect with seccomp agent"
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -73,7 +75,7 @@ def create(wish: Wish, warn: "Warn") -> "tuple[Container, Creation]":
         plan["trampoline"] = _trampoline(plan, spec, wish.seal)
     for text in left_out:
         warn(text)
-    agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
+    agent = connect(plan["seccomp_load"]["listener"], AGENT)
     container = Container(wish.root, wish.id)
     scope = _scope(wish, plan, spec, cgroups_path)
     creation = Creation(plan, agent, scope)
@@ -185,6 +187,9 @@ def _free_cgroups(plan: "LaunchPlan") -> "dict[str, str]":
     busy = members(cgroups)
     if busy:
         raise InvalidSpec(f"linux.cgroupsPath: the cgroup has processes already: {busy[:8]}")
+    if freezer.holds_newcomers(cgroups):
+        # Who enters it would stand still before he can say so.
+        raise InvalidSpec("linux.cgroupsPath: container's cgroup unexpectedly frozen")
     return cgroups
 
 

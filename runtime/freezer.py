@@ -24,6 +24,17 @@ def is_frozen(cgroups: "dict[str, str]") -> bool:
     return "frozen 1" in _read(f"{cgroups.get('unified', '')}/cgroup.events")
 
 
+def holds_newcomers(cgroups: "dict[str, str]") -> bool:
+    """Tell whether a cgroup, or one above where it is not there yet, stops who enters it."""
+    for controller in ("freezer", "unified"):
+        path = cgroups.get(controller, "")
+        while path and not os.path.isdir(path):
+            path = os.path.dirname(path)
+        if path and is_frozen({controller: path}):
+            return True
+    return False
+
+
 def freeze(cgroups: "dict[str, str]") -> None:
     """Stop every process in the cgroups, and return when they stand still.
 

@@ -89,8 +89,8 @@ class CgroupPlan(TypedDict):
     v1_devices: list[tuple[str, str]]
 
 
-# path, arguments, environment, timeout in seconds (0: none)
-HookPlan = tuple[str, list[str], list[str], int]
+# path, arguments, environment (None: who runs it passes on a default), timeout in seconds (0: none)
+HookPlan = tuple[str, list[str], list[str] | None, int]
 
 
 class SeccompPlan(TypedDict):

@@ -82,7 +82,7 @@ def hook_plan(hook: "Hook") -> "HookPlan":
     """Return a hook as it is run."""
     args = list(hook.get("args") or [hook["path"]])
     timeout_s = min(hook.get("timeout", 0), _LONGEST_HOOK_S)
-    return hook["path"], args, list(hook.get("env", [])), timeout_s
+    return hook["path"], args, hook.get("env"), timeout_s
 
 
 def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") -> "LaunchPlan":

@@ -346,6 +346,6 @@ def _check_seccomp(seccomp: "dict[str, Any]") -> None:
         if rule["action"] != "SCMP_ACT_NOTIFY":
             continue
         if "write" in rule["names"]:
-            raise _bad(at, "write cannot be SCMP_ACT_NOTIFY: the runtime needs it itself")
+            raise _bad(at, "SCMP_ACT_NOTIFY cannot be used for the write syscall")
         if not seccomp.get("listenerPath"):
             raise _bad(f"{path}.listenerPath", "is required for SCMP_ACT_NOTIFY")

@@ -23,6 +23,7 @@ class Context:
         self.root = os.path.abspath(parsed.text("root") or _default_root())
         self.seal: Callable[[], None] | None = None
         self.systemd_cgroup = parsed.flag("systemd-cgroup")
+        self._debug = parsed.flag("debug")
         self._log = parsed.text("log")
         form = parsed.text("log-format") or "text"
         if form not in ("text", "json"):
@@ -35,6 +36,11 @@ class Context:
     def cache(self) -> str:
         """The folder of compiled seccomp filters."""
         return os.path.join(self.root, ".cache")
+
+    def debug(self, message: str) -> None:
+        """Say what is done, where --debug asks for it."""
+        if self._debug:
+            self.report("debug", message)
 
     def report(self, level: str, message: str) -> None:
         """Say what went wrong, or might, where the caller looks for it: runc's log, and stderr."""
@@ -50,7 +56,8 @@ class Context:
             if level == "error":
                 sys.stderr.write(message + "\n")
         else:
-            sys.stderr.write(line + "\n" if self._json else f"pybuild-runtime: {message}\n")
+            plain = not self._json and level != "debug"
+            sys.stderr.write(f"pybuild-runtime: {message}\n" if plain else line + "\n")
         sys.stderr.flush()
 
     def _write(self, text: str) -> None:

@@ -8,6 +8,11 @@ from runtime.command.options import Options, Parsed
 from runtime.creating import Wish, create
 from runtime.linux.process import close_range
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.container import Container
+    from runtime.launch.creation import Creation
+
 USAGE = "[OPTIONS] ID"
 OPTIONS: Options = {
     "bundle": ("b", "text"),
@@ -22,9 +27,17 @@ OPTIONS: Options = {
 
 def run(parsed: Parsed, context: Context) -> int:
     """Create the container and leave it waiting."""
-    _, creation = create(wish_of(parsed, context), lambda text: context.report("warning", text))
+    wish = wish_of(parsed, context)
+    container, creation = create(wish, lambda text: context.report("warning", text))
+    context.debug(made(container, creation))
     creation.let_go()
     return 0
+
+
+def made(container: "Container", creation: "Creation") -> str:
+    """Return what --debug says of a container that waits for its start."""
+    places = ", ".join(sorted(set(container.cgroups.values()))) or "none"
+    return f"container {container.id}: init {creation.pid}, cgroups {places}"
 
 
 def wish_of(parsed: Parsed, context: Context) -> Wish:

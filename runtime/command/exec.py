@@ -7,7 +7,7 @@ from runtime.command.arguments import container_id, passed_descriptors
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed, UsageError
 from runtime.container import Container
-from runtime.creating import connect, pass_pidfd, raised, write_pid_file
+from runtime.creating import AGENT, connect, pass_pidfd, raised, write_pid_file
 from runtime.errors import InvalidSpec, RuntimeFailure, WrongState
 from runtime.launch.joining import Joining
 from runtime.launch.process import Failed
@@ -59,7 +59,6 @@ def run(parsed: Parsed, context: Context) -> int:
 def _run(parsed: Parsed, context: Context) -> int:
     container = Container.load(context.root, container_id(parsed, more=True))
     keep, _ = passed_descriptors(parsed)
-    close_range(3 + keep)
     status = container.status()
     if status == "stopped":
         raise WrongState("cannot exec in a stopped container")
@@ -68,12 +67,14 @@ def _run(parsed: Parsed, context: Context) -> int:
     if status == "paused" and not parsed.flag("ignore-paused"):
         raise WrongState("cannot exec in a paused container (use --ignore-paused to override)")
     spec = container.spec()
-    process = _process(parsed, spec)
+    process = _process(parsed, spec)  # whose file may be a descriptor's: exec --process <(…)
+    close_range(3 + keep)
     plan = process_plan(process)  # type: ignore[arg-type]
     plan["keep_fds"], plan["strict"] = keep, True
     if parsed.text("user") and not parsed.text("process") and _has_name(parsed):
         plan["user"] = parsed.text("user")
     add_filter(plan, spec, context.cache)
+    context.debug(f"container {container.id}: enter as {' '.join(process['args'])}")
     return _join(parsed, container, plan)
 
 
@@ -88,7 +89,7 @@ def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
     if not container.is_alive():
         raise WrongState("cannot exec in a stopped container")
     joining = Joining(plan, init, _cgroups(parsed, container))
-    joining.agent = connect(plan["seccomp_load"]["listener"], "linux.seccomp.listenerPath")
+    joining.agent = connect(plan["seccomp_load"]["listener"], AGENT)
     joining.state = container.state(container.status())
     pidfd_socket = connect(parsed.text("pidfd-socket"), "--pidfd-socket")
     try:
@@ -117,15 +118,20 @@ def _stay(console: str, plan: "ProcessPlan") -> "Stay":
 def _cgroups(parsed: Parsed, container: Container) -> "dict[str, str]":
     """Return where the process goes: the container's cgroups, or those below that --cgroup says."""
     cgroups = container.cgroups
+    there = {name for name, path in cgroups.items() if os.path.isdir(path)}
     for text in parsed.many("cgroup"):
         names, colon, path = text.rpartition(":")
         if ".." in path.split("/"):
-            raise UsageError(f"--cgroup {text}: outside of the container's cgroup")
-        for name in names.split(",") if colon else list(cgroups):
+            raise UsageError(f"--cgroup: {path} is not a sub cgroup path")
+        for name in names.split(",") if colon else sorted(there):
             if name not in cgroups:
-                raise UsageError(f"--cgroup {text}: the container has no {name} cgroup")
-            cgroups[name] = os.path.join(cgroups[name], path.lstrip("/"))
-    return {name: path for name, path in cgroups.items() if os.path.isdir(path)}
+                raise UsageError(f"--cgroup {text}: unknown controller {name}")
+            folder = os.path.join(cgroups[name], path.lstrip("/"))
+            if not os.path.isdir(folder):
+                where = os.path.join(folder, "cgroup.procs")
+                raise RuntimeFailure(f"--cgroup: adding pid to {where}: no such file or directory")
+            cgroups[name] = folder
+    return {name: path for name, path in cgroups.items() if name in there}
 
 
 def _process(parsed: Parsed, spec: "dict[str, Any]") -> "dict[str, Any]":

@@ -1,41 +1,43 @@
 """kill: signal a container's first process, or all of them."""
 
 from runtime import cgrouptree
-from runtime.command.arguments import container_id
+from runtime.command.arguments import containers_meant
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed, UsageError
 from runtime.container import Container
 from runtime.errors import WrongState
 from runtime.linux import constants as c
 
-USAGE = "[--all] ID [SIGNAL]"
+USAGE = "[--all] ID [SIGNAL] | --regex PATTERN [SIGNAL]"
 OPTIONS: Options = {"all": ("a", "flag"), "regex": ("r", "flag")}
 
 
 def run(parsed: Parsed, context: Context) -> int:
     """Send the signal."""
-    name = container_id(parsed, more=True)
+    names = containers_meant(parsed, context, more=True)
     if len(parsed.words) > 2:
         raise UsageError(f"one signal is expected, not also {parsed.words[2]!r}")
     number = signal_number(parsed.words[1]) if len(parsed.words) > 1 else c.SIGTERM
-    container = Container.load(context.root, name)
-    if parsed.flag("all"):
+    for name in names:
+        _signal(Container.load(context.root, name), number, everyone=parsed.flag("all"))
+    return 0
+
+
+def _signal(container: Container, number: int, *, everyone: bool) -> None:
+    if everyone:
         # Also of a container that has stopped: without a pid namespace others may live on.
         cgrouptree.kill_all(container.cgroups, number)
-        return 0
+        return
     if container.status() == "stopped":
         raise WrongState("container not running")
     container.signal(number)
     if number == c.SIGKILL:
         _let_die(container)
-    return 0
 
 
 def _let_die(container: Container) -> None:
     """See to it that a killed container is dead: who is frozen, or has no init over him, too."""
-    from runtime.freezer import thaw_quietly
-
-    thaw_quietly({k: v for k, v in container.cgroups.items() if k == "freezer"})
+    container.let_die()
     if not container.record.get("ownpids"):
         cgrouptree.kill_all(container.cgroups)
 

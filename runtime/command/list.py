@@ -3,6 +3,7 @@
 import os
 import sys
 
+from runtime import jsontext
 from runtime.command.context import Context
 from runtime.command.options import Options, Parsed, UsageError
 from runtime.container import Container
@@ -22,9 +23,7 @@ def run(parsed: Parsed, context: Context) -> int:
     if parsed.flag("quiet"):
         sys.stdout.write("".join(f"{row['id']}\n" for row in rows))
     elif form == "json":
-        import json
-
-        sys.stdout.write(json.dumps(rows or None))
+        sys.stdout.write(jsontext.dumps(rows or None).decode())
     elif form == "table":
         _print_table(rows)
     else:
@@ -45,10 +44,7 @@ def _states(context: Context) -> "list[dict[str, object]]":
             container = Container.load(context.root, name)
         except RuntimeFailure:
             continue  # not one of ours, or removed meanwhile
-        record = container.record
-        state = container.state(container.status())
-        found.append({**state, "rootfs": record["rootfs"], "created": record["created"]})
-        found[-1]["owner"] = _owner(record.get("owner", 0))
+        found.append(container.description(_owner(container.record.get("owner", 0))))
     return found
 
 

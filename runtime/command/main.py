@@ -111,6 +111,13 @@ def main(argv: "list[str]", *, sealed: bool = True) -> int:
     return result
 
 
+def sealed_main(argv: "list[str]") -> int:
+    """Do what `main` does, in an interpreter that nothing in a container can overwrite."""
+    # It was for this interpreter's start, and hooks inherit the environment.
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    return main(argv)
+
+
 def become_sealed(argv: "list[str]") -> None:
     """Start over in an interpreter that no container can overwrite."""
     from runtime.command import sealing

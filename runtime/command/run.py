@@ -36,6 +36,7 @@ def run(parsed: Parsed, context: Context) -> int:
     wish.waits = False
     if parsed.flag("detach"):
         container, creation = create(wish, warn)
+        context.debug(create_verb.made(container, creation))
         listener = _listener(wish, container)
         _start(container, creation, warn)
         if listener is not None:
@@ -45,6 +46,7 @@ def run(parsed: Parsed, context: Context) -> int:
 
     stay = Stay(wish)
     container, creation = create(wish, warn)
+    context.debug(create_verb.made(container, creation))
     stay.listener = _listener(wish, container)
     stay.attach(creation.pidfd, tty=creation.has_terminal, pid=creation.pid)
     _start(container, creation, warn)

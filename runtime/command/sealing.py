@@ -11,7 +11,7 @@ from runtime.sealedpython import interpreter, library_environment, sealed_interp
 
 _CODE = (
     "import gc,sys;gc.disable();a=sys.argv;sys.path.append(a[1]);"
-    "from runtime.command.main import leave,main;leave(main(a[2:]))"
+    "from runtime.command.main import leave,sealed_main;leave(sealed_main(a[2:]))"
 )
 
 

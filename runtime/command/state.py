@@ -16,10 +16,5 @@ def run(parsed: Parsed, context: Context) -> int:
     import json
 
     container = Container.load(context.root, container_id(parsed))
-    record = container.record
-    state = container.state(container.status())
-    state["rootfs"] = record["rootfs"]
-    state["created"] = record["created"]
-    state["owner"] = ""
-    sys.stdout.write(json.dumps(state, indent=2) + "\n")
+    sys.stdout.write(json.dumps(container.description(""), indent=2) + "\n")
     return 0

@@ -110,10 +110,17 @@ def write(directory: str, name: str, value: str) -> None:
 
 
 def write_all(path: str, files: "list[tuple[str, str]]") -> None:
-    """Write (file, value) pairs; a `?` before the name: only where there is such a file."""
-    for name, value in files:
-        if not name.startswith("?") or os.path.exists(f"{path}/{name[1:]}"):
-            write(path, name.lstrip("?"), value)
+    """Write (file, value) pairs; a `?` before the name: only where there is such a file.
+
+    Of names between `|` it is the first that is there, else the last.
+    """
+    for names, value in files:
+        if names.startswith("?") and not os.path.exists(f"{path}/{names[1:]}"):
+            continue
+        name, *others = names.lstrip("?").split("|")
+        while others and not os.path.exists(f"{path}/{name}"):
+            name = others.pop(0)
+        write(path, name, value)
 
 
 def numbers(text: str) -> "dict[str, int]":

@@ -9,6 +9,7 @@ import os
 import stat
 
 from runtime.launch.copyup import copy_up
+from runtime.launch.hostdevices import host_device
 from runtime.launch.idmap import namespace_of
 from runtime.launch.resolve import open_in_root
 from runtime.launch.stubs import open_target
@@ -84,7 +85,7 @@ def open_sources(plan: "LaunchPlan") -> None:
             open_source(mount)
     if plan["bind_devices"]:
         # A user namespace may not make nodes that work, so it gets the host's.
-        plan["device_trees"] = [_host_device(device) for device in plan["devices"]]
+        plan["device_trees"] = [host_device(device) for device in plan["devices"]]
 
 
 def open_source(mount: "MountPlan") -> None:
@@ -110,29 +111,6 @@ def close_sources(plan: "LaunchPlan") -> None:
     for *_, leaf in plan["cgroup_view"]:
         if isinstance(leaf, int) and leaf >= 0:
             os.close(leaf)
-
-
-def _host_device(device: "DevicePlan") -> int:
-    path, kind, number, *_ = device
-    if kind == stat.S_IFIFO:
-        raise OSError(errno.EPERM, "a user namespace shows devices of the host only", path)
-    if not os.path.exists(path):  # it has another name in the container
-        path = _name_of_device(kind, number) or path
-    tree = m.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
-    status = os.fstat(tree)
-    if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
-        raise OSError(errno.ENODEV, "the host has another device of that name", path)
-    return tree
-
-
-def _name_of_device(kind: int, number: int) -> str:
-    """Return the path of a device at the top of the host's /dev, "" where there is none."""
-    for name in os.listdir("/dev"):
-        with tolerate(OSError):  # gone meanwhile
-            status = os.lstat(f"/dev/{name}")
-            if stat.S_IFMT(status.st_mode) == kind and status.st_rdev == number:
-                return f"/dev/{name}"
-    return ""
 
 
 def _cgroup_tree(entry: "tuple[str, str, int | str]", attributes: int) -> int:
@@ -164,6 +142,7 @@ class Filesystem:
         self.made = made
         self._files = 0
         self._procs: set[int] = set()  # devices of the procfs mounted here
+        self._unfinished: list[int] = []  # mounts that become read-only when all is in them
 
     def mount(self, plan: "MountPlan") -> None:
         """Make one mount of the plan and attach it."""
@@ -172,9 +151,7 @@ class Filesystem:
             return
         kind = plan["kind"]
         if kind == "new":
-            tree = m.make_detached(
-                plan["type"], plan["source"], plan["options"], plan["attributes"]
-            )
+            tree = self._new(plan)
         else:
             tree = self._bind_source(plan)
             m.mount_setattr(tree, plan["attributes"], plan["clear"])
@@ -196,6 +173,24 @@ class Filesystem:
                 self._procs.add(os.fstat(tree).st_dev)
         finally:
             os.close(tree)
+
+    def _new(self, plan: "MountPlan") -> int:
+        attributes = plan["attributes"]
+        # Devices, and mount points of what comes later, have to be made in it.
+        later = plan["type"] == "tmpfs" or plan["target"] == "/dev"
+        if later:
+            attributes &= ~c.MOUNT_ATTR_RDONLY
+        tree = m.make_detached(plan["type"], plan["source"], plan["options"], attributes)
+        if attributes != plan["attributes"]:
+            self._unfinished.append(os.dup(tree))
+        return tree
+
+    def finish(self) -> None:
+        """Make read-only what was to be, once nothing has to be made in it any more."""
+        for tree in self._unfinished:
+            m.mount_setattr(tree, c.MOUNT_ATTR_RDONLY)
+            os.close(tree)
+        self._unfinished.clear()
 
     def _set_recursively(self, tree: int, plan: "MountPlan") -> None:
         # A copy of a shared mount is its peer: unless asked for, nothing may travel out.
@@ -227,7 +222,7 @@ class Filesystem:
             target = open_target(self.root, path, is_dir, self.made, follow=not is_system)
         except OSError as error:
             if is_system and error.errno in (errno.ELOOP, errno.ENOTDIR):
-                text = "the image has a symlink or a file where a directory has to be"
+                text = "must be mounted on ordinary directory, not a symlink or file of the image"
                 raise OSError(error.errno, text, path) from error
             raise
         if os.fstat(target).st_dev in self._procs and path not in _PROC_FILES:

@@ -18,6 +18,7 @@ from runtime.launch.hooks import HookFailed, run_hooks
 from runtime.launch.process import (
     Failed,
     account_of,
+    enter_if_allowed,
     enter_working_directory,
     make_working_directory,
     own_proc_files,
@@ -27,6 +28,7 @@ from runtime.launch.process import (
     take_terminal,
     write_below,
 )
+from runtime.launch.rootswitch import switch_root
 from runtime.launch.stubs import Stub
 from runtime.launch.terminal import open_terminal
 from runtime.linux import constants as c
@@ -174,9 +176,12 @@ def _root_file_system(
         filesystem.links(plan["links"])
     console = _terminal(plan, filesystem) if plan["tty"] else -1
     _hooks_before_the_switch(plan, pipes)
+    filesystem.finish()
     filesystem.mask(plan["masked"])
     filesystem.make_read_only(plan["read_only_paths"])
-    _switch(plan, root)
+    switch_root(plan, root)
+    if plan["detached"] and not os.path.lexists(plan["cwd"]):  # while it can be written to
+        make_working_directory(plan["cwd"], (0, 0))
     _finish_root(plan, root)
     # A working directory by the number of a descriptor finds none of ours.
     os.close(scratch)
@@ -186,16 +191,17 @@ def _root_file_system(
 
 
 def _attached(plan: "LaunchPlan", root: int) -> "tuple[int, int]":
-    """Mount a private tmpfs, in it the detached `root`; return descriptors of root and tmpfs."""
+    """Mount a private tmpfs, over it the detached `root`; return descriptors of root and tmpfs.
+
+    Hooks that enter the mount namespace find the root where the bundle has it.
+    """
     anchor = os.open(plan["anchor"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     options: list[tuple[str, str | None]] = [("mode", "700")]
     scratch = m.make_detached("tmpfs", "tmpfs", options, 0)
     m.move_mount(scratch, anchor, plan["anchor"])
-    os.mkdir("root", dir_fd=scratch)
-    target = os.open("root", os.O_PATH | os.O_CLOEXEC, dir_fd=scratch)
-    m.move_mount(root, target, "/")
+    m.move_mount(root, scratch, plan["anchor"])
     os.fchdir(root)
-    for fd in (anchor, target, root):
+    for fd in (anchor, root):
         os.close(fd)
     return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), scratch
 
@@ -220,32 +226,20 @@ def _hooks_before_the_switch(plan: "LaunchPlan", pipes: "tuple[int, int]") -> No
     _run_hooks(plan, "createContainer", "creating")
 
 
-def _run_hooks(plan: "LaunchPlan", moment: str, status: str) -> None:
+def _run_hooks(
+    plan: "LaunchPlan", moment: str, status: str, env: "dict[bytes, bytes] | None" = None
+) -> None:
+    """Run hooks; `env` is the command's where they run in its place: they get its filter too."""
     hooks = plan["hooks"].get(moment)
     if hooks:
         state = {**plan["state"], "status": status, "pid": os.getpid()}
+        own = None
+        if env is not None and not plan["seccomp_load"]["listener"]:
+            own = credentials.last_filter
         try:
-            run_hooks(moment, hooks, jsontext.dumps(state))
+            run_hooks(moment, hooks, jsontext.dumps(state), env, own and (lambda: own(plan)))
         except HookFailed as error:
             raise Failed("hook", str(error)) from error
-
-
-def _switch(plan: "LaunchPlan", root: int) -> None:
-    """Make `root` the root directory and let go of the host's whole tree."""
-    os.fchdir(root)
-    if any(kind == c.CLONE_NEWNS for _, kind in plan["join"]):
-        # The mounts are others' too: they keep their root.
-        os.chroot(".")
-        return
-    if plan["no_pivot"]:
-        m.mount(".", "/", None, c.MS_MOVE, None)
-        os.chroot(".")
-        os.chdir("/")
-        return
-    # pivot_root(".", ".") stacks the old root on top of the new one; see pivot_root(2), Notes.
-    m.pivot_root(".", ".")
-    m.umount2(".", c.MNT_DETACH)
-    os.chdir("/")
 
 
 def _terminal(plan: "LaunchPlan", filesystem: Filesystem) -> int:
@@ -306,8 +300,7 @@ def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
     if plan["create_cwd"]:
         owner = account[:2] if plan["own_cwd"] else (0, 0)
         make_working_directory(plan["cwd"], owner, noted=bool(plan["emulating_filter"]))
-    if not plan["detached"]:
-        enter_working_directory(plan["cwd"])
+    entered = enter_if_allowed(plan["cwd"])
     own_stdio(account[0], plan["tty"])
     env = command.environment(plan["env"], account[3], plan["tty"] and not plan["detached"])
     os.umask(plan["umask"])
@@ -316,14 +309,15 @@ def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:
 
         keep_signals_inside()
     credentials.become(plan, account, report, go)
-    if plan["detached"]:
-        # As the user: what only root could enter is no place to start in.
+    if not entered:
         enter_working_directory(plan["cwd"])
+    if plan["detached"]:
         _outlive_the_launcher(plan, go, report, env)
     else:
         _die_with_the_launcher(go)
     prepare_exec(plan["keep_fds"])
-    credentials.last_filter(plan, report, go)
+    if not (plan["detached"] and plan["seccomp_load"]["listener"]):
+        credentials.last_filter(plan, report, go)
     try:
         if plan["trampoline"] >= 0:
             command.hand_over(plan["trampoline"], plan["args"], env, (3 + plan["keep_fds"], report))
@@ -351,8 +345,11 @@ def _outlive_the_launcher(
     except command.CommandFailed as failure:
         raise Failed(*failure.args) from failure
     prctl(c.PR_SET_PDEATHSIG, 0)
+    if plan["seccomp_load"]["listener"]:
+        # While somebody is there who passes the listener on.
+        credentials.last_filter(plan, report, go)
     send(report, ("ready",))
     _await(go, b"c")
     if plan["start"] >= 0 and os.read(plan["start"], 1) != b"s":
         os._exit(125)
-    _run_hooks(plan, "startContainer", "created")
+    _run_hooks(plan, "startContainer", "created", env)

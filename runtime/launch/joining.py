@@ -17,6 +17,7 @@ from runtime.launch.listener import pass_listener
 from runtime.launch.process import (
     Failed,
     account_of,
+    enter_if_allowed,
     enter_working_directory,
     own_proc_files,
     own_scheduling,
@@ -190,8 +191,10 @@ class Joining:
         own_stdio(account[0], plan["tty"])
         env = command.environment(plan["env"], account[3], False)
         os.umask(plan["umask"])
+        entered = enter_if_allowed(plan["cwd"])
         credentials.become(plan, account, report, go)
-        enter_working_directory(plan["cwd"])
+        if not entered:
+            enter_working_directory(plan["cwd"])
         prctl(c.PR_SET_PDEATHSIG, 0)
         prepare_exec(plan["keep_fds"])
         credentials.last_filter(plan, report, go)

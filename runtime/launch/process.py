@@ -3,6 +3,7 @@
 Imports nothing when it runs; every step that goes wrong is a Failed.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -39,6 +40,17 @@ def account_of(plan: "ProcessPlan") -> accounts.Account:
         os.close(root)
 
 
+def enter_if_allowed(path: str) -> bool:
+    """Go there as root; False where only the user may. Source: runc, finalizeNamespace."""
+    try:
+        enter_working_directory(path)
+    except Failed as failure:
+        if failure.args[2] not in (errno.EACCES, errno.EPERM):
+            raise
+        return False
+    return True
+
+
 def enter_working_directory(path: str) -> None:
     """Go there, and make sure that it is inside the root."""
     try:
@@ -61,7 +73,7 @@ def make_working_directory(path: str, owner: "tuple[int, int]", noted: bool = Fa
 
     noted: who owns them is noted, as the disk cannot say it.
     """
-    missing, path = [], os.path.realpath(path)
+    missing, asked, path = [], path, os.path.realpath(path)
     while not os.path.lexists(path):
         missing.append(path)
         path = os.path.dirname(path)
@@ -73,7 +85,7 @@ def make_working_directory(path: str, owner: "tuple[int, int]", noted: bool = Fa
             elif owner != (0, 0):
                 os.setxattr(made, NOTE, to_note(*owner))
     except OSError as error:
-        text = f"working directory {missing[0]}: {error.strerror}"
+        text = f"working directory {asked}: {str(error.strerror).lower()}"
         raise Failed("workdir", text, error.errno or 0) from error
 
 

@@ -170,7 +170,7 @@ def test_a_working_directory_outside(oci, bundle, unguarded):
     done = subprocess.run([*leak, *oci.command(*options, "a")], capture_output=True, text=True)
     assert done.returncode == 1
     assert "outside of the container" in done.stderr
-    off = "from runtime.launch import init; init.enter_working_directory = os.chdir"
+    off = "from runtime.launch import process; process.enter_working_directory = os.chdir"
     seen = quietly([*leak, *unguarded(off, *options, "b")])
     assert set(seen.split()) == {name for name in os.listdir("/") if not name.startswith(".")}
 

@@ -326,7 +326,7 @@ def test_a_hook_that_fails_ends_the_creation(oci, bundle, moment):
     hooks = {moment: [{"path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"]}]}
     done = oci("create", "-b", bundle("true", hooks=hooks), "a", check=False)
     assert done.returncode == 1
-    assert f"hook {moment} #0 /bin/sh: exit status 3: why" in done.stderr
+    assert f"error running hook {moment} #0 /bin/sh: exit status 3: why" in done.stderr
 
 
 def test_a_hook_that_takes_too_long(oci, bundle):
