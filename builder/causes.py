@@ -85,7 +85,7 @@ class FileFacts:
     """What is known about files besides what keys are made of.
 
     ignored_before, ignored_now: the patterns of the ignore file then and now. lines: of text
-    files that changed, how many lines each had and has.
+    files that changed, how many lines came and went in each.
     """
 
     ignored_before: tuple[str, ...] = ()
@@ -234,14 +234,20 @@ def _contents(old: Ingredients, new: Ingredients, facts: FileFacts) -> Iterator[
 
 def _file_change(path: str, was: str, now: str, facts: FileFacts) -> str:
     if _digest(was) != _digest(now):
-        lines = (facts.lines or {}).get(path)
         if was.startswith("-> ") and now.startswith("-> "):
             return f"{path} changed ({was[3:]} → {now[3:]})"
-        return f"{path} changed" + (f" ({lines[0]} → {lines[1]} lines)" if lines else "")
+        return f"{path} changed{_lines_changed((facts.lines or {}).get(path))}"
     before, after = was.split(), now.split()
     if len(before) > 1 and len(after) > 1 and before[1] != after[1]:
         return f"mode of {path} {before[1]} → {after[1]}"
     return f"owner or kind of {path} changed"
+
+
+def _lines_changed(counts: tuple[int, int] | None) -> str:
+    if counts is None:
+        return ""
+    parts = [f"{sign}{count}" for sign, count in zip("+-", counts, strict=True) if count]
+    return f" (lines {' '.join(parts)})" if parts else " (its lines changed places)"
 
 
 # -- words -----------------------------------------------------------------------------------

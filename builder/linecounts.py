@@ -1,4 +1,4 @@
-"""How many lines a copied file had and has, for what is said of a change.
+"""How many lines of a copied file came and went, for what is said of a change.
 
 The old bytes are looked for in the layer that COPY made of them, and count only when their digest
 is the recorded one: nothing is ever told of another file.
@@ -6,6 +6,7 @@ is the recorded one: nothing is ever told of another file.
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -25,7 +26,7 @@ class LineCounts:
     destination: str
 
     def of(self, paths: Sequence[str], digests: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-        """Return the lines before and now of those of `paths` that are text.
+        """Return how many lines came and went, of those of `paths` that are text.
 
         paths: relative to the context. digests: of the old bytes, by path.
         """
@@ -34,7 +35,7 @@ class LineCounts:
             now = _text(self.context, path)
             before = self._before(path, digests.get(path, ""))
             if now is not None and before is not None:
-                counts[path] = _lines(before), _lines(now)
+                counts[path] = changed_lines(before, now)
         return counts
 
     def _before(self, path: str, digest: str) -> bytes | None:
@@ -65,9 +66,22 @@ def _text(root: str, path: str) -> bytes | None:
             status = os.fstat(fd)
             if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_BYTES:
                 data = file.read()
-                return None if b"\0" in data else data
+                return data if _is_text(data) else None
     return None
 
 
-def _lines(data: bytes) -> int:
-    return data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in data
+
+
+def changed_lines(before: bytes, now: bytes) -> tuple[int, int]:
+    """Return how many lines are in `now` only, and in `before` only; a line may stand twice.
+
+    Both are 0 where lines only changed their places.
+    """
+    old, new = Counter(before.splitlines(keepends=True)), Counter(now.splitlines(keepends=True))
+    return (new - old).total(), (old - new).total()

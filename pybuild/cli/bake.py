@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pybuild.cli.build import last_lines, progress_kind, write_small_file
+from pybuild.cli.build import SYNTAX as BUILD
+from pybuild.cli.build import last_lines, progress_kind
 from pybuild.cli.interruption import interrupted
 from pybuild.cli.options import Parsed, Syntax, flag, many, usage_error, value
+from pybuild.cli.smallfiles import check_small_files, write_small_file
 from pybuild.cli.verb import Session, Verb
 from pybuild.errors import BakeError, NotSupported
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from runtime.cancel import Cancel
 
+# Options that mean what they mean to build.
+_AS_BUILD = {"progress", "jobs", "tls-verify", "ca"}
 SYNTAX = Syntax(
     verb="bake",
     usage="bake [OPTIONS] [TARGET...]",
@@ -41,12 +45,7 @@ SYNTAX = Syntax(
         value("sbom", "true", "attest the packages in the images"),
         many("allow", "WHAT", "let targets have network.host or security.insecure"),
         value("metadata-file", "FILE", "write digests and names into FILE, as JSON by target"),
-        value("progress", "KIND", "auto, tty, plain, quiet, none or rawjson"),
-        value(
-            "jobs", "N", "steps that may run at once (default: one a processor, at least 4)", "j"
-        ),
-        flag("tls-verify", "=false takes any certificate, and plain HTTP (default: true)"),
-        many("ca", "FILE", "PEM file with certificates to trust; may be given again"),
+        *(option for option in BUILD.options if option.name in _AS_BUILD),
         flag("check", "lint the Dockerfiles instead; short for --call check"),
         value("call", "METHOD", "answer instead: check, outline, targets[,format=json]"),
     ),
@@ -77,6 +76,7 @@ def bake(parsed: Parsed, session: Session) -> int:
         print(plan_json(plan))
         return 0
     requests = _requests(plan, parsed)
+    check_small_files(parsed, "metadata-file")
     with session.engine() as engine:
         asked = _asked(plan, call)
         to_build = {name: request for name, request in requests.items() if name not in asked}

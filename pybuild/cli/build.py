@@ -29,8 +29,8 @@ from pybuild.cli.buildvalues import (
 )
 from pybuild.cli.interruption import interrupted
 from pybuild.cli.options import Parsed, Syntax, flag, many, perhaps, usage_error, value
+from pybuild.cli.smallfiles import check_small_files, write_small_file
 from pybuild.cli.verb import Session, Verb
-from pybuild.errors import PybuildError
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, CachePlace, Output, Sandbox
@@ -114,6 +114,7 @@ _LONG_LINE_BYTES = 400
 def build(parsed: Parsed, session: Session) -> int:
     """Build what the command line asks for."""
     request = request_of(parsed)
+    check_small_files(parsed, "iidfile", "metadata-file")
     if parsed.flag("check") or parsed.text("call") is not None:
         from pybuild.cli.call import answer, call_of
 
@@ -315,18 +316,3 @@ def _announce(result: BuildResult, parsed: Parsed, *, quiet: bool) -> None:
         )
     if quiet and result.image_id is not None and not result.used_stdout:
         print(result.image_id)
-
-
-def write_small_file(option: str, path: str, text: str) -> None:
-    """Write a small file whole: beside its name first. Raises PybuildError."""
-    temporary = f"{path}.{os.getpid()}.part"
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            temporary = path  # a pipe or a device
-        with open(temporary, "w") as file:
-            file.write(text)
-        if temporary != path:
-            os.replace(temporary, path)
-    except OSError as error:
-        cause = (error.strerror or str(error)).lower()
-        raise PybuildError(f"{option}: write {path}: {cause}") from error

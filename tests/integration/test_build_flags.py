@@ -70,12 +70,29 @@ def test_what_is_written_beside_the_image(
     assert os.listdir(tmp_path / "context") == ["Dockerfile"]
 
 
-@pytest.mark.parametrize("option", ["--iidfile", "--metadata-file"])
-def test_files_that_cannot_be_written(pybuild, busybox_image, context: Path, option: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [("build", "--iidfile"), ("build", "--metadata-file"), ("bake", "--metadata-file")],
+)
+def test_files_that_cannot_be_written(
+    pybuild, busybox_image, context: Path, verb: str, option: str
+) -> None:
     (context / "Dockerfile").write_text(f"FROM {busybox_image}\n")
-    done = pybuild("build", option, "none/x", context, cwd=context, check=False)
-    assert done.returncode == 1
-    assert f"error: {option}: write none/x: no such file or directory\n" in done.stderr
+    (context / "docker-bake.json").write_text('{"target": {"default": {}}}')
+    before = pybuild("builds", "ls", "-q").stdout
+    causes = {
+        "none/x": "no such file or directory",
+        "Dockerfile/x": "not a directory",
+        ".": "is a directory",
+        "n" * 255: "file name too long",
+        "": "no such file or directory",
+    }
+    for path, cause in causes.items():
+        words = [option, path] if verb == "bake" else [option, path, context]
+        done = pybuild(verb, *words, cwd=context, check=False)
+        assert (done.returncode, done.stderr) == (1, f"error: {option}: write {path}: {cause}\n")
+    # Nothing was begun.
+    assert pybuild("builds", "ls", "-q").stdout == before
 
 
 def test_stages_with_names_of_their_own(pybuild, busybox_image, context: Path) -> None:

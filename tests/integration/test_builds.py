@@ -100,14 +100,14 @@ def test_show(pybuild, project: Path, shown) -> None:
     assert first["saved_seconds"] > 0
     copied = by_name["COPY app /app"]
     assert (copied["inputs"], copied["bases"], copied["line"]) == ([first["number"]], [], 3)
-    assert copied["causes"][0]["text"] == "app changed (1 → 1 lines)"
+    assert copied["causes"][0]["text"] == "app changed (lines +1 -1)"
     taken, last = by_name["COPY --from=one /app /app"], by_name["RUN echo out; echo err >&2"]
     assert (taken["inputs"], taken["bases"]) == ([copied["number"]], ["base:1"])
     assert last["log_bytes"] == 8
     assert last["cpu_seconds"] > 0
     assert last["peak_memory_bytes"] > 0
     text = pybuild("buildx", "history", "inspect", build["build"][:8]).stdout
-    assert "app changed (1 → 1 lines)" in text
+    assert "app changed (lines +1 -1)" in text
     assert "the cache saved" in text
     # Everything cached, from the memo of the whole build: the same inputs.
     pybuild("build", "-q", "-t", "x", project)

@@ -86,7 +86,7 @@ def test_only_what_stands_on_a_run_is_unknown(states, pybuild, project: Path) ->
     (project / "a").write_text("2\n")
     assert states() == ["hit"] * 4 + ["miss", "miss", "unknown", "unknown"]
     text = pybuild("plan", project).stdout
-    assert "a changed (1 → 1 lines)" in text
+    assert "a changed (lines +1 -1)" in text
     assert text.count("depends on what [build 3/3] RUN cat /a > /out makes") == 2
     assert "4 of 8 steps from the cache, 2 to run, 2 unknown, about " in text
 

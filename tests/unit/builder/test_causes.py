@@ -84,7 +84,11 @@ def test_files_do_not_count_where_the_content_is_the_same() -> None:
 def test_lines_and_ignore_files() -> None:
     new = COPY | {"content": ["sha256:2"], "files": [["a", "sha256:a2 0644"], *COPY["files"][1:]]}
     assert changed_files(COPY, new) == ("a",)
-    assert texts(COPY, new, FileFacts(lines={"a": (3, 4)})) == ["a changed (3 → 4 lines)"]
+    assert texts(COPY, new, FileFacts(lines={"a": (3, 1)})) == ["a changed (lines +3 -1)"]
+    assert texts(COPY, new, FileFacts(lines={"a": (0, 2)})) == ["a changed (lines -2)"]
+    assert texts(COPY, new, FileFacts(lines={"a": (0, 0)})) == [
+        "a changed (its lines changed places)"
+    ]
     new = COPY | {"content": ["sha256:2"], "files": [*COPY["files"], ["d/x", "sha256:x 0644"]]}
     said = [".dockerignore no longer excludes d (d/x)"]
     assert texts(COPY, new, FileFacts(ignored_before=("d", "!e"))) == said
