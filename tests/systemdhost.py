@@ -5,6 +5,7 @@ cgroup v1, so does it; where there is v2 alone, it has v2 alone. Nothing of the 
 """
 
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from runtime.launch.cgroupfiles import hierarchies
 
 SYSTEMD = "/lib/systemd/systemd"
-TOOLS = ("systemctl", "dbus-daemon", "nsenter", "unshare")
+TOOLS = ("systemctl", "dbus-daemon", "nsenter", "unshare")  # not those of a shell
 # Where systemd keeps what it was told over the bus, and finds it again when it is reloaded.
 OF_THE_BUS = "/run/systemd/system.control:/run/systemd/transient"
 BOOT_S = 60.0  # emulated it takes its time
@@ -50,10 +51,15 @@ BUS = """\
   </policy>
 </busconfig>
 """
-# Below $1 in every tree. Sysctls are the host's: systemd sets some.
+# Its cgroup namespace begins at $1 of every tree, where nobody else may be: v2 hands no controllers
+# down from a cgroup with processes. Sysctls are the host's: systemd sets some.
 BOOT = """\
-for tree in {trees}; do echo $$ > "$tree/$1/cgroup.procs"; done
-exec unshare --cgroup --mount --pid --uts --ipc --net --fork --mount-proc --kill-child sh -ec '
+for tree in {trees}; do echo 0 > "$tree/$1/cgroup.procs"; done
+exec {unshare} --cgroup --mount sh -ec '
+for tree in {trees}; do echo 0 > "$tree/cgroup.procs"; done
+exec {unshare} --mount --pid --uts --ipc --net --fork --mount-proc --kill-child sh -ec "$2" sh "$1"
+' sh "$1" '
+for tree in {trees}; do echo 0 > "$tree/$1/cgroup.procs"; done
 mount --make-rprivate /
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
@@ -104,7 +110,7 @@ class Booted:
     def __init__(self, folder: Path, tools: Sequence[str]) -> None:
         """folder: a short path of its own. tools: paths of TOOLS, in that order."""
         self._folder = folder
-        self._dbus = tools[1]
+        _, self._dbus, self._nsenter, self._unshare, *_ = tools
         self._trees = hierarchies(Path("/proc/self/mountinfo").read_text())
         self._name = f"pybuild-systemd-{os.getpid()}"
 
@@ -124,15 +130,15 @@ class Booted:
                 lines.append(f"mkdir /sys/fs/cgroup/{short}")
                 lines.append(f"mount -t cgroup -o {options} cgroup /sys/fs/cgroup/{short}")
         else:
-            lines = ["mount -t cgroup2 cgroup2 /sys/fs/cgroup"]
+            lines = ["umount /sys/fs/cgroup", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"]
         script = BOOT.format(
             trees=" ".join(sorted(set(self._trees.values()))),
             mounts="\n".join(lines),
             systemd=SYSTEMD,
+            unshare=self._unshare,
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(self._folder / "ready"))
-            ready.settimeout(BOOT_S)
             self._log = open(self._folder / "log", "wb")
             self._process = subprocess.Popen(
                 ["sh", "-e", "-c", script, "sh", self._name],
@@ -146,17 +152,25 @@ class Booted:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
             )
-            try:
-                while b"READY=1" not in ready.recv(4096).split(b"\n"):
-                    pass
-            except TimeoutError:
+            if not self._is_ready(ready):
                 self.__exit__()
                 log = (self._folder / "log").read_text(errors="replace")
-                raise AssertionError(f"systemd did not start:\n{log}") from None
+                raise AssertionError(f"systemd did not start:\n{log}")
         children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
         (child,) = Path(children).read_text().split()
-        enter = ("nsenter", "-t", child, "-m", "-p", "-C", "-u", "-i", "-n", "--")
+        enter = (self._nsenter, "-t", child, "-m", "-p", "-C", "-u", "-i", "-n", "--")
         return SystemdHost(enter, bool(v1))
+
+    def _is_ready(self, ready: socket.socket) -> bool:
+        """Wait until systemd has said that it is ready, or is dead, or the time is over."""
+        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            while ready in select.select([ready, pidfd], [], [], BOOT_S)[0]:
+                if b"READY=1" in ready.recv(4096).split(b"\n"):
+                    return True
+            return False
+        finally:
+            os.close(pidfd)
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()

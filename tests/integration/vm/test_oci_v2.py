@@ -9,6 +9,8 @@ FIELDS = (
     *("mounts", "mount-idmap", "user-namespace", "time-offsets", "namespaces-joined", "seccomp"),
     *("device-rules", "cgroups-path", "memory", "cpu", "pids", "block-io", "unified"),
 )
+SCOPES = ("the_limits_are_properties_of_a_scope", "a_life_in_a_scope")
+SCOPES += ("what_a_container_sees_without_a_cgroup_namespace",)
 VERBS = ("test_exec_takes_a_process", "test_pause_and_resume", "test_update_and_events")
 
 
@@ -16,4 +18,5 @@ def test_fields_and_verbs(machine) -> None:
     names = [f"tests/conformance/test_oci.py::test_case[{name}]" for name in FIELDS]
     names += [f"tests/integration/oci/test_lifecycle.py::{verb}" for verb in VERBS]
     names.append("tests/integration/oci/test_attacks.py::test_the_magic_key")
+    names += [f"tests/integration/oci/test_systemd.py::test_{name}" for name in SCOPES]
     assert machine.pytest(*names) == set(names)
