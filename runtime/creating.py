@@ -176,6 +176,7 @@ def _record(
         "owner": os.geteuid(),
         "cgroups": cgroups,
         **({"scope": scope.record()} if scope else {}),
+        **({"resctrl": plan["rdt"]["made"]} if plan["rdt"] else {}),
         "ownpids": bool(plan["namespaces"] & c.CLONE_NEWPID),
         "ready": False,
     }

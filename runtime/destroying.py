@@ -19,6 +19,10 @@ def destroy(container: Container, warn: "Warn") -> None:
     if "scope" in container.record:
         _remove_scope(container.record["scope"], warn)
     cgrouptree.remove(container.cgroups)
+    if "resctrl" in container.record:
+        from runtime import resctrl
+
+        resctrl.remove(container.record["resctrl"])
     if container.record.get("ready"):
         run_own_hooks(container, "poststop", "stopped", warn)
     container.remove_folder()

@@ -89,6 +89,15 @@ class CgroupPlan(TypedDict):
     v1_devices: list[tuple[str, str]]
 
 
+class RdtPlan(TypedDict):
+    """A group of resctrl, a group in it that counts, and which of them have to be made."""
+
+    group: str
+    monitor: str
+    schemata: list[str]
+    made: list[str]
+
+
 # path, arguments, environment (None: who runs it passes on a default), timeout in seconds (0: none)
 HookPlan = tuple[str, list[str], list[str] | None, int]
 
@@ -108,6 +117,7 @@ class ProcessPlan(TypedDict):
     strict: limits that the host refuses are errors.
     trampoline: descriptor of the program that becomes the command for us, -1: we do it ourselves.
     keep_fds: so many descriptors after stdio are the command's.
+    memory_policy: mode and flags of set_mempolicy(2), nodes as bits.
     emulating_filter: with whose notifications a supervisor emulates owners and ids, in the place of
     `seccomp`; empty: the kernel's own.
     """
@@ -133,6 +143,7 @@ class ProcessPlan(TypedDict):
     oom_score_adj: int | None
     scheduler: tuple[int, int, int, int, int, int, int] | None
     io_priority: int | None
+    memory_policy: tuple[int, int] | None
     affinity: tuple[list[int], list[int]]
     security_label: tuple[str, str]
     emulating_filter: bytes
@@ -173,6 +184,8 @@ class NetworkPlan(TypedDict):
 class LaunchPlan(ProcessPlan):
     """Everything the launcher has to know.
 
+    net_devices: of the host's network, and what they are called in the container's.
+
     chroot: there are neither namespaces nor mounts. shares_processes: there is no pid namespace,
     and what is left of the container is found as the launcher's children.
     """
@@ -202,6 +215,8 @@ class LaunchPlan(ProcessPlan):
     hostname: str
     domainname: str
     loopback_up: bool
+    rdt: RdtPlan | None
+    net_devices: list[tuple[str, str]]
     sysctl: list[tuple[str, str]]
     hooks: dict[str, list[HookPlan]]
     state: dict[str, object]

@@ -10,7 +10,7 @@ from runtime import defaults
 from runtime.cgroups import cgroup_plan
 from runtime.errors import InvalidSpec
 from runtime.linux import constants as c
-from runtime.process import process_plan
+from runtime.process import memory_policy, process_plan
 from runtime.rootfs import PROPAGATION, mapping_lines, mount_of
 
 TYPE_CHECKING = False
@@ -100,11 +100,13 @@ def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") ->
     if not kinds & c.CLONE_NEWNS:
         namespaces |= c.CLONE_NEWNS
     mappings = id_map(linux)
-    mounts = [mount_of(mount, mappings) for mount in spec.get("mounts", [])]
+    label = linux.get("mountLabel", "")
+    mounts = [mount_of(mount, mappings, label) for mount in spec.get("mounts", [])]
     # The host's /dev has what it has, and nothing may be made there.
     bound = any(plan["target"].rstrip("/") == "/dev" and plan["kind"] == "bind" for plan in mounts)
     return {
         **process_plan(spec["process"], user),
+        "memory_policy": memory_policy(linux.get("memoryPolicy")),
         "caller": os.getpid(),
         "anchor": root["base"],
         "join": join,
@@ -130,6 +132,11 @@ def launch_plan(spec: "Spec", root: "RootPlan", *, name: str, user: str = "") ->
         "hostname": spec.get("hostname", ""),
         "domainname": spec.get("domainname", ""),
         "loopback_up": bool(namespaces & c.CLONE_NEWNET),
+        "rdt": None,
+        "net_devices": [
+            (name, device.get("name") or name)
+            for name, device in sorted(linux.get("netDevices", {}).items())
+        ],
         "sysctl": sorted(linux.get("sysctl", {}).items()),
         "hooks": {
             moment: [hook_plan(hook) for hook in hooks]  # type: ignore[attr-defined]

@@ -108,6 +108,11 @@ def container_plan(
         "bundle": bundle,
         "annotations": spec.get("annotations") or {},
     }
+    if linux.get("intelRdt") is not None:
+        from runtime.resctrl import rdt_plan
+
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            plan["rdt"] = rdt_plan(linux["intelRdt"], file.read(), container_id)
     add_filter(plan, spec, cache)
     return plan
 

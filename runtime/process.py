@@ -6,7 +6,15 @@ from runtime.linux import capabilities as caps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.plan import CapabilityPlan, ProcessPlan
-    from runtime.spec import CapabilitySets, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler
+    from runtime.spec import (
+        CapabilitySets,
+        ExecCpuAffinity,
+        IoPriority,
+        MemoryPolicy,
+        Process,
+        Rlimit,
+        Scheduler,
+    )
 
 # In resource.h's order: a name's index is its number.
 RLIMITS = (
@@ -33,6 +41,21 @@ SCHED_FLAGS = {
 }
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 _IO_CLASS_SHIFT = 13
+# Source: include/uapi/linux/mempolicy.h.
+MEMORY_MODES = {
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}
+MEMORY_FLAGS = {
+    "MPOL_F_NUMA_BALANCING": 1 << 13,
+    "MPOL_F_RELATIVE_NODES": 1 << 14,
+    "MPOL_F_STATIC_NODES": 1 << 15,
+}
 
 
 def _capabilities(sets: "CapabilitySets") -> "CapabilityPlan":
@@ -77,21 +100,31 @@ def _io_priority(wanted: "IoPriority | None") -> int | None:
     return IO_CLASSES[wanted["class"]] << _IO_CLASS_SHIFT | wanted.get("priority", 0)
 
 
-def cpu_list(text: str) -> "list[int]":
-    """Return the CPUs of a list as the kernel writes them: `0-3,7`. Raises ValueError."""
-    cpus: set[int] = set()
+def memory_policy(wanted: "MemoryPolicy | None") -> "tuple[int, int] | None":
+    """Return mode with flags, and the nodes as bits, of a `linux.memoryPolicy`."""
+    if not wanted:
+        return None
+    mode = MEMORY_MODES[wanted["mode"]]
+    mode |= sum(MEMORY_FLAGS[flag] for flag in set(wanted.get("flags", [])))
+    nodes = wanted.get("nodes", "")
+    return mode, sum(1 << node for node in number_list(nodes)) if nodes else 0
+
+
+def number_list(text: str) -> "list[int]":
+    """Return the numbers of a list as the kernel writes them: `0-3,7`. Raises ValueError."""
+    numbers: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         low, high = int(first), int(last if dash else first)
         if high < low or high > 1 << 13:
-            raise ValueError(f"no range of CPUs: {part}")
-        cpus.update(range(low, high + 1))
-    return sorted(cpus)
+            raise ValueError(f"no range of numbers: {part}")
+        numbers.update(range(low, high + 1))
+    return sorted(numbers)
 
 
 def _affinity(wanted: "ExecCpuAffinity") -> "tuple[list[int], list[int]]":
     lists = [wanted.get("initial", ""), wanted.get("final", "")]
-    initial, final = (cpu_list(text) if text else [] for text in lists)
+    initial, final = (number_list(text) if text else [] for text in lists)
     return initial, final
 
 
@@ -136,6 +169,7 @@ def process_plan(process: "Process", user: str = "") -> "ProcessPlan":
         "oom_score_adj": process.get("oomScoreAdj"),
         "scheduler": _scheduler(process.get("scheduler")),
         "io_priority": _io_priority(process.get("ioPriority")),
+        "memory_policy": None,
         "affinity": _affinity(process.get("execCPUAffinity", {})),
         "security_label": (process.get("apparmorProfile", ""), process.get("selinuxLabel", "")),
         "emulating_filter": b"",

@@ -51,6 +51,8 @@ _NOTHING = frozenset({"defaults", "bind", "rbind", "loud", "nosilent", "mand", "
 _OF_SUPERBLOCK = frozenset(
     {"sync", "async", "dirsync", "lazytime", "nolazytime", "iversion", "noiversion", "silent"}
 )
+# Their files bear what SELinux's policy says of them. Source: runc, mountToRootfs.
+_LABELLED_BY_POLICY = frozenset({"proc", "sysfs", "mqueue"})
 _NO_FLAGS_OF_FSCONFIG = frozenset({"iversion", "noiversion", "silent"})
 
 MOUNT_OPTIONS = frozenset(
@@ -114,10 +116,11 @@ def mount_plan(
     }
 
 
-def mount_of(mount: "Mount", mappings: "IdMapPlan | None" = None) -> "MountPlan":
+def mount_of(mount: "Mount", mappings: "IdMapPlan | None" = None, label: str = "") -> "MountPlan":
     """Return the plan of one entry of config.json's `mounts`.
 
     mappings: of the container's user namespace, which an idmapped mount without its own takes.
+    label: the SELinux context of what is new and has files of its own.
     """
     options = mount.get("options") or []
     fstype = mount.get("type", "")
@@ -130,6 +133,8 @@ def mount_of(mount: "Mount", mappings: "IdMapPlan | None" = None) -> "MountPlan"
     plan["recursive"] = "rbind" in options
     for option in options:
         _add_option(plan, option, bind)
+    if label and plan["kind"] == "new" and fstype not in _LABELLED_BY_POLICY:
+        plan["options"].append(("context", label))
     uids, gids = mount.get("uidMappings"), mount.get("gidMappings")
     if uids or gids:
         plan["id_map"] = mapping_lines(uids or [], gids or [])

@@ -2,12 +2,19 @@
 
 A table, not code: `validate` walks it. A kind is a tuple whose first word says how the rest reads:
 ("text",) ("path",) ("bool",) ("number", least, most) ("word", allowed) ("list", kind)
-("map", kind) ("object", fields); a field whose name ends in `!` must be there.
+("map", kind) ("numbers", what) ("object", fields); a field whose name ends in `!` must be there.
 """
 
 from runtime.linux.capabilities import NUMBERS
 from runtime.planning import HOOK_MOMENTS
-from runtime.process import IO_CLASSES, RLIMITS, SCHED_FLAGS, SCHED_POLICIES
+from runtime.process import (
+    IO_CLASSES,
+    MEMORY_FLAGS,
+    MEMORY_MODES,
+    RLIMITS,
+    SCHED_FLAGS,
+    SCHED_POLICIES,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +70,7 @@ PROCESS = _object(
         period=UINT,
     ),
     ioPriority=("object", {"class!": ("word", IO_CLASSES), "priority": ("number", 0, 7)}),
-    execCPUAffinity=_object(initial=("cpus",), final=("cpus",)),
+    execCPUAffinity=_object(initial=("numbers", "CPUs"), final=("numbers", "CPUs")),
     apparmorProfile=TEXT,
     selinuxLabel=TEXT,
 )
@@ -206,9 +213,21 @@ CONFIG = _object(
         sysctl=("map", TEXT),
         mountLabel=TEXT,
         personality=_object(domain_=("word", ("LINUX", "LINUX32")), flags=TEXTS),
-        intelRdt=("refused", "Intel RDT: not supported"),
-        netDevices=("refused", "moving network devices: not supported"),
-        memoryPolicy=("refused", "NUMA memory policies: not supported"),
+        intelRdt=_object(
+            closID=TEXT,
+            schemata=TEXTS,
+            l3CacheSchema=TEXT,
+            memBwSchema=TEXT,
+            enableMonitoring=BOOL,
+            enableCMT=BOOL,
+            enableMBM=BOOL,
+        ),
+        netDevices=("map", _object(name=TEXT)),
+        memoryPolicy=_object(
+            mode_=("word", MEMORY_MODES),
+            nodes=("numbers", "nodes"),
+            flags=("list", ("word", MEMORY_FLAGS)),
+        ),
     ),
     vm=("refused", "virtual machines: not supported"),
 )

@@ -281,6 +281,32 @@ class TimeOffset(TypedDict, total=False):
     nanosecs: int
 
 
+class IntelRdt(TypedDict, total=False):
+    """A group of resctrl; each of the schemata is a line of its file of that name."""
+
+    closID: str
+    schemata: list[str]
+    l3CacheSchema: str
+    memBwSchema: str
+    enableMonitoring: bool
+    enableCMT: bool
+    enableMBM: bool
+
+
+class MemoryPolicy(TypedDict):
+    """A NUMA policy, as set_mempolicy(2) takes it; nodes as `0-3,7`."""
+
+    mode: str
+    nodes: NotRequired[str]
+    flags: NotRequired[list[str]]
+
+
+class NetDevice(TypedDict, total=False):
+    """How a network device of the host is called in the container; as before without a name."""
+
+    name: str
+
+
 class Linux(TypedDict, total=False):
     """The platform's own part."""
 
@@ -298,6 +324,9 @@ class Linux(TypedDict, total=False):
     sysctl: dict[str, str]
     mountLabel: str
     personality: Personality
+    intelRdt: IntelRdt
+    memoryPolicy: MemoryPolicy
+    netDevices: dict[str, NetDevice]
 
 
 class Spec(TypedDict):

@@ -7,7 +7,7 @@ Unknown fields are ignored, as the spec says; a null counts as absent, as Go's d
 
 from runtime import schema
 from runtime.errors import InvalidSpec
-from runtime.process import cpu_list
+from runtime.process import number_list
 from runtime.security_modules import check_label, check_profile
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni")
 ) | {"kernel.shm_rmid_forced"}
 
+_LONGEST_DEVICE = 15  # IFNAMSIZ without its NUL
 
 # Source: capabilities(7), "Thread capability sets".
 _WITHIN = (("effective", "permitted"), ("ambient", "permitted"), ("ambient", "inheritable"))
@@ -107,12 +108,12 @@ def _capability(value: "Any", kind: "schema.Kind", path: str) -> str:
     return _text(value, kind, path)
 
 
-def _cpus(value: "Any", kind: "schema.Kind", path: str) -> str:
+def _numbers(value: "Any", kind: "schema.Kind", path: str) -> str:
     text = _text(value, kind, path)
     try:
-        cpu_list(text) if text else None
+        number_list(text) if text else None
     except ValueError:
-        raise _bad(path, f"{text!r} is no list of CPUs") from None
+        raise _bad(path, f"{text!r} is no list of {kind[1]}") from None
     return text
 
 
@@ -149,7 +150,7 @@ _WALKERS = {
     "word": _word,
     "letters": _letters,
     "capability": _capability,
-    "cpus": _cpus,
+    "numbers": _numbers,
     "page size": _page_size,
     "version": _version,
     "refused": _refused,
@@ -177,6 +178,10 @@ def validate(value: "Any") -> "dict[str, Any]":
     if linux.get("personality", {}).get("flags"):
         raise _bad("linux.personality.flags", "there are none yet")
     check_label(linux.get("mountLabel", ""), "linux.mountLabel")
+    if "intelRdt" in linux:
+        _check_rdt(linux["intelRdt"])
+    _check_memory_policy(linux.get("memoryPolicy"))
+    _check_net_devices(linux.get("netDevices", {}), kinds)
     if any(not key for key in spec.get("annotations", {})):
         raise _bad("annotations", "an empty key")
     return spec
@@ -313,6 +318,52 @@ def _check_sysctl(sysctl: "dict[str, str]", kinds: "dict[str, str]") -> None:
             raise _bad(path, f"cannot be set without a {needed} namespace of its own")
         if ".." in key.split("/"):
             raise _bad(path, "contains '..'")
+
+
+def _check_rdt(rdt: "dict[str, Any]") -> None:
+    """Source: runtime-spec config-linux.md, "IntelRdt"."""
+    path = "linux.intelRdt"
+    closid = rdt.get("closID", "")
+    if closid in (".", "..") or ("/" in closid and closid != "/") or "\n" in closid:
+        raise _bad(f"{path}.closID", f"{closid!r} is no name of a folder")
+    lines = [(f"schemata[{number}]", line) for number, line in enumerate(rdt.get("schemata", []))]
+    lines += [(name, rdt.get(name, "")) for name in ("l3CacheSchema", "memBwSchema")]
+    for name, line in lines:
+        if "\n" in line:
+            raise _bad(f"{path}.{name}", "is more than one line")
+    if rdt.get("memBwSchema", "MB:")[:3] != "MB:":
+        raise _bad(f"{path}.memBwSchema", f"{rdt['memBwSchema']!r} does not begin with MB:")
+
+
+def _check_memory_policy(policy: "dict[str, Any] | None") -> None:
+    """Source: set_mempolicy(2)."""
+    if not policy:
+        return
+    mode, flags = policy["mode"], policy.get("flags", [])
+    takes_nodes = mode not in ("MPOL_DEFAULT", "MPOL_LOCAL")
+    if policy.get("nodes") and not takes_nodes:
+        raise _bad("linux.memoryPolicy.nodes", f"{mode} has none")
+    if not policy.get("nodes") and takes_nodes and mode != "MPOL_PREFERRED":
+        raise _bad("linux.memoryPolicy.nodes", f"are required for {mode}")
+    if "MPOL_F_STATIC_NODES" in flags and "MPOL_F_RELATIVE_NODES" in flags:
+        raise _bad("linux.memoryPolicy.flags", "nodes are either static or relative")
+
+
+def _check_net_devices(devices: "dict[str, dict[str, str]]", kinds: "dict[str, str]") -> None:
+    """Source: runc, validator, netDevices; the kernel's dev_valid_name()."""
+    if devices and "network" not in kinds:
+        raise _bad("linux.netDevices", "need a network namespace")
+    seen = set()
+    for name, device in devices.items():
+        path = f"linux.netDevices[{name!r}]"
+        inside = device.get("name") or name
+        for text, where in ((name, path), (inside, f"{path}.name")):
+            bad = text in ("", ".", "..") or any(letter in "/:" for letter in text)
+            if bad or len(text.encode()) > _LONGEST_DEVICE or text.split() != [text]:
+                raise _bad(where, f"{text!r} is no name of a network device")
+        if inside in seen:
+            raise _bad(f"{path}.name", f"{inside} is there twice")
+        seen.add(inside)
 
 
 def check_resources(resources: "dict[str, Any]", path: str) -> None:

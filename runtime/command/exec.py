@@ -13,7 +13,7 @@ from runtime.launch.joining import Joining
 from runtime.launch.process import Failed
 from runtime.linux.process import close_range, pidfd_open
 from runtime.preparation import add_filter
-from runtime.process import process_plan
+from runtime.process import memory_policy, process_plan
 from runtime.validate import check_process, walk
 
 TYPE_CHECKING = False
@@ -71,6 +71,7 @@ def _run(parsed: Parsed, context: Context) -> int:
     close_range(3 + keep)
     plan = process_plan(process)  # type: ignore[arg-type]
     plan["keep_fds"], plan["strict"] = keep, True
+    plan["memory_policy"] = memory_policy((spec.get("linux") or {}).get("memoryPolicy"))
     if parsed.text("user") and not parsed.text("process") and _has_name(parsed):
         plan["user"] = parsed.text("user")
     add_filter(plan, spec, context.cache)

@@ -8,6 +8,7 @@ from runtime.command.options import Options, Parsed
 from runtime.container import OCI_VERSION
 from runtime.linux.capabilities import NAMES
 from runtime.planning import HOOK_MOMENTS
+from runtime.process import MEMORY_FLAGS, MEMORY_MODES
 
 USAGE = ""
 OPTIONS: Options = {}
@@ -50,9 +51,13 @@ def features() -> "dict[str, object]":
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
+            "memoryPolicy": {
+                "modes": list(MEMORY_MODES),
+                "flags": list(MEMORY_FLAGS),
+            },
         },
         "annotations": {},
         "potentiallyUnsafeConfigAnnotations": [],

@@ -113,6 +113,8 @@ class Creation:
                 write_maps(self.pid, plan["id_map"])
         except OSError as error:
             raise Failed("cgroup", f"{error.filename}: {error.strerror}", _code(error)) from error
+        self._join_resctrl()
+        self._move_devices()
         self._tell(b"g")
         while True:
             message = self._listen()
@@ -130,6 +132,25 @@ class Creation:
                 self._tell(b"s")
             elif message[0] == "ready":
                 return
+
+    def _join_resctrl(self) -> None:
+        if self._plan["rdt"] is None:
+            return
+        from runtime import resctrl
+
+        try:
+            resctrl.join(self._plan["rdt"], self.pid)
+        except OSError as error:
+            text = f"linux.intelRdt: {error.filename}: {error.strerror}"
+            raise Failed("rdt", text, _code(error)) from error
+
+    def _move_devices(self) -> None:
+        if not self._plan["net_devices"]:
+            return
+        from runtime.launch.netdevices import move_devices  # few containers have any
+
+        joined = [path for path, kind in self._plan["join"] if kind == c.CLONE_NEWNET]
+        move_devices(self._plan["net_devices"], joined[0] if joined else f"/proc/{self.pid}/ns/net")
 
     def let_go(self) -> None:
         """Tell the init that its state is written down: from now on it is on its own."""
@@ -160,6 +181,10 @@ class Creation:
                 )
         self.leaf.kill()
         self.leaf.__exit__()
+        if self._plan["rdt"] is not None:
+            from runtime import resctrl
+
+            resctrl.remove(self._plan["rdt"]["made"])
 
     def _tell(self, word: bytes) -> None:
         with tolerate(BrokenPipeError):  # it is dead; what it said tells why

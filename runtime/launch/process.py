@@ -10,7 +10,13 @@ import stat
 
 from runtime.launch import accounts
 from runtime.linux import constants as c
-from runtime.linux.process import close_range, default_action, ioprio_set, sched_setattr
+from runtime.linux.process import (
+    close_range,
+    default_action,
+    ioprio_set,
+    sched_setattr,
+    set_mempolicy,
+)
 from store.ownernote import NOTE, to_note
 
 TYPE_CHECKING = False
@@ -109,6 +115,12 @@ def own_scheduling(plan: "ProcessPlan") -> None:
             ioprio_set(plan["io_priority"])
     except OSError as error:
         raise Failed("launch", f"process: {error.strerror}", error.errno or 0) from error
+    if plan["memory_policy"] is not None:
+        try:
+            set_mempolicy(*plan["memory_policy"])
+        except OSError as error:
+            text = f"linux.memoryPolicy: {error.strerror}"
+            raise Failed("launch", text, error.errno or 0) from error
 
 
 def own_stdio(uid: int, tty: bool) -> None:

@@ -32,6 +32,8 @@ _SCHED_SETATTR = {"x86_64": 314, "i686": 351, "ppc64le": 355, "s390x": 345, "arm
 SYS_sched_setattr = _SCHED_SETATTR.get(os.uname().machine, 274)
 _IOPRIO_SET = {"x86_64": 251, "i686": 289, "ppc64le": 273, "s390x": 282, "armv7l": 314}
 SYS_ioprio_set = _IOPRIO_SET.get(os.uname().machine, 30)
+_SET_MEMPOLICY = {"x86_64": 238, "i686": 276, "ppc64le": 261, "s390x": 270, "armv7l": 321}
+SYS_set_mempolicy = _SET_MEMPOLICY.get(os.uname().machine, 237)
 _SECCOMP = {"x86_64": 317, "i686": 354, "ppc64le": 358, "s390x": 348, "armv7l": 383}
 SYS_seccomp = _SECCOMP.get(os.uname().machine, 277)
 

@@ -1,5 +1,7 @@
 """Calls about processes: prctl, pidfds, descriptors, limits, seccomp."""
 
+import sys
+
 from runtime.linux import constants as c
 from runtime.linux.libc import libc, oserror, syscall
 from store import cdata
@@ -115,6 +117,15 @@ def ioprio_set(priority: int) -> None:
     """Set our own I/O priority: class << 13 | level."""
     who_process = 1
     syscall("ioprio_set", str(priority), c.SYS_ioprio_set, who_process, 0, priority)
+
+
+def set_mempolicy(mode: int, nodes: int) -> None:
+    """Set our own NUMA policy: mode with flags, nodes as bits."""
+    words = nodes.bit_length() // 64 + 1
+    parts = (nodes >> 64 * word & (1 << 64) - 1 for word in range(words))
+    mask = b"".join(part.to_bytes(8, sys.byteorder) for part in parts) if nodes else None
+    # The kernel takes one bit less than it is told.
+    syscall("set_mempolicy", hex(mode), c.SYS_set_mempolicy, mode, mask, words * 64 + 1)
 
 
 def personality(persona: int) -> None:

@@ -22,6 +22,13 @@ COMMAND = [
     "from runtime.command.main import process; process()",
     str(PROJECT),
 ]
+# A host, that is a network namespace, with a device that has addresses of both versions.
+NET_DEVICE = """
+busybox ip link add pybmove0 type veth
+busybox ip addr add 192.0.2.7/24 dev pybmove0
+busybox ip -6 addr add 2001:db8::7/64 dev pybmove0
+exec "$@"
+"""
 # Proven elsewhere: hooks need several verbs (tests/integration/oci).
 ELSEWHERE = {"hooks"}
 
@@ -129,11 +136,13 @@ def bundle_of(name: str, case: dict, world: dict[str, str]) -> Path:
     return bundle
 
 
-def runtime(world: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def runtime(
+    world: dict[str, str], *words: str, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     # Files, no pipes: a container that waits for its start keeps them open.
     with open(f"{world['folder']}/out", "w+") as out, open(f"{world['folder']}/err", "w+") as err:
         done = subprocess.run(
-            [*COMMAND, "--root", f"{world['folder']}/state", *words],
+            [*prefix, *COMMAND, "--root", f"{world['folder']}/state", *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -154,7 +163,8 @@ def test_case(name: str, world: dict[str, str]) -> None:
     if "limits" in case:
         check_limits(name, case, bundle, world)
         return
-    done = runtime(world, "run", "--bundle", str(bundle), name)
+    prefix = ("unshare", "--net", "sh", "-ec", NET_DEVICE, "sh") if "net_device" in case else ()
+    done = runtime(world, "run", "--bundle", str(bundle), name, prefix=prefix)
     assert not Path(world["folder"], "state", name).exists()
     if "error" in case:
         assert done.returncode == 1

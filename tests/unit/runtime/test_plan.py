@@ -165,3 +165,12 @@ def test_unknown_namespaces_are_refused():
     spec["linux"]["namespaces"].append({"type": "space"})
     with pytest.raises(InvalidSpec, match="space namespace"):
         launch_plan(spec, root_plan(MOUNT), name="x")
+
+
+def test_a_label_of_selinux_is_a_mount_option() -> None:
+    def options(**mount: object) -> list[tuple[str, str | None]]:
+        return mount_of({"destination": "/x", **mount}, None, "u:r:t:s0")["options"]  # type: ignore[typeddict-item]
+
+    assert options(type="tmpfs", options=["mode=755"]) == [("mode", "755"), ("context", "u:r:t:s0")]
+    for untouched in ({"type": "proc"}, {"type": "sysfs"}, {"type": "bind", "source": "/"}):
+        assert options(**untouched) == []
