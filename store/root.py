@@ -73,24 +73,18 @@ class Store:
             manner.check(path)
         return cls(path)
 
-    @classmethod
-    def open_to_read(cls, root: str | os.PathLike[str]) -> "Store":
-        """Open the store in the folder `root` for who only looks; an absent one is empty.
+    @staticmethod
+    def is_at(root: str | os.PathLike[str]) -> bool:
+        """Tell whether there is a store in the folder `root`, for who makes none to look.
 
-        Nothing is made. Raises NewerFormat, StoreError.
+        Raises NewerFormat, StoreError when the folder holds something else.
         """
         path = os.path.abspath(os.fspath(root))
         with disk_errors(f"open store {path}", path):
             if _version(path) is None:
                 _refuse_foreign(path)
-            else:
-                manner.check(path)
-        return cls(path)
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the store is there: one that was opened to be read may not be."""
-        return os.path.exists(self.folder.path("version"))
+                return False
+        return True
 
     def __enter__(self) -> "Store":
         return self
@@ -156,8 +150,7 @@ class Store:
         """The build cache's records (SQLite)."""
         from store.buildrecords import BuildRecords
 
-        path = self.folder.path("records.db") if self.is_there else ":memory:"
-        return BuildRecords(path, on_damage=self.note_damage)
+        return BuildRecords(self.folder.path("records.db"), on_damage=self.note_damage)
 
     @cached_property
     def journal(self) -> "BuildJournal":

@@ -62,7 +62,7 @@ def export(parsed: Parsed, session: Session) -> int:
     """Write a container's file system; a file appears whole or not at all."""
     (name,) = parsed.arguments
     target = parsed.text("output")
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         if target is not None and target != "-":
             engine.export_file(name, target)
         else:
@@ -112,7 +112,7 @@ def load(parsed: Parsed, session: Session) -> int:
 def save(parsed: Parsed, session: Session) -> int:
     """Save images; a file appears whole or not at all."""
     target, platform = parsed.text("output"), parsed.text("platform")
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         if target is not None and target != "-":
             engine.save_file(parsed.arguments, target, platform)
         else:

@@ -108,7 +108,7 @@ def rm(parsed: Parsed, session: Session) -> int:
     everything, filters = parsed.flag("all"), parsed.many("filter")
     if bool(parsed.arguments) == bool(everything or filters):
         raise usage_error(RM, "name builds, or give --all or --filter until=…")
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         ids, freed = engine.remove_builds(parsed.arguments, filters, everything=everything)
     print("".join(f"{name}\n" for name in ids), end="")
     if not parsed.arguments:

@@ -98,7 +98,7 @@ def remove(parsed: Parsed, session: Session) -> int:
     """Clear cache mounts and print the id of each."""
     if bool(parsed.arguments) == parsed.flag("all"):
         raise UsageError("cache mounts rm: name some, or --all", hint="cache mounts ls lists them")
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         for id_ in engine.remove_cache_mounts(parsed.arguments):
             print(id_)
     return 0
@@ -112,7 +112,7 @@ def export(parsed: Parsed, session: Session) -> int:
             "cache mounts export: an archive is not written to a terminal",
             hint="name a file with -o, or redirect stdout",
         )
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         if target == "-":
             engine.export_cache_mounts(parsed.arguments, sys.stdout.buffer)
             sys.stdout.buffer.flush()

@@ -50,7 +50,7 @@ def prune(parsed: Parsed, session: Session) -> int:
         warning = _PRUNE_ALL if policy.everything else _PRUNE
         if not confirmed(warning):
             return 0
-    with session.engine(reading=dry_run) as engine:
+    with session.engine(reading=True) as engine:
         plan = engine.prune_cache(policy, dry_run=dry_run)
     going = list(plan.going)
     if going:
@@ -61,7 +61,7 @@ def prune(parsed: Parsed, session: Session) -> int:
 
 def verify(parsed: Parsed, session: Session) -> int:
     """Print a line for each damage and what was done about it; exit code 1 when there was any."""
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.verify_cache()
     for damage in found:
         print(damage)

@@ -98,7 +98,9 @@ def answer(call: Call, request: BuildRequest, engine: Engine) -> int:
         return 0
     if call.method == "outline":
         text, outline = engine.outline(request)
-        print(_dumped(_outline_json(outline, text)) if call.is_json else outline_text(outline))
+        said = _dumped(_outline_json(outline, text)) if call.is_json else outline_text(outline)
+        if said:  # a file may take nothing
+            print(said)
         return 0
     text, targets = engine.targets(request)
     print(_dumped(_targets_json(targets, text)) if call.is_json else targets_text(targets))

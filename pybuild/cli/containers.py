@@ -77,7 +77,7 @@ def ps(parsed: Parsed, session: Session) -> int:
 def rm(parsed: Parsed, session: Session) -> int:
     """Remove containers; go on after a failure."""
     failed = False
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         for name in parsed.arguments:
             try:
                 engine.remove_container(name, force=parsed.flag("force"))
@@ -95,7 +95,7 @@ def prune(parsed: Parsed, session: Session) -> int:
     """Remove the containers that do not run, after a question."""
     if not parsed.flag("force") and not confirmed("This will remove all stopped containers."):
         return 0
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         pruned = engine.prune_containers(filters=parsed.many("filter"))
     if pruned.lines:
         print("Deleted Containers:", *pruned.lines, "", sep="\n")

@@ -39,7 +39,7 @@ def ls(parsed: Parsed, session: Session) -> int:
         parsed.arguments.append(".")
     request = request_of(parsed)
     form = parsed.text("format")
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.context_files(request)
     why, with_sizes = parsed.flag("why"), parsed.flag("size")
     rows = [row for row in found.files if why or form == "json" or row.is_included]

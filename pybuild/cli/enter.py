@@ -28,7 +28,7 @@ def enter(parsed: Parsed, session: Session) -> int:
     if parsed.flag("adopt"):
         if command or parsed.flag("fresh"):
             raise usage_error(SYNTAX, "--adopt enters nothing: it takes no command and no --fresh")
-        with session.engine() as engine:
+        with session.engine(reading=True) as engine:
             print("".join(f"{line}\n" for line in engine.changed_inside(name)), end="")
         return 0
     from builder.entering import EntryRequest
@@ -40,7 +40,7 @@ def enter(parsed: Parsed, session: Session) -> int:
         secrets=tuple(map(parse_secret, parsed.many("secret"))),
         ssh=tuple(map(parse_ssh, parsed.many("ssh"))),
     )
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         return engine.enter(name, request)
 
 

@@ -68,7 +68,7 @@ def tree(parsed: Parsed, session: Session) -> int:
         raise usage_error(TREE, f'--files: "{count}" is no number')
     as_json = _is_json(TREE, parsed)
     (name,) = parsed.arguments
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         lines = engine.image_tree(name, int(count))
     if as_json:
         print(json.dumps([asdict(line) for line in lines], indent=2, ensure_ascii=False))
@@ -86,7 +86,7 @@ def diff(parsed: Parsed, session: Session) -> int:
     """Print the config's fields that differ, then the paths, a line each."""
     as_json = _is_json(DIFF, parsed)
     first, second = parsed.arguments
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.image_diff(first, second, times=parsed.flag("times"))
     if as_json:
         print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
@@ -101,7 +101,7 @@ def diff(parsed: Parsed, session: Session) -> int:
 def blame(parsed: Parsed, session: Session) -> int:
     """Print the layer that last wrote or deleted a path, with `--all` every one."""
     name, path = parsed.arguments
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.blame(name, path)
     if not parsed.flag("all"):
         del found[1:]

@@ -100,7 +100,7 @@ def images(parsed: Parsed, session: Session) -> int:
 def rmi(parsed: Parsed, session: Session) -> int:
     """Remove images; go on after a failure. What is not there is no failure with --force."""
     failed = False
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         for name in parsed.arguments:
             try:
                 lines = engine.remove_image(name, force=parsed.flag("force"))
@@ -119,7 +119,7 @@ def prune(parsed: Parsed, session: Session) -> int:
     everything = parsed.flag("all")
     if not parsed.flag("force") and not confirmed(_PRUNE_ALL if everything else _PRUNE):
         return 0
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         pruned = engine.prune_images(filters=parsed.many("filter"), everything=everything)
     if pruned.lines:
         print("Deleted Images:")
@@ -133,7 +133,7 @@ def prune(parsed: Parsed, session: Session) -> int:
 def tag(parsed: Parsed, session: Session) -> int:
     """Give an image one more name."""
     source, target = parsed.arguments
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         engine.tag(source, target)
     return 0
 

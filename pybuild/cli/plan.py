@@ -52,7 +52,7 @@ def plan(parsed: Parsed, session: Session) -> int:
     if form not in ("table", "json"):
         raise usage_error(SYNTAX, f'--format: "{form}" is neither table nor json')
     request = request_of(parsed)
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.plan(request)
     if form == "json":
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))

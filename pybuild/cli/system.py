@@ -76,7 +76,7 @@ def check(parsed: Parsed, session: Session) -> int:
 
 def prune(parsed: Parsed, session: Session) -> int:
     """Remove what is not needed and print what that freed."""
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         freed_bytes = engine.prune(forget_cache=parsed.flag("all"))
     print(f"Total reclaimed space: {human_size(freed_bytes)}")
     return 0

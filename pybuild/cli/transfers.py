@@ -85,7 +85,7 @@ def push(parsed: Parsed, session: Session) -> int:
     watcher = _Watcher(pushes=True, quiet=quiet)
     if not quiet and not everything:
         _say_default_tag(name)
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         try:
             pushed = engine.push(name, all_tags=everything, terms=terms_of(parsed), watch=watcher)
         finally:

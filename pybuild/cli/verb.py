@@ -31,7 +31,8 @@ class Session:
         """Return a new Engine on the chosen store; the caller closes it.
 
         An ordinary user's process becomes root of a user namespace, where that is possible.
-        reading: for a verb that only looks: it makes no store where there is none.
+        reading: for a verb that needs nothing but what is there: where there is no store it makes
+        none.
         """
         from pybuild.cli.report import warn
         from pybuild.engine.core import default_root

@@ -32,7 +32,7 @@ def why(parsed: Parsed, session: Session) -> int:
     form = parsed.text("format") or "table"
     if form not in ("table", "json"):
         raise usage_error(WHY, f'--format: "{form}" is neither table nor json')
-    with session.engine() as engine:
+    with session.engine(reading=True) as engine:
         found = engine.why(*parsed.arguments)
     everything = parsed.flag("all") or len(parsed.arguments) == 2
     if form == "json":

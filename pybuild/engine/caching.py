@@ -93,7 +93,7 @@ class Caching(OpenStore):
         """Return what there is to know about the installation, the host and the store."""
         from pybuild.engine import info
 
-        return info.described(self.store)
+        return info.described(self.root, self.store)
 
     def disk_usage(self) -> list[Usage]:
         """Return what images, containers and the build cache take, as docker counts it."""

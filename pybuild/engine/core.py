@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -73,12 +73,19 @@ def _can_overlay(root: str) -> bool:
     return can_overlay(root)
 
 
+def _scratch_folder(stack: ExitStack) -> str:
+    """Make a folder that is gone with `stack`."""
+    from tempfile import TemporaryDirectory
+
+    return stack.enter_context(TemporaryDirectory(prefix="pybuild-"))
+
+
 class OpenStore:
     """The store that an engine works on.
 
     A context manager. The store is opened when something first needs it, and closed at the end.
-    reading: who only looks finds an absent store empty, and does not make one. on_damage: told at
-    the end of each damaged record that was met, and counted as none.
+    reading: who needs nothing but what is there finds an absent store empty, and makes none.
+    on_damage: told at the end of each damaged record that was met, and counted as none.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class OpenStore:
         self.root = os.path.abspath(root or default_root())
         self.damage: list[Exception] = []
         self._reading = reading
+        self._scratch = ExitStack()
         self._on_damage = on_damage
         self._store: Store | None = None
 
@@ -110,6 +118,7 @@ class OpenStore:
         store, self._store = self._store, None
         if store is not None:
             store.__exit__(None, None, None)
+        self._scratch.close()
         damage, self.damage = self.damage, []
         if self._on_damage is not None:
             for error in damage:
@@ -123,12 +132,10 @@ class OpenStore:
         """
         from store.root import Store
 
-        if Store.open_to_read(self.root).is_there:
+        if Store.is_at(self.root):
             yield self.store
             return
-        from tempfile import TemporaryDirectory
-
-        with TemporaryDirectory(prefix="pybuild-") as folder, Store.open(folder) as scratch:
+        with ExitStack() as stack, Store.open(_scratch_folder(stack)) as scratch:
             yield scratch
 
     @property
@@ -137,8 +144,10 @@ class OpenStore:
         if self._store is None:
             from store.root import Store
 
-            opened = Store.open_to_read(self.root) if self._reading else Store.open(self.root)
-            opened.can_overlay = partial(_can_overlay, self.root)
+            is_scratch = self._reading and not Store.is_at(self.root)
+            root = _scratch_folder(self._scratch) if is_scratch else self.root
+            opened = Store.open(root)
+            opened.can_overlay = partial(_can_overlay, root)
             opened.on_damage = self.damage.append
             self._store = opened.__enter__()
         return self._store

@@ -93,17 +93,19 @@ def _limits() -> str:
     return "none: no cgroup v2 is handed to this user (systemd-run --user --scope -p Delegate=yes)"
 
 
-def described(store: Store) -> dict[str, object]:
-    """Return what `info` says, in the order in which it says it."""
+def described(root: str, store: Store) -> dict[str, object]:
+    """Return what `info` says, in the order in which it says it.
 
+    root: where the store is to be; `store` is an empty one as long as there is none.
+    """
     return {
         **versions(),
         "interpreter": sys.executable,
-        "root": store.root,
-        "free_bytes": disk_of(store.root)[0],
+        "root": root,
+        "free_bytes": disk_of(root)[0],
         "images": len(store.images.ids()),
         "containers": len(load_all(store)),
-        **ability(store.root),
+        **ability(root),
         "cgroups": cgroup_version(),
         "processors": len(os.sched_getaffinity(0)),
     }

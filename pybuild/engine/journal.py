@@ -51,8 +51,9 @@ class BuildLine:
 
     @property
     def name(self) -> str:
-        """Its names, else its Dockerfile."""
-        return ", ".join(self.tags) or self.build.dockerfile
+        """Its names, else the target's in a bake file, else its Dockerfile."""
+        bake = self.build.details.get("bake")
+        return ", ".join(self.tags) or str(bake or self.build.dockerfile)
 
 
 @dataclass(frozen=True, slots=True)

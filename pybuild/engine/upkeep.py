@@ -15,8 +15,6 @@ def check(store: Store, *, deep: bool) -> list[str]:
     """Return a line for each damage in the store."""
     from store.check import check as problems_of
 
-    if not store.is_there:
-        return []
     return [str(problem) for problem in problems_of(store, deep)]
 
 

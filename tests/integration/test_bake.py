@@ -102,6 +102,7 @@ def test_every_failure_is_told(pybuild, busybox_image, project: Path) -> None:
     done = pybuild("bake", "-f", "bad.json", "bad", cwd=project, check=False)
     assert done.returncode == 1
     assert "target bad: Dockerfile:2: process" in done.stderr
+    assert pybuild("builds", "ls", "-n", "1", "--format", "{{.Name}}").stdout == "bad\n"
     assert "exit code: 7" in done.stderr
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from pybuild.cli.main import run as run_words
+
 pytestmark = pytest.mark.kernel
 
 DOCKERFILE = """\
@@ -295,6 +297,27 @@ def test_a_store_that_is_not_there(pybuild, tmp_path: Path) -> None:
     for verb in ("show", "logs"):
         failed = pybuild(*empty, verb, check=False)
         assert failed.stderr.startswith("error: there is no build in the journal\n")
+    assert not (tmp_path / "none").exists()
+
+
+# What needs nothing but what is in a store, and its exit code where there is none.
+NOTHING_MADE = """
+0 images | 0 ps -a | 0 info | 0 cache ls | 0 cache du | 1 cache show abc | 0 cache prune -f
+0 cache verify | 1 cache why | 0 cache mounts ls | 1 cache mounts rm x | 1 cache mounts export x
+1 builds compare a b | 1 builds report -o - | 1 builds rm x | 0 builds rm --all | 0 system check
+0 system df | 0 system prune -f | 1 image tree x | 1 image diff a b | 1 blame x /y
+0 image prune -f | 0 container prune -f | 1 history x | 1 inspect x | 1 save x -o - | 1 export x
+1 tag a b | 1 rmi x | 1 rm x | 1 push x | 125 enter | 0 context ls CONTEXT | 0 plan CONTEXT
+0 build --call=outline CONTEXT | 0 build --check CONTEXT
+"""
+
+
+@pytest.mark.parametrize("line", NOTHING_MADE.strip().replace("\n", " | ").split(" | "))
+def test_who_needs_a_store_makes_none(context: Path, tmp_path: Path, line: str, capsys) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    code, *words = line.replace("CONTEXT", str(context)).split()
+    assert run_words(["--root", str(tmp_path / "none"), *words]) == int(code)
+    assert "bug in pybuild" not in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

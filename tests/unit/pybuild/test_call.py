@@ -265,6 +265,11 @@ def test_an_outline(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_an_outline_of_nothing(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(context, "FROM scratch\nCOPY a /\n", "--call=outline") == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_an_outline_as_json(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(context, FILE, "--call=outline,format=json", "--build-arg=VERSION=2") == 0
     found = json.loads(capsys.readouterr().out)

@@ -33,7 +33,7 @@ class FakeEngine:
     path: str | None = "/root/.docker/config.json"
     was_known: bool = True
 
-    def engine(self) -> contextlib.AbstractContextManager["FakeEngine"]:
+    def engine(self, *, reading: bool = False) -> contextlib.AbstractContextManager["FakeEngine"]:
         return contextlib.nullcontext(self)
 
     def _moved(self, name: str, outcome: Outcome, watch: Any) -> list[Any]:
