@@ -37,6 +37,8 @@ HANDLERS: "dict[str, Handler]" = {
     "symlinkat": newfiles.do_symlinkat,
     "mknod": newfiles.do_mknod,
     "mknodat": newfiles.do_mknodat,
+    "execve": idcalls.do_execve,
+    "execveat": idcalls.do_execveat,
     "setuid": idcalls.setter(idcalls.set_one, True),
     "setgid": idcalls.setter(idcalls.set_one, False),
     "setreuid": idcalls.setter(idcalls.set_pair, True),
@@ -58,6 +60,7 @@ HANDLERS: "dict[str, Handler]" = {
 _SAME = ("fchownat", "statx", "mkdir", "mkdirat", "symlink", "symlinkat", "mknod", "mknodat")
 HANDLERS_32: "dict[str, Handler]" = {
     **{name: HANDLERS[name] for name in (*_SAME, "open", "creat", "openat", "openat2")},
+    **{name: HANDLERS[name] for name in ("execve", "execveat")},
     **{
         f"{name}32": HANDLERS[name]
         for name in (

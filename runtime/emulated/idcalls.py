@@ -2,10 +2,12 @@
 
 import errno
 import os
+import stat
 import struct
 
 from runtime.emulated import identity
-from runtime.emulated.world import World
+from runtime.emulated.owners import noted
+from runtime.emulated.world import HERE, Native, World
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +55,35 @@ def set_three(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
 
 def set_fs(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
     return identity.set_file_system_id(ids, wanted[0], privileged)
+
+
+def do_execve(world: World, call: "Call") -> int:
+    """Take the identity that a setuid or setgid program gives; the kernel executes it."""
+    _execute(world, call, world.place(call, HERE, call[4][0]))
+    raise Native
+
+
+def do_execveat(world: World, call: "Call") -> int:
+    folder, address, _, _, flags, _ = call[4]
+    _execute(world, call, world.place(call, folder, address, flags))
+    raise Native
+
+
+def _execute(world: World, call: "Call", path: bytes) -> None:
+    who = world.processes.of(call[1])
+    status = os.stat(path)
+    if not (status.st_mode & (stat.S_ISUID | stat.S_ISGID) and world.may_gain):
+        effective = who.uids[1], who.gids[1]
+    else:
+        owner = noted(path, status, follow=True)
+        effective = (
+            owner[0] if status.st_mode & stat.S_ISUID else who.uids[1],
+            owner[1] if status.st_mode & stat.S_ISGID and status.st_mode & 0o010 else who.gids[1],
+        )
+    uids = (who.uids[0], *(effective[0],) * 3)
+    gids = (who.gids[0], *(effective[1],) * 3)
+    if (uids, gids) != (who.uids, who.gids):
+        world.processes.become(call[1], identity.Identity(uids, gids, who.groups))
 
 
 def do_setgroups(world: World, call: "Call") -> int:

@@ -73,8 +73,7 @@ def _supervise(
     caps.capset(rights, rights, 0)
     with tolerate(OSError):
         seccomp_notify.wake_at_once(listener)
-    may_chown = bool(plan["capabilities"]["effective"] >> caps.NUMBERS["CAP_CHOWN"] & 1)
-    world = World(listener, proc, root, identity.Processes(who, proc), may_chown)
+    world = World((listener, proc, root), identity.Processes(who, proc), plan)
     poller = select.poll()
     poller.register(listener, select.POLLIN)
     while True:

@@ -5,11 +5,13 @@ import os
 
 from runtime.linux import constants as c
 from runtime.linux import seccomp_notify
+from runtime.linux.capabilities import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.emulated.identity import Processes
     from runtime.linux.seccomp_notify import Call
+    from runtime.plan import ProcessPlan
 
 HERE = c.AT_FDCWD & 0xFFFFFFFF
 _LONGEST_PATH = 4096
@@ -26,16 +28,17 @@ class World:
     """The container as the supervisor sees it; at home our working directory is the host's procfs.
 
     listener: where calls come from. may_give: whether the container's root may give files away.
+    may_gain: whether a program may give its caller more rights than he has.
     """
 
     def __init__(
-        self, listener: int, proc: int, root: int, processes: "Processes", may_give: bool
+        self, descriptors: "tuple[int, int, int]", processes: "Processes", plan: "ProcessPlan"
     ) -> None:
-        self.listener = listener
+        """descriptors: the listener, the host's procfs, and the container's root directory."""
+        self.listener, self._proc, self._root = descriptors
         self.processes = processes
-        self.may_give = may_give
-        self._proc = proc
-        self._root = root
+        self.may_give = bool(plan["capabilities"]["effective"] >> NUMBERS["CAP_CHOWN"] & 1)
+        self.may_gain = not plan["no_new_privileges"]
         self._away = self._other_root = False
 
     @property
