@@ -1,6 +1,7 @@
 """pybuild as an ordinary user with one id: owners are kept where no file can have them."""
 
 import io
+import os
 import shutil
 import tarfile
 
@@ -65,6 +66,76 @@ def test_other_users_are_emulated_and_a_build_says_so(user) -> None:
     assert said.stderr.count("EmulatedUser") == 1
     assert "chown: /etc/passwd: Operation not permitted" in said.stderr
     assert "hint: with a single id other owners and users are emulated" in said.stderr
+
+
+DEBIAN = """\
+FROM debian:bookworm
+COPY package /p/DEBIAN
+RUN mkdir -p /p/srv/spool && echo one > /p/srv/one && ln -s one /p/srv/link \\
+    && chown 33:44 /p/srv/one && chown -h 5:6 /p/srv/link && cp /usr/bin/id /p/srv/id \\
+    && chown 7:8 /p/srv/id && chmod 6755 /p/srv/id && dpkg-deb -b /p /p.deb && dpkg -i /p.deb
+"""
+POSTINST = """\
+#!/bin/sh
+set -e
+useradd --system --uid 900 --create-home --home-dir /var/spool/demo demo
+install -d -o demo -g tty -m 2750 /srv/spool/in
+runuser -u demo -- touch /srv/spool/in/made
+tar -C /srv -c one link | tar -C /var/spool/demo -x
+chown -R :games /srv/spool
+"""
+CONTROL = """\
+Package: p
+Version: 1
+Architecture: all
+Maintainer: m <m@example.org>
+Description: d
+"""
+INSTALLED = """\
+/srv 0:0 755 
+/srv/id 7:8 6755 
+/srv/link 5:6 777 one
+/srv/one 33:44 644 
+/srv/spool 0:60 755 
+/srv/spool/in 900:60 2750 
+/srv/spool/in/made 900:60 644 
+/var/spool/demo 900:900 755 
+/var/spool/demo/link 5:6 777 one
+/var/spool/demo/one 33:44 644 
+uid=900(demo) gid=900(demo) euid=7(lp) egid=8(mail) groups=8(mail),900(demo)
+"""
+
+
+def test_a_package_is_installed_as_by_root(user, debian_rootfs_tar) -> None:
+    shutil.copy(debian_rootfs_tar, user.home / "debian.tar")
+    user("import", "debian.tar", "debian:bookworm")
+    user.write("context/Dockerfile", DEBIAN)
+    user.write("context/package/postinst", POSTINST).chmod(0o755)
+    user.write("context/package/control", CONTROL)
+    user("build", "-t", "x", "context")
+    script = "find /srv /var/spool/demo ! -name '.*' -printf '%p %U:%G %m %l\\n' | sort"
+    script += "; su demo -c /srv/id"
+    assert user("run", "--rm", "x", "sh", "-c", script).stdout == INSTALLED
+
+
+def test_a_path_leads_the_supervisor_nowhere_but_the_caller(user) -> None:
+    """The same path is a file of the host's and one of the container's."""
+    victim = user.write("victim/file", "")
+    up = "../../../../../../../../.."
+    script = f"""
+        mkdir -p {victim.parent} /jail && cd {victim.parent} && touch file /file /jail/file
+        cp /bin/busybox /jail/ && ln -s /file /jail/link
+        ln -s {victim} absolute && ln -s {up}{victim} upwards
+        chown 1 {victim} && chown :2 {up}{victim} && stat -c %u:%g file
+        chown 3:4 absolute && stat -c %u:%g file && chown 5:6 upwards && stat -c %u:%g file
+        chown 7:8 /proc/1/root{victim} && stat -c %u:%g file
+        su app -c 'touch /proc/1/root{victim}.new' && stat -c %u file.new
+        chroot /jail /busybox chown 7:8 /../file link && stat -c %u:%g /jail/file /file
+    """
+    seen = user("run", "--rm", "busybox:test", "sh", "-c", script).stdout
+    assert seen.split() == ["1:2", "3:4", "5:6", "7:8", "1000", "7:8", "0:0"]
+    assert os.listxattr(victim) == []
+    assert os.listdir(victim.parent) == ["file"]
 
 
 def test_limits_that_nobody_handed_over_are_an_error(user) -> None:
