@@ -141,6 +141,10 @@ class Launcher:
         """Return descriptors that it sent; none when it has ended. Waits for either."""
         return receive_descriptors(self._orders) or ()
 
+    def handle(self) -> tuple[int, int]:
+        """Return the descriptor that ends it when it is closed, and its pid."""
+        return self._orders, self.pid
+
     def succeeded_by(self, pid: int) -> None:
         """Wait for its end; `pid`, a child of ours too, is in its place from now on."""
         os.waitpid(self.pid, 0)

@@ -31,13 +31,13 @@ def rest(root: str, debug: bool, state: ContainerState) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    _, lock_fd, ((_, orders, report, pidfd, _), _) = state
+    _, lock_fd, ((_, orders, report, pidfd, _), _), network = state
     dormant.become(
         interpreter(),
         "pybuild.cli.waiting",
         (root, debug, state),
         awaited=(report,),
-        kept=(0, 1, 2, orders, pidfd, lock_fd),
+        kept=(0, 1, 2, orders, pidfd, lock_fd, *(network[:1] if network else ())),
         signals=map(int, FORWARDED),
         words=["pybuild", *sys.argv[1:]],
     )

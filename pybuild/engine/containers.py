@@ -42,11 +42,15 @@ _POLL_S = 0.05
 
 @dataclass(slots=True)
 class Made:
-    """A container that exists, its record written. exit_code: to be set when it has ended."""
+    """A container that exists, its record written.
+
+    exit_code: to be set when it has ended. network: what ends the one that it has of its own.
+    """
 
     record: ContainerRecord
     execution: Execution
     exit_code: int = 0
+    network: tuple[int, int] | None = None
 
 
 @contextmanager
@@ -70,8 +74,10 @@ def made(
             if not record.remove:
                 active.keep()  # now, so that it is there even if we are killed meanwhile
             active.unlease()  # a container may live for months; its record names its layers
-            execution = _execution(record, request, active, folders, store.root)
-            container = Made(record, connection.connected(execution) if connection else execution)
+            container = Made(record, _execution(record, request, active, folders, store.root))
+            if connection is not None:
+                container.execution = connection.connected(container.execution)
+                container.network = connection.handle()
             yield container
         except BaseException:
             # A command that never started leaves nothing to look at.

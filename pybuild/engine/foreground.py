@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from store.reference import Reference
     from store.root import Store
 
-    # ID of a container, descriptor of its snapshot's lock, what its execution is waited for with
-    ContainerState = tuple[str, int, ForegroundState]
+    # ID of a container, descriptor of its snapshot's lock, what its execution is waited for with,
+    # what its network is ended with
+    ContainerState = tuple[str, int, ForegroundState, tuple[int, int] | None]
     Rest = Callable[[ContainerState], None]
 
 
@@ -54,16 +55,20 @@ def resume(store: Store, state: ContainerState, numbers: Sequence[int], rest: Re
     """
     from runtime.executor import resume_in_foreground
 
-    container_id, lock_fd, waiting = state
+    container_id, lock_fd, waiting, network = state
     record = records.load(store.root, container_id)
     if record is None:
         raise ContainerError(f"container {container_id[:12]}: its record has gone")
-    told = partial(_tell, rest, container_id, lock_fd)
+    told = partial(_tell, rest, container_id, lock_fd, network)
     keep = False
     try:
         code = resume_in_foreground(waiting, numbers, told).code
         keep = not record.remove
     finally:
+        if network is not None:
+            from pybuild.engine.networks import Connection
+
+            Connection.end(network)
         if not keep:
             store.snapshots.remove_held(record.snapshot, lock_fd)
             records.delete(store.root, record.id)
@@ -80,10 +85,16 @@ def _execute(container: Made, launchers: Launchers | None, rest: Rest | None) ->
         return execute(container.execution, launchers=launchers).code
     told = None
     if rest is not None:
-        (lock_fd,) = container.execution.lock_fds
-        told = partial(_tell, rest, container.record.id, lock_fd)
+        lock_fd = container.execution.lock_fds[0]
+        told = partial(_tell, rest, container.record.id, lock_fd, container.network)
     return execute_in_foreground(container.execution, launchers=launchers, rest=told).code
 
 
-def _tell(rest: Rest, container_id: str, lock_fd: int, waiting: ForegroundState) -> None:
-    rest((container_id, lock_fd, waiting))
+def _tell(
+    rest: Rest,
+    container_id: str,
+    lock_fd: int,
+    network: tuple[int, int] | None,
+    waiting: ForegroundState,
+) -> None:
+    rest((container_id, lock_fd, waiting, network))

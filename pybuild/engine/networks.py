@@ -64,6 +64,10 @@ class Connection:
         execution = replace(execution, network="none" if self.kind == "none" else "host")
         return in_network(execution, self._network.joined() if self._network else None)
 
+    def handle(self) -> tuple[int, int] | None:
+        """Return what ends the network where this object is gone; None where there is none."""
+        return self._network.handle() if self._network else None
+
     def _wants_host(self) -> bool:
         from runtime.hostfiles import HOST_GATEWAY
 
@@ -80,6 +84,11 @@ class Connection:
             "publish ports: the container is in the host's network",
             hint=why or "--network pasta gives it one of its own; else its ports are the host's",
         )
+
+    @staticmethod
+    def end(handle: tuple[int, int]) -> None:
+        """End a network by its handle."""
+        Network.end(handle)
 
     def __enter__(self) -> Connection:
         return self

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _AF_INET, _SOCK_DGRAM = 2, 2
 _ROUTE_GATEWAY = 2  # RTF_GATEWAY
 _LONGEST_TEXT = 2000
-# pasta says this of itself where there is no syslog.
-_NOISE = b"Failed to send "
+# What pasta says where there is no syslog, and slirp4netns whatever happens.
+_NOISE = (b"Failed to send ", b"WARNING: Support for ")
 _OLDER = b"unrecognized option"
 
 
@@ -165,6 +165,7 @@ def _write(path: str, value: str) -> None:
 def _text_of(said: int) -> str:
     """Return the helper's last words, in one line."""
     data = os.pread(said, _LONGEST_TEXT, max(0, os.fstat(said).st_size - _LONGEST_TEXT))
+    data = data.replace(b"WARNING: ", b"\nWARNING: ")  # which may stand in the middle of a line
     lines = [line.strip() for line in data.splitlines() if not line.startswith(_NOISE)]
     return b"; ".join(line for line in lines if line).decode(errors="replace") or "it said nothing"
 

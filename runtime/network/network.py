@@ -92,6 +92,10 @@ class Network:
                 raise self._failure
             return self._joined
 
+    def handle(self) -> tuple[int, int]:
+        """Return what `end` takes where this object is gone, after an execve."""
+        return self._launcher.handle()
+
     def close(self) -> None:
         """End it, and return when the helper is dead; again is fine."""
         self._launcher.wait()
@@ -100,6 +104,13 @@ class Network:
         joined, self._joined = self._joined, None
         if joined is not None:
             os.close(joined.namespace)
+
+    @staticmethod
+    def end(handle: tuple[int, int]) -> None:
+        """End a network by its handle, whose descriptor was kept open."""
+        descriptor, pid = handle
+        os.close(descriptor)
+        os.waitpid(pid, 0)
 
     def __enter__(self) -> "Network":
         return self

@@ -95,9 +95,12 @@ class OrdinaryUser:
         self, *args: str | os.PathLike[str], check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run pybuild as the user."""
-        return self.run(
-            self.house / "python" / self.interpreter, "-m", "pybuild", *args, check=check
-        )
+        return self.run(self.python, "-m", "pybuild", *args, check=check)
+
+    @property
+    def python(self) -> Path:
+        """The interpreter where he may read it."""
+        return self.house / "python" / self.interpreter
 
     @property
     def interpreter(self) -> str:
@@ -118,6 +121,19 @@ class OrdinaryUser:
 @pytest.fixture
 def make_user(tool, busybox_rootfs: Path) -> Iterator[Callable[..., OrdinaryUser]]:
     """Return a function: make_user(subids=False, before="…") makes one with an empty home."""
+    yield from users(tool, busybox_rootfs)
+
+
+@pytest.fixture(scope="module")
+def make_lasting_user(tool, busybox_rootfs: Path) -> Iterator[Callable[..., OrdinaryUser]]:
+    """Return the same function, for users whom all tests of a module share."""
+    yield from users(tool, busybox_rootfs)
+
+
+def users(
+    tool: Callable[[str], str], busybox_rootfs: Path
+) -> Iterator[Callable[..., OrdinaryUser]]:
+    """Yield what makes users; afterwards nothing is left of them."""
     for name in ("newuidmap", "setpriv", "unshare"):
         tool(name)
     folders: list[Path] = []
