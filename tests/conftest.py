@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import memory
 import pytest
 from hypothesis import settings
 
@@ -21,6 +22,27 @@ FULL = os.environ.get("PYBUILD_FULL") == "1"
 settings.register_profile("any-machine", deadline=None, derandomize=not FULL)
 settings.load_profile("any-machine")
 PROJECT = Path(__file__).parents[1]
+# Whose files are on a real disk: they are about what disks do, or about what a build makes.
+ON_DISK = (
+    *("tests/unit/store/", "tests/unit/runtime/", "tests/conformance/"),
+    *(f"tests/integration/{folder}/" for folder in ("oci", "rootless", "runtime", "vm")),
+    *(
+        f"tests/integration/test_{subject}"
+        for subject in (
+            *(
+                "build",
+                "copy",
+                "faults",
+                "full_disks",
+                "image_files",
+                "kills",
+                "peers",
+                "platforms",
+            ),
+            *("hostile", "pytest_plugin", "python_api", "seccomp", "store", "wheel"),
+        )
+    ),
+)
 CLONE_NEWNS = 0x00020000
 EPERM = 1
 
@@ -112,6 +134,30 @@ def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
         return count
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def memory_folder() -> Iterator[Path | None]:
+    """Return a folder in memory; None where there is none, and in full runs, which use disks."""
+    if FULL:
+        yield None
+        return
+    with memory.folder() as found:
+        yield found
+
+
+@pytest.fixture
+def tmp_path(
+    request: pytest.FixtureRequest, tmp_path: Path, memory_folder: Path | None
+) -> Iterator[Path]:
+    """Return a new folder: on the disk for what is about stores or kernels, else in memory."""
+    if memory_folder is None or request.node.nodeid.startswith(ON_DISK):
+        yield tmp_path
+        return
+    found = memory_folder / tmp_path.name
+    found.mkdir()
+    yield found
+    shutil.rmtree(found)
 
 
 @pytest.fixture(scope="session")
