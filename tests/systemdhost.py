@@ -5,10 +5,11 @@ cgroup v1, so does it; where there is v2 alone, it has v2 alone. Nothing of the 
 """
 
 import os
+import pwd
 import select
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from runtime.launch.cgroupfiles import hierarchies
 
+PROJECT = Path(__file__).parents[1]
 SYSTEMD = "/lib/systemd/systemd"
 TOOLS = ("systemctl", "dbus-daemon", "nsenter", "unshare")  # not those of a shell
 # Where systemd keeps what it was told over the bus, and finds it again when it is reloaded.
@@ -37,6 +39,32 @@ Requires=dbus.socket
 Type=notify
 ExecStart={dbus} --config-file={folder}/bus.conf --address=systemd: --nofork --nopidfile
 """,
+    "user.service": """\
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=notify
+User={user}
+Delegate=yes
+KillSignal=SIGKILL
+RuntimeDirectory=user
+Environment=XDG_RUNTIME_DIR=%t/user SYSTEMD_UNIT_PATH=%t/user/systemd/transient:{folder}/user
+ExecStart={systemd} --user --unit=started.target --log-target=console --log-level=warning
+""",
+}
+# Of the user's own systemd: a bus, and a place in his cgroup for what the test runs.
+USER_UNITS = {
+    **{name: UNITS[name] for name in ("started.target", "dbus.service")},
+    "dbus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%t/bus\n",
+    "job.service": """\
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {folder}/job
+StandardOutput=file:%t/said
+StandardError=file:%t/said
+""",
 }
 BUS = """\
 <!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -52,7 +80,7 @@ BUS = """\
 </busconfig>
 """
 # Its cgroup namespace begins at $1 of every tree, where nobody else may be: v2 hands no controllers
-# down from a cgroup with processes. Sysctls are the host's: systemd sets some.
+# down from a cgroup with processes. Sysctls are the host's: systemd sets some when it boots.
 BOOT = """\
 for tree in {trees}; do echo 0 > "$tree/$1/cgroup.procs"; done
 exec {unshare} --cgroup --mount sh -ec '
@@ -66,6 +94,7 @@ mount -o remount,bind,ro /proc/sys
 mount -t tmpfs tmpfs /run
 mkdir /run/lock
 {mounts}
+{shown}
 exec {systemd} --unit=started.target --show-status=0 --log-target=console --log-level=warning
 '
 """
@@ -73,10 +102,15 @@ exec {systemd} --unit=started.target --show-status=0 --log-target=console --log-
 
 @dataclass(frozen=True)
 class SystemdHost:
-    """A systemd that runs. prefix: before a command, runs it where that systemd is the host's."""
+    """A systemd that runs.
+
+    prefix: before a command, runs it where that systemd is the host's. folder: what everybody may
+    read, for files of a test.
+    """
 
     prefix: tuple[str, ...]
     has_v1: bool
+    folder: Path
 
     def __call__(self, *words: str | os.PathLike[str], check: bool = True) -> str:
         """Run a command there and return its output."""
@@ -99,6 +133,16 @@ class SystemdHost:
             found[name] = f"{found[name]}, {value}" if name in found else value
         return found
 
+    def as_user(self, script: str) -> str:
+        """Run a shell script below an ordinary user's own systemd, and return what it says."""
+        (self.folder / "job").write_text(script)
+        user = ("env", "XDG_RUNTIME_DIR=/run/user", "systemctl", "--user")
+        self("systemctl", "start", "user.service")
+        self("setpriv", f"--reuid={ordinary_user()}", *user, "start", "job.service", check=False)
+        said = self("cat", "/run/user/said")
+        self("systemctl", "stop", "user.service")
+        return said
+
     def units(self, pattern: str) -> str:
         """Return the lines of the units that systemd knows by now."""
         return self("systemctl", "list-units", "--all", "--no-legend", "--plain", pattern)
@@ -116,9 +160,13 @@ class Booted:
 
     def __enter__(self) -> SystemdHost:
         units = self._folder / "units"
-        units.mkdir()
-        for name, text in UNITS.items():
-            (units / name).write_text(text.format(dbus=self._dbus, folder=self._folder))
+        self._folder.chmod(0o755)
+        known = {"dbus": self._dbus, "folder": self._folder, "systemd": SYSTEMD}
+        for folder, texts in (("units", UNITS), ("user", USER_UNITS)):
+            (self._folder / folder).mkdir()
+            for name, text in texts.items():
+                text = text.format(user=ordinary_user(), **known)
+                (self._folder / folder / name).write_text(text)
         (self._folder / "bus.conf").write_text(BUS)
         self._make_cgroups()
         v1 = {name: tree for name, tree in self._trees.items() if name != "unified"}
@@ -134,6 +182,7 @@ class Booted:
         script = BOOT.format(
             trees=" ".join(sorted(set(self._trees.values()))),
             mounts="\n".join(lines),
+            shown="\n".join(showing(Path(sys.base_prefix), PROJECT)),
             systemd=SYSTEMD,
             unshare=self._unshare,
         )
@@ -159,7 +208,9 @@ class Booted:
         children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
         (child,) = Path(children).read_text().split()
         enter = (self._nsenter, "-t", child, "-m", "-p", "-C", "-u", "-i", "-n", "--")
-        return SystemdHost(enter, bool(v1))
+        host = SystemdHost(enter, bool(v1), self._folder)
+        host("umount", "/proc/sys")  # a user may mount a /proc of his own where he sees a whole one
+        return host
 
     def _is_ready(self, ready: socket.socket) -> bool:
         """Wait until systemd has said that it is ready, or is dead, or the time is over."""
@@ -208,6 +259,25 @@ class Booted:
                     break
 
 
-def missing() -> str:
-    """Return what is not here of what a systemd needs, empty where nothing is missing."""
-    return next((name for name in (SYSTEMD, *TOOLS) if shutil.which(name) is None), "")
+def ordinary_user() -> str:
+    """Return the name of an account that is not root's."""
+    return max((p for p in pwd.getpwall() if 0 < p.pw_uid < 60000), key=lambda p: p.pw_uid).pw_name
+
+
+def showing(*folders: Path) -> list[str]:
+    """Return shell commands that let everybody reach what lies behind folders of root's alone."""
+    walls: dict[Path, list[Path]] = {}
+    for folder in folders:
+        above = [path for path in reversed(folder.parents) if not path.stat().st_mode & 0o001]
+        if above:
+            walls.setdefault(above[0], []).append(folder)
+    lines = []
+    for wall, behind in walls.items():
+        for number, folder in enumerate(behind):
+            lines.append(
+                f"mkdir -p /run/behind/{number}; mount --bind {folder} /run/behind/{number}"
+            )
+        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {wall}")
+        for number, folder in enumerate(behind):
+            lines.append(f"mkdir -p {folder}; mount --move /run/behind/{number} {folder}")
+    return lines

@@ -76,8 +76,15 @@ class Scope(Leaf):
         found = cgroups_of(str(pid))
         if place not in found.values():
             raise OSError(0, f"systemd did not move the container to {place}", self.unit)
-        self._v1, self._v2 = {}, ""
-        self._make()
+        planned, self._v1, self._v2 = self.paths(), {}, ""
+        try:
+            self._make()
+        except OSError:
+            if self._plan["required"]:
+                raise
+            # Of v1 a user has no tree but those that systemd put him into.
+            self._v1 = {name: path for name, path in planned.items() if found.get(name) == place}
+            self._v2 = self._v1.pop("unified", "")
         if not self.guards_devices and self._plan["v1_devices"]:
             raise OSError(0, "neither cgroup v1 nor BPF is there", "linux.resources.devices")
         for controller, folder in self.paths().items():

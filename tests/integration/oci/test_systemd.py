@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -220,6 +221,41 @@ def test_a_kill_at_any_moment(there, systemd, in_slice, rounds):
             life.wait()
         there("delete", "--force", "a")
         assert left_of(systemd) == "", (seed, number)
+
+
+USERS_JOB = """\
+export USER=ordinary
+run() {{ unshare --user --map-root-user --mount {python} {folder}/runtime --root {root} "$@"; }}
+cd {folder}/bundle
+run --systemd-cgroup create --pid-file {root}.pid a
+systemctl --user show ours-a.scope -p Slice,MemoryMax,ActiveState
+grep -c user.service.*/user.slice/ours-a.scope /proc/$(cat {root}.pid)/cgroup
+run start a
+run delete --force a
+systemctl --user list-units --all --no-legend "ours-*"
+find /sys/fs/cgroup -name "ours-*"
+ls {root}
+"""
+
+
+def test_a_users_own_systemd(systemd, executable, rootfs, in_slice):
+    shutil.copytree(rootfs, systemd.folder / "rootfs", symlinks=True)
+    shutil.chown(systemd.folder / "rootfs", systemdhost.ordinary_user())
+    # What has no limits also has no trees of v1, of which a user has none.
+    resources = {} if systemd.has_v1 else {"memory": {"limit": 64 * MIB}}
+    source = in_slice("exec sleep 1000", ":ours:a", resources=resources)
+    config = json.loads((source / "config.json").read_bytes())
+    config["root"]["path"] = str(systemd.folder / "rootfs")
+    config["mounts"] = [m for m in config["mounts"] if m["type"] in ("proc", "tmpfs")]
+    (systemd.folder / "bundle").mkdir()
+    (systemd.folder / "bundle/config.json").write_text(json.dumps(config))
+    shutil.copy(executable, systemd.folder / "runtime")
+    names = {"folder": systemd.folder, "python": sys.executable, "root": "/run/user/oci"}
+    said = systemd.as_user(USERS_JOB.format(**names))
+    limit = "infinity" if systemd.has_v1 else str(64 * MIB)
+    trees = 2 if systemd.has_v1 else 1  # name=systemd, and v2's
+    lines = ["Slice=user.slice", f"MemoryMax={limit}", "ActiveState=active", str(trees)]
+    assert sorted(said.splitlines()) == sorted(lines), said
 
 
 def test_podman_with_its_usual_manager(systemd, peers, executable, rootfs, tmp_path):
