@@ -1,7 +1,7 @@
 """Measure pybuild and the tools installed beside it, in turn, and print the ratios.
 
 usage: bench/run.py [--rounds N] [--peers NAME] [--json FILE] [ROW...]
-       rows: a1 (with a1-bare) a1-bare b b-tag b-unused c d1 d2 d3 e f1 f3 f4 g g-oci (default: all)
+       rows: a1 (with a1-bare) a1-bare b b-tag b-unused c d1 d2 d3 e f1 f3 f4 g g-oci h (all)
 
 Needs root, and busybox-static; row c needs a Debian base made by scripts/debian_rootfs.py, the rows
 f and g that and docker-registry. Peers are used where they are installed: podman, buildah, skopeo,
@@ -28,7 +28,9 @@ from pathlib import Path
 
 import contestants
 import copies
+import idle
 import rows
+import table
 import transfers
 from contestants import Contestant
 from measure import CommandFailed, Sample, become_subreaper, measure
@@ -37,7 +39,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 INSIDE = "PYBUILD_BENCH_INSIDE"
 MIB = 1024 * 1024
 BUILDS = {*rows.DOCKERFILES, *copies.ROWS}
-NAMES = ("a1", "a1-bare", *copies.ROWS, "c", "e", *transfers.ROWS)
+NAMES = ("a1", "a1-bare", *copies.ROWS, "c", "e", *transfers.ROWS, "h")
 
 
 def enter_private_mounts() -> None:
@@ -94,7 +96,7 @@ def engines(
     if {*wanted} == {"a1-bare"}:
         return
     # Docker's classic builder only builds: one docker is enough where nothing is built.
-    for buildkit in (True, False) if {*wanted} - {"a1", "a1-bare"} else (True,):
+    for buildkit in (True, False) if {*wanted} - {"a1", "a1-bare", "h"} else (True,):
         if (engine := contestants.docker(work, buildkit=buildkit)) is not None:
             resources.callback(engine.stop)
             yield engine
@@ -119,8 +121,8 @@ def set_up(
         there.append(engine)
     field = {name: [e for e in there if takes_part(name, e)] for name in wanted}
     field.pop("a1-bare", None)
-    if "a1" in wanted:
-        field["a1"] = [engine for engine in field["a1"] if "classic" not in engine.name]
+    for name in {"a1", "h"} & {*wanted}:
+        field[name] = [engine for engine in field[name] if "classic" not in engine.name]
     if {*wanted} & {"a1", "a1-bare"}:
         bundle = contestants.write_bundle(work, tars[contestants.BUSYBOX])
         if bundle is not None:
@@ -206,7 +208,12 @@ def workloads(
 ) -> Iterator[tuple[rows.Row, list[Contestant], Callable[[Contestant], Iterator[rows.Job]]]]:
     """Yield each row with its contestants and with what gives their jobs."""
     building = [name for name in wanted if name in rows.ROWS or name in copies.ROWS]
+    if "h" in wanted:
+        building.append("h")
     for name, entrants in set_up(work, building, resources).items() if building else ():
+        if name == "h":
+            yield rows.Row("h", idle.TITLE, ""), entrants, _no_jobs
+            continue
         folder = work / f"contexts-{name}"
         folder.mkdir()
         if name in copies.ROWS:
@@ -223,6 +230,11 @@ def workloads(
         for name in moving:
             moved.begin(name)
             yield transfers.ROWS[name], moved.field(name), functools.partial(moved.jobs, name)
+
+
+def _no_jobs(_contestant: Contestant) -> Iterator[rows.Job]:
+    """Row h measures no command."""
+    return iter(())
 
 
 def arguments() -> argparse.Namespace:
@@ -254,15 +266,22 @@ def main() -> None:
     )
     print("peak MiB: the largest process, plus the resident daemons where there are any")
     results = {}
+    idle_kib: dict[str, dict[str, int]] = {}
     work = Path(tempfile.mkdtemp(prefix="pybuild-bench-", dir="/var/tmp"))
     with contextlib.ExitStack() as resources:
         resources.callback(clean_up, work)
         for row, entrants, jobs in workloads(work, options.rows, resources):
             entrants = [e for e in entrants if e.ours or options.peers in e.name]
+            if row.name == "h":
+                idle_kib = idle.measured(entrants, work)
+                continue
             samples = run_row(row, entrants, jobs, options.rounds * row.repeats, work)
             if samples:
                 results[row.name] = {who: summarise(taken) for who, taken in samples.items()}
                 print_row(row, entrants, results[row.name])
+    table.print_table(results)
+    if idle_kib:
+        table.print_idle(idle_kib)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 
