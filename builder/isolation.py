@@ -1,14 +1,17 @@
 """How a RUN is walled in: by namespaces, or by what there is of them, or by another root alone."""
 
 import os
-from typing import Literal
 
 from builder.errors import InstructionError, Place
 from builder.request import Sandbox
 from runtime.rootless.entering import mode
 
-# shared: by all namespaces but that of processes. none: it cannot be run.
-Isolation = Literal["namespaces", "shared", "chroot", "none"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    # shared: by all namespaces but that of processes. none: it cannot be run.
+    Isolation = Literal["namespaces", "shared", "chroot", "none"]
 
 # What docker, podman and Kubernetes leave in a container: files and variables.
 MARKS: tuple[str, ...] = ("/.dockerenv", "/run/.containerenv", "/run/secrets/kubernetes.io")
@@ -28,7 +31,7 @@ WARNINGS = {
 }
 
 
-def isolation_of(sandbox: Sandbox) -> Isolation:
+def isolation_of(sandbox: Sandbox) -> "Isolation":
     """Return how the steps of a build are walled in; `none`: they cannot be run."""
     found = mode()
     asked = sandbox.isolation == "chroot"

@@ -5,11 +5,16 @@ is a list of names and one digest of all states, so that looking again takes one
 no list of stamps in memory. The very same state of a file is the very same file: see `statcache`.
 """
 
+import marshal
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 
 from values.classes import dataclass, field
+
+try:
+    from _blake2 import blake2b  # type: ignore[import-not-found, unused-ignore]
+except ImportError:  # another Python. hashlib brings OpenSSL, for 2 ms
+    from hashlib import blake2b
 
 Stamp = tuple[int, int, int, int, int]
 # A directory's path, whether it was listed, and the names that were selected in it, joined by "/".
@@ -108,7 +113,8 @@ def _found(root: str, path: str, listed: bool, names: str) -> list[Stamp]:
 
 
 def _digest(rows: Iterator[list[Stamp]]) -> str:
-    digest = sha256()
+    digest = blake2b(digest_size=32)
     for states in rows:
-        digest.update(repr(states).encode())
+        # A tenth of repr's time. Version 2: later ones tell the same object from an equal one.
+        digest.update(marshal.dumps(states, 2))
     return digest.hexdigest()

@@ -1,7 +1,6 @@
 """A build's row in the journal, from its beginning to its end, however it ends."""
 
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +68,7 @@ def journaled(
     if definition.rules is not None:
         details["ignore"] = list(definition.rules.patterns)
     row = BuildRow(
-        build_id=secrets.token_hex(8),
+        build_id=os.urandom(8).hex(),
         started_ns=time.time_ns(),
         dockerfile=definition.journal_name,
         context=definition.source.shown,

@@ -5,10 +5,8 @@ of its steps, so that nobody can tell it from a build that found every step cach
 """
 
 import os
-import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from builder import events
 from builder.events import OnEvent
@@ -20,6 +18,10 @@ from store.digest import Digest
 from store.reference import Reference
 from store.root import Store
 from values.classes import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def replayed(store: Store, request: BuildRequest, on_event: OnEvent) -> BuildResult | None:
@@ -40,7 +42,7 @@ def replayed(store: Store, request: BuildRequest, on_event: OnEvent) -> BuildRes
         if memo.ignored is not None:
             details["ignore"] = memo.ignored
         row = BuildRow(
-            build_id=secrets.token_hex(8),
+            build_id=os.urandom(8).hex(),
             started_ns=time.time_ns(),
             dockerfile=memo.dockerfile,
             context=memo.context,
@@ -66,7 +68,7 @@ def replayed(store: Store, request: BuildRequest, on_event: OnEvent) -> BuildRes
     return BuildResult(row.build_id, Digest(memo.image_id), references, metadata=metadata)
 
 
-def _unpacked(value: Packed) -> Any:
+def _unpacked(value: Packed) -> "Any":
     """Return the event that `memorize.packed` made plain."""
     if isinstance(value, dict):
         return getattr(events, value["type"])(*map(_unpacked, value["values"]))

@@ -4,8 +4,7 @@ The API is what stands in `__all__`; docs/python.md describes it. Importing it i
 module comes with its first use.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.causes import Cause
     from pybuild.building import Build, Step, build

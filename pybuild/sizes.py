@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([kmgtp]?)(i?)(b?)", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|d|h|m|s)")
+_SIZE = r"(?i)([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([kmgtp]?)(i?)(b?)"
+_DURATION = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|d|h|m|s)"
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
@@ -26,7 +26,7 @@ def parse_size(text: str) -> int:
 
     Raises ValueError. Source: docker's go-units, FromHumanSize.
     """
-    found = _SIZE.fullmatch(text.strip())
+    found = re.fullmatch(_SIZE, text.strip())
     if found is None:
         raise ValueError(f'"{text}" is no size, as 512MB, 10GB or 10GiB are')
     number, prefix, binary, _ = found.groups()
@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """Return the seconds that `text` says: Go's `1h30m`, or days, `60d`. Raises ValueError."""
-    parts = _DURATION.findall(text)
+    parts = re.findall(_DURATION, text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         if text == "0":
             return 0.0

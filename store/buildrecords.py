@@ -6,13 +6,16 @@ Refuses to know how keys are computed and where layers lie: a record outlives it
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from store.checkpoint import checkpoint
 from store.database import Database, are, as_json, marks, row_values
 from store.digest import DiffID, Digest, is_digest
 from store.errors import Corrupt
 from values.classes import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RESULTS_PER_KEY = 8
 DOWNLOADS = "download"  # memos: what is at an address, a JSON object with the blob's `digest`
@@ -211,7 +214,7 @@ RECORD = (
 _KINDS = (str, str, str, str, str, str, str, int, str, int, int, str)
 
 
-def record_of(row: Sequence[Any]) -> BuildRecord:
+def record_of(row: "Sequence[Any]") -> BuildRecord:
     """Return the record that the columns RECORD of a row say. Raises Corrupt."""
     key, diff_ids, created, kind, title, dockerfile, stage, step, text, began, ended, build = row
     if not are(_KINDS, row):

@@ -4,12 +4,15 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import BinaryIO
 
 from store.checkpoint import checkpoint
 from store.digest import Digest, digest_of, hex_of, is_digest
 from store.errors import Corrupt, NotFound, StoreError, disk_errors
 from store.folder import Folder, names_in, sync_directory, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 
 class ContentStore:
@@ -34,7 +37,7 @@ class ContentStore:
         except FileNotFoundError as error:
             raise _missing(digest) from error
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest) -> "BinaryIO":
         """Open the blob for reading; who reads it all checks the digest. Raises NotFound."""
         try:
             return open(self.path(digest), "rb", buffering=0)

@@ -16,10 +16,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
 
 from store import recordschema
 from store.errors import Corrupt, InUse, StoreError, disk_full, is_full
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self, TypeVar
+
+    _T = TypeVar("_T")
 
 _ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_BUSY: InUse,
@@ -29,7 +34,6 @@ _ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_IOERR: StoreError,
     sqlite3.SQLITE_PERM: StoreError,
 }
-_T = TypeVar("_T")
 _UNREADABLE = "Could not decode to UTF-8"
 _MAYBE_FULL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
@@ -69,7 +73,7 @@ class Database:
                 self._db.close()
                 raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(
@@ -129,7 +133,9 @@ class Database:
             finally:
                 self._db.text_factory = str
 
-    def sound(self, rows: Iterable[sqlite3.Row], reader: Callable[[sqlite3.Row], _T]) -> list[_T]:
+    def sound(
+        self, rows: Iterable[sqlite3.Row], reader: "Callable[[sqlite3.Row], _T]"
+    ) -> "list[_T]":
         """Return what `reader` makes of rows, but of those that it finds Corrupt."""
         found = []
         for row in rows:

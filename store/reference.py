@@ -16,12 +16,13 @@ _LEGACY_REGISTRY = "index.docker.io"
 _OFFICIAL = "library"
 _NAME_LIMIT_BYTES = 255
 
+# Compiled when first used: that takes as long as the rest of this module.
 _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z")
+_REGISTRY = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-_BARE_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*\Z"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z"
+_BARE_HEX = r"[0-9a-f]{64}\Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Reference:
         if at and not is_digest(digest):
             raise _invalid(text, f"{digest!r} is no sha256 digest")
         name, tag = _split_tag(name)
-        if tag is not None and not _TAG.match(tag):
+        if tag is not None and not re.match(_TAG, tag):
             raise _invalid(text, f"{tag!r} is no tag")
         if not at and tag is None:
             tag = DEFAULT_TAG
@@ -97,7 +98,7 @@ class Reference:
 
     def with_tag(self, tag: str) -> "Reference":
         """Return this repository's reference with `tag` and without a digest."""
-        if not _TAG.match(tag):
+        if not re.match(_TAG, tag):
             raise _invalid(f"{self.familiar_name}:{tag}", f"{tag!r} is no tag")
         return replace(self, tag=tag, digest=None)
 
@@ -138,14 +139,14 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 
 def _check_name(text: str, registry: str, repository: str) -> None:
-    if _BARE_HEX.match(text):
+    if re.match(_BARE_HEX, text):
         raise _invalid(text, "64 hexadecimal digits are an image ID")
-    if not _REGISTRY.match(registry):
+    if not re.match(_REGISTRY, registry):
         raise _invalid(text, f"{registry!r} is no registry")
     if not repository or repository == f"{_OFFICIAL}/":
         raise _invalid(text, "the repository is empty")
-    if not _REPOSITORY.match(repository):
-        if _REPOSITORY.match(repository.lower()):
+    if not re.match(_REPOSITORY, repository):
+        if re.match(_REPOSITORY, repository.lower()):
             shown = repository if repository in text else repository.removeprefix(f"{_OFFICIAL}/")
             raise _invalid(text, "the repository must be lower case", hint=f"use {shown.lower()}")
         raise _invalid(text, f"{repository!r} is no repository")

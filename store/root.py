@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from store import linux, manner
 from store.content import ContentStore
@@ -13,6 +12,7 @@ from store.errors import NewerFormat, NotFound, StoreError, disk_errors
 from store.folder import Folder, write_durably
 from store.locks import held
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from store.buildjournal import BuildJournal
     from store.buildrecords import BuildRecords

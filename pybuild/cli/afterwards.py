@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from builder.events import Event
-    from pybuild.cli.progress import Display
+    from pybuild.cli.display import Display
 
 
 class Afterwards:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pybuild.bake.files import BakeFiles
     from pybuild.bake.plan import BakePlan
     from pybuild.cli.call import Call
-    from pybuild.cli.progress import Display
+    from pybuild.cli.display import Display
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.engine import Engine
     from runtime.cancel import Cancel

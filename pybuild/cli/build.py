@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pybuild.cli.buildvalues import (
     allowed,
@@ -32,9 +31,10 @@ from pybuild.cli.options import Parsed, Syntax, flag, many, perhaps, usage_error
 from pybuild.cli.smallfiles import check_small_files, write_small_file
 from pybuild.cli.verb import Session, Verb
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.request import BuildRequest, CachePlace, Output, Sandbox
-    from pybuild.cli.progress import Display
+    from pybuild.cli.display import Display
     from pybuild.engine.builds import BuildResult
     from pybuild.engine.engine import Engine
     from runtime.cancel import Cancel

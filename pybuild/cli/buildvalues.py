@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
 
 from pybuild.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from builder.request import Budget, CachePlace, Output, Place, SecretSource, SshSource, Ulimit
 
 _SECRET_KEYS = ("id", "type", "src", "source", "env")
@@ -33,8 +35,8 @@ _EXAMPLES = {
     "--cache-to": "as in type=registry,ref=HOST/NAME:TAG",
 }
 _BOOLEANS = ("1", "t", "true", "", "0", "f", "false")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
-_NUMBER = re.compile(r"-1|\d+")
+_SIZE = r"(?i)(\d+(?:\.\d+)?) ?([kmgtp])?i?b?"
+_NUMBER = r"-1|\d+"
 
 
 def refuse(message: str, hint: str | None = None) -> NoReturn:
@@ -262,7 +264,7 @@ def parse_ulimit(word: str) -> Ulimit:
     if name not in ULIMITS:
         refuse(f"--ulimit: invalid ulimit type: {name}", f"there is {', '.join(ULIMITS)}")
     numbers = values.split(":")
-    if len(numbers) > 2 or not all(map(_NUMBER.fullmatch, numbers)):
+    if len(numbers) > 2 or not all(re.fullmatch(_NUMBER, n) for n in numbers):
         refuse(f'--ulimit: "{values}" is no limit', "write SOFT or SOFT:HARD; -1 is no limit")
     soft, hard = int(numbers[0]), int(numbers[-1])
     if hard != -1 and (soft > hard or soft == -1):
@@ -274,7 +276,7 @@ def parse_size(option: str, text: str | None) -> int | None:
     """Return the bytes that a size means (64m, 1.5g; powers of 1024), None without one."""
     if text is None:
         return None
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text)
     if found is None:
         refuse(f'{option}: invalid size: "{text}"', "write it like 67108864, 64m or 1g")
     power = "kmgtp".index(found[2].lower()) + 1 if found[2] else 0

@@ -6,16 +6,16 @@ thread, and the handlers of Python wait until the main thread, which may hang in
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.cli.progress import Display
+    from pybuild.cli.display import Display
     from runtime.cancel import Cancel
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -49,16 +49,14 @@ def _stopping(stop: Callable[[], object], abandon: Callable[[], object]) -> Iter
     # A handler there must be, or the interpreter would not write the number down.
     before = {number: signal.signal(number, lambda *_: None) for number in _STOPPING}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(read, take), name="signals")
-    watcher.start()
+    _thread.start_new_thread(_watch, (read, take))  # threading's would be waited for
     try:
         yield came
     finally:
         for number, old in before.items():
             signal.signal(number, old)
         signal.set_wakeup_fd(wakeup)
-        os.close(write)
-        watcher.join()
+        os.close(write)  # the end of the watcher
 
 
 def _watch(fd: int, take: Callable[[int], None]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import BinaryIO
 
 from builder.events import (
     BuildWarning,
@@ -31,6 +30,10 @@ from builder.events import (
 from pybuild.cli.loglines import LogLines
 from pybuild.cli.table import human_size
 from values.classes import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # How long a step's text may wait for another's, and how much of it.
 _HOLD_S = 2.0

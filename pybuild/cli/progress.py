@@ -5,40 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
 
 from pybuild.errors import PybuildError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.events import Event
+    from pybuild.cli.display import Display
 
 KINDS = ("auto", "tty", "plain", "quiet", "none", "rawjson")
 
 
 # So much of a failed step's log is worth showing where it was not shown while it came.
 UNSEEN_LINES = 200
-
-
-class Display(Protocol):
-    """What takes the events of one build.
-
-    unseen_lines: how many lines of a failed step's log are to be shown at the end, 0 for the few
-    that its error has.
-    """
-
-    unseen_lines: int
-
-    def __call__(self, event: Event, /) -> None:
-        """Take an event, one at a time, from several threads."""
-
-    def finish(self) -> None:
-        """Show what belongs at the end; after it the terminal is anybody's."""
-
-    def abandon(self) -> None:
-        """Make the terminal usable, at once and in a signal handler; nothing follows."""
-
-    def suspend(self, stop: Callable[[], None]) -> None:
-        """Give the terminal away while `stop` lasts, in a signal handler."""
 
 
 class Silence:

@@ -7,11 +7,11 @@ module of the verb that was named.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pybuild.cli.options import Parsed, Syntax
 from values.classes import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
 

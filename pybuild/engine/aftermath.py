@@ -9,28 +9,34 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from builder.events import StepDone, StepMessage, StepStarted
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.events import Event
     from store.root import Store
 
-_SOON_S = 60.0
+_SOON_NS = 60 * 10**9
 
 
 def may_be_due(store: Store) -> bool:
     """Tell whether to look for garbage: not within a minute of the last look.
 
-    The time of the file locks/gc is that of the last look; a new store has nothing to collect.
+    The time of the last look is when the file locks/gc, that of the last collection, was read, so
+    to speak. A new store has nothing to collect.
     """
     stamp = store.folder.path("locks", "gc")
     try:
-        return not 0 <= time.time() - os.stat(stamp).st_mtime < _SOON_S
+        status = os.stat(stamp)
     except FileNotFoundError:
         open(stamp, "wb").close()
         return False
+    now_ns = time.time_ns()
+    if 0 <= now_ns - status.st_atime_ns < _SOON_NS:
+        return False
+    os.utime(stamp, ns=(now_ns, status.st_mtime_ns))
+    return True
 
 
 class Aftermath:

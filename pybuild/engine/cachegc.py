@@ -129,7 +129,7 @@ def collect_if_due(store: Store) -> Plan | None:
         plan = prune(store, known.policies(now_s))
     except InUse:
         # Another builds: who is last collects the rest.
-        os.utime(stamp, (now_s, now_s - known.interval_s))
+        os.utime(stamp, (0, now_s - known.interval_s))
         return prune_aside(store, known.policies(now_s))
     forget_old(store.records, _RECORD_DAYS)
     forget_old_builds(store)

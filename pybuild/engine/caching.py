@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.core import OpenStore
 from values.classes import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from pybuild.engine.cacheentries import CacheView
     from pybuild.engine.cachemounts import CacheMountSize, TreeLine
     from pybuild.engine.cacheprune import Plan, Policy

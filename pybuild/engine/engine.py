@@ -8,7 +8,6 @@ line nor by any other face.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pybuild.engine.caching import Caching
 from pybuild.engine.core import require_privilege
@@ -16,6 +15,7 @@ from pybuild.engine.explaining import Explaining
 from pybuild.engine.imaging import Imaging
 from pybuild.engine.journaling import Journaling
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.contextlist import ContextListing
     from builder.definition import DockerfileText

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.engine.core import OpenStore, require_privilege
 from pybuild.errors import ContainerError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from typing import BinaryIO
 
     from pybuild.engine.images import HistoryLine
     from pybuild.engine.registries import RegistryTerms, Watch
