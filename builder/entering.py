@@ -46,6 +46,7 @@ class State:
 
     build_id, number, name: of the step in the journal. chain: the layers it stands on. failed: the
     kept snapshot above them, "" of a step that did not fail. given: what a process in it gets.
+    left_out: what of its mounts nobody can show any more, in sentences.
     """
 
     build_id: str
@@ -54,6 +55,7 @@ class State:
     chain: tuple[DiffID, ...]
     failed: str
     given: Given
+    left_out: tuple[str, ...] = ()
 
     @property
     def above(self) -> tuple[str, ...]:
@@ -74,6 +76,31 @@ class EntryRequest:
     tty: bool = False
     secrets: tuple[SecretSource, ...] = ()
     ssh: tuple[SshSource, ...] = ()
+
+
+def made_before(state: State, store: Store) -> State:
+    """Return the state of a step that did not fail, without the mounts that cannot be shown.
+
+    What a failed step was shown is kept; of others only what lies in layers is there.
+    """
+    mounts, said = [], []
+    for mount in state.given.op.mounts:
+        if isinstance(mount, BindMount):
+            cause = _why_not(mount, state.given.inputs, store)
+            if cause:
+                said.append(f"the bind mount at {mount.target} is left out: {cause}")
+                continue
+        mounts.append(mount)
+    op = replace(state.given.op, mounts=tuple(mounts))
+    return replace(state, given=replace(state.given, op=op), left_out=tuple(said))
+
+
+def _why_not(mount: BindMount, inputs: Sequence[Sequence[DiffID]], store: Store) -> str:
+    if mount.input is None:
+        return "files of the context are kept of steps that fail only"
+    if mount.input >= len(inputs) or not all(map(store.layers.has, inputs[mount.input])):
+        return "its files were pruned"
+    return ""
 
 
 @contextmanager
@@ -140,7 +167,8 @@ def opened(store: Store, state: State, *, fresh: bool) -> Iterator[Active]:
         else:
             made = store.snapshots.prepare(state.chain, stubs=True, above=state.above)
             active = stack.enter_context(made)
-            active.keep(note_of(state.build_id, state.number, ENTERED, state.name))
+            shown = [diff_id for chain in state.given.inputs for diff_id in chain]
+            active.keep(note_of(state.build_id, state.number, ENTERED, state.name, shown))
         active.unlease()  # a shell may be open for days; the note names the layers
         yield active
 

@@ -36,7 +36,7 @@ _CLASSES: Mapping[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a step's process was given, as far as it is kept.
+    """What a step's process was given, as far as it is kept, or the journal has it.
 
     inputs: chains of the vertex's inputs. supplied: ids of the secrets and agents that it got.
     binds: by numbers of bind mounts, the kept snapshots that were made for them, topmost first.
@@ -66,23 +66,33 @@ def keep(op: RunOp, place: Place, active: Active, mounts: Provided, step: Step) 
         for scratch in mounts.scratch.values():
             for behind in scratch:
                 behind.keep(note_of(*head, MOUNT, vertex.name))
-        active.keep(
-            note_of(
-                *head,
-                FAILED,
-                vertex.name,
-                [diff_id for chain in chains for diff_id in chain],
-                also=[other.build_id for other in site.sharers.get(vertex.id, ())],
-                op=plain(replace(op, proxy_env=())),
-                proxies=[name for name, _ in op.proxy_env],
-                inputs=chains,
-                supplied=sorted(supplied(op, place)),
-                binds=binds,
-                place=[vertex.place.dockerfile, vertex.place.first_line],
-            )
-        )
+        layers = [diff_id for chain in chains for diff_id in chain]
+        also = [other.build_id for other in site.sharers.get(vertex.id, ())]
+        note = note_of(*head, FAILED, vertex.name, layers, also=also, binds=binds)
+        active.keep({**note, **fields_of(op, place, chains)})
         return True
     return False
+
+
+def fields_of(op: RunOp, place: Place, inputs: Sequence[Sequence[DiffID]]) -> dict[str, object]:
+    """Return what a step's process was given as JSON values, but for what was made for it."""
+    return {
+        "op": plain(replace(op, proxy_env=())),
+        "proxies": [name for name, _ in op.proxy_env],
+        "inputs": [list(chain) for chain in inputs],
+        "supplied": sorted(supplied(op, place)),
+        "place": [place.vertex.place.dockerfile, place.vertex.place.first_line],
+    }
+
+
+def mounts_of(place: Place) -> dict[str, object]:
+    """Return what the journal says of a step's mounts for who enters it; nothing without any."""
+    op = place.vertex.op
+    if not isinstance(op, RunOp) or all(isinstance(mount, ScriptMount) for mount in op.mounts):
+        return {}
+    shown = {mount.input for mount in op.mounts if isinstance(mount, BindMount)}
+    chains = [each.chain if number in shown else () for number, each in enumerate(place.inputs)]
+    return {"given": fields_of(op, place, chains)}
 
 
 def supplied(op: RunOp, place: Place) -> set[str]:
@@ -98,10 +108,14 @@ def supplied(op: RunOp, place: Place) -> set[str]:
 
 def given_of(kept: KeptStep) -> Given:
     """Return what a failed step's process was given. Raises Corrupt."""
-    note = kept.note
+    return given_from(kept.note, kept.build_id, kept.number)
+
+
+def given_from(note: Mapping[str, object], build_id: str, number: int) -> Given:
+    """Return what `fields_of` made JSON of, of a step of a build. Raises Corrupt."""
     try:
         op = _run(_built(note["op"]))
-        binds = _mapping(note["binds"])
+        binds = _mapping(note.get("binds", {}))
         name, line = _list(note["place"])
         return Given(
             op,
@@ -113,8 +127,8 @@ def given_of(kept: KeptStep) -> Given:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(
-            f"build {kept.build_id}: what is kept of step {kept.number} is damaged",
-            hint=f"pybuild builds rm {kept.build_id} removes it",
+            f"build {build_id}: what is kept of step {number} is damaged",
+            hint=f"pybuild builds rm {build_id} removes it",
         ) from error
 
 

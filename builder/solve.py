@@ -13,7 +13,9 @@ from builder.adoption import remember
 from builder.cache import Key, look_up, make_key
 from builder.errors import BuildError, Canceled, ContextChanged, InstructionError, StepFailed
 from builder.events import PlannedStep
+from builder.keptstep import mounts_of
 from builder.ops import files, run  # noqa: F401  importing registers them
+from builder.ops.mounts import Place
 from builder.ops.registry import Ingredients, Made, describe, perform
 from builder.ops.tries import tried
 from builder.policy import facts_of, is_usable, note_run, runs_always
@@ -121,7 +123,8 @@ def solve_layer(vertex: Vertex, inputs: Sequence[Result], site: Site, platform: 
                     return make(Miss(vertex, key, inputs, causes), site, step)
         admit(record, vertex, key, site, step)
         site.ledger.records[vertex.id] = record
-        journal(vertex, key, site, step, "cached")
+        facts = mounts_of(Place(vertex, inputs, site))
+        journal(vertex, key, site, step, "cached", facts=facts)
         step.cached()
     chain = *inputs[0].chain, *record.diff_ids
     return Result(chain, record.created, origin=origin_of(vertex, inputs))
@@ -266,7 +269,7 @@ def make(miss: Miss, site: Site, step: Step) -> Result:
         note_run(site.store.records, key.digest)
     if made.instruction is not None:
         remember(site.store, made.instruction, key.digest)
-    facts = {**made.facts, **miss.facts}
+    facts = {**made.facts, **miss.facts, **mounts_of(Place(vertex, inputs, site))}
     journal(vertex, key, site, step, status, facts=facts, size_bytes=made.size_bytes)
     step.done()
     # What adopted a layer changes nothing: nobody follows it.

@@ -41,7 +41,9 @@ def enter(parsed: Parsed, session: Session) -> int:
         ssh=tuple(map(parse_ssh, parsed.many("ssh"))),
     )
     with session.engine(reading=True) as engine:
-        return engine.enter(name, request)
+        return engine.enter(
+            name, request, lambda text: print(f"note: {text}", file=sys.stderr, flush=True)
+        )
 
 
 def names_of(parsed: Parsed) -> tuple[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ Owns the way from the journal to a state; making it ready is `builder/entering`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from pybuild.errors import PybuildError
 
 if TYPE_CHECKING:
     from builder.entering import EntryRequest, State
+    from builder.keptstep import Given
     from pybuild.engine.journal import JournalBuild, JournalStep
     from store.buildrecords import BuildRecord
     from store.keptsteps import KeptStep
@@ -25,16 +26,19 @@ _LINE = re.compile(r"[lL]([0-9]+)")
 _IN_STAGE = re.compile(r"(.*?)[ /]?([0-9]+)(?:/[0-9]+)?")
 
 
-def run(store: Store, name: str, request: EntryRequest) -> int:
+def run(store: Store, name: str, request: EntryRequest, on_note: Callable[[str], None]) -> int:
     """Run a shell, or what is asked for, in a step's state with our stdio; return its exit code.
 
-    name: `BUILD`, `BUILD:STEP` or `:STEP`, see `state_of`. Only in the main thread. Raises
-    PybuildError, BuildError, StoreError, RuntimeFailure.
+    name: `BUILD`, `BUILD:STEP` or `:STEP`, see `state_of`. on_note: told what of the step's mounts
+    cannot be there. Only in the main thread. Raises PybuildError, BuildError, StoreError,
+    RuntimeFailure.
     """
     from builder.entering import entered
     from runtime.executor import execute_in_foreground
 
     state = state_of(store, name)
+    for text in state.left_out:
+        on_note(text)
     with entered(store, state, request) as execution:
         return execute_in_foreground(execution).code
 
@@ -148,11 +152,9 @@ def failed_state(store: Store, kept: KeptStep) -> State:
 
 
 def made_state(store: Store, build: JournalBuild, step: JournalStep) -> State:
-    """Return the state after a step that did not fail. Raises PybuildError."""
-    from builder.entering import State
-    from builder.keptstep import Given
-    from builder.vertex import RunOp
-    from store import platforms
+    """Return the state after a step that did not fail. Raises PybuildError, Corrupt."""
+    from builder.entering import State, made_before
+    from builder.keptstep import given_from
     from store.digest import DiffID
 
     row, name = step.row, build.build.build_id
@@ -169,7 +171,19 @@ def made_state(store: Store, build: JournalBuild, step: JournalStep) -> State:
         raise PybuildError(
             f"build {name}: what step {row.number} made was pruned", hint="build it again"
         )
-    known = record.ingredients
+    note = row.details.get("given")
+    given = given_from(note, name, row.number) if isinstance(note, dict) else _given(record, step)
+    chain = (*map(DiffID, texts(record.ingredients.get("parent"))), *record.diff_ids)
+    return made_before(State(name, row.number, step.name, chain, "", given), store)
+
+
+def _given(record: BuildRecord, step: JournalStep) -> Given:
+    """Return what a process gets in a step that had no mounts."""
+    from builder.keptstep import Given
+    from builder.vertex import RunOp
+    from store import platforms
+
+    known, row = record.ingredients, step.row
     shell = row.details.get("shell")
     given = shell if isinstance(shell, dict) else known
     platform = str(known.get("platform") or platforms.host())
@@ -184,9 +198,7 @@ def made_state(store: Store, build: JournalBuild, step: JournalStep) -> State:
         platform=platform,
         security=str(known.get("security") or "sandbox"),
     )
-    chain = (*map(DiffID, texts(known.get("parent"))), *record.diff_ids)
-    place = ("Dockerfile", step.line)
-    return State(name, row.number, step.name, chain, "", Given(op, (), frozenset(), {}, (), place))
+    return Given(op, (), frozenset(), {}, (), ("Dockerfile", step.line))
 
 
 def record_of(store: Store, build: JournalBuild, step: JournalStep) -> BuildRecord | None:

@@ -6,7 +6,7 @@ from pybuild.engine.core import OpenStore, require_privilege
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
     from builder.entering import EntryRequest
@@ -46,15 +46,21 @@ class Journaling(OpenStore):
 
         return journal.remove(self.store, names, filters, everything=everything)
 
-    def enter(self, name: str, request: EntryRequest) -> int:
+    def enter(
+        self,
+        name: str,
+        request: EntryRequest,
+        on_note: Callable[[str], None] = lambda _text: None,
+    ) -> int:
         """Run a shell in the state that a step left, with our stdio; return its exit code.
 
-        name: `BUILD:STEP`, either of them may be left out. Only in the main thread.
+        name: `BUILD:STEP`, either of them may be left out. on_note: told what of the step's mounts
+        cannot be there. Only in the main thread.
         """
         from pybuild.engine import entering
 
         require_privilege("enter")
-        return entering.run(self.store, name, request)
+        return entering.run(self.store, name, request, on_note)
 
     def changed_inside(self, name: str) -> Sequence[str]:
         """Return what was changed inside an entered step, line by line, texts as diffs."""

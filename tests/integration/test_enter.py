@@ -125,6 +125,37 @@ def test_mounts(pybuild, write, tmp_path: Path) -> None:
     assert os.listdir(pybuild.root / "snapshots") == []
 
 
+def test_mounts_of_a_step_that_did_not_fail(pybuild, write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret-value")
+    secret = ("--secret", f"id=token,src={tmp_path}/token")
+    script = "cat /c/x /b/other /run/secrets/token; ls /own 2>&1; ls /made"
+    context = write(
+        "RUN echo other > /other\nFROM busybox:test\n"
+        "RUN --mount=type=cache,id=made,target=/c --mount=from=web,target=/b --mount=target=/own"
+        " --mount=type=secret,id=token cat /own/Dockerfile /run/secrets/token > /dev/null;"
+        " echo cached > /c/x; touch /made\n"
+    )
+    for _ in range(2):  # the second time the step comes from the cache
+        pybuild("build", "-t", "entered", *secret, context)
+        done = pybuild("enter", *secret, ":L4", "--", "sh", "-c", script)
+        assert done.stdout.splitlines() == [
+            "cached",
+            "other",
+            "s3cret-valuels: /own: No such file or directory",
+            "/made",
+        ]
+        assert done.stderr == (
+            "note: the bind mount at /own is left out: files of the context are kept of steps that"
+            " fail only\n"
+        )
+    refused = inside(pybuild, "true", ":L4", fails=125)
+    assert "give it again: --secret id=token,src=FILE" in refused
+    # What the mounts show stays as long as what was done inside is kept.
+    pybuild("rmi", "entered")
+    pybuild("cache", "prune", "-f", "--filter", "type=regular")
+    assert inside(pybuild, "cat /b/other", *secret, ":L4") == "other\n"
+
+
 def test_an_agent_is_given_again(pybuild, write, tmp_path: Path) -> None:
     context = write("RUN --mount=type=ssh,required false\n")
     key = tmp_path / "key"
