@@ -79,7 +79,7 @@ class Execution:
     host's.
     additional_groups: of the user; names are looked up in the container's own group file.
     devices, device_rules: more nodes in /dev, and what may be opened. system_paths: whether
-    docker's paths of /proc and /sys are masked and read-only.
+    docker's paths of /proc and /sys are masked and read-only. apparmor: name of a loaded profile.
     isolation: `shared` is without a /proc and processes of its own, `chroot` without any namespaces
     and mounts, on a snapshot that is a directory.
     cgroup_parent: below which the container's cgroup is made, in the place of the usual one.
@@ -121,6 +121,7 @@ class Execution:
     devices: tuple[Device, ...] = ()
     device_rules: tuple[DeviceRule, ...] = ()
     system_paths: bool = True
+    apparmor: str = ""
     cgroup_parent: str = ""
     isolation: Literal["namespaces", "shared", "chroot"] = "namespaces"
     timeout_s: float | None = None
@@ -172,6 +173,8 @@ def spec_of(execution: Execution) -> Spec:
             "sysctl": dict(execution.sysctl),
         },
     }
+    if execution.apparmor:
+        spec["process"]["apparmorProfile"] = execution.apparmor
     if execution.oom_score_adj is not None:
         spec["process"]["oomScoreAdj"] = execution.oom_score_adj
     return spec

@@ -372,6 +372,7 @@ _FAILURES: dict[str, type[RuntimeFailure]] = {
 }
 _HINTS = {
     "user": "the name must be in the image's /etc/passwd or /etc/group; numbers always work",
+    "apparmor": "apparmor_parser loads profiles; aa-status lists them",
     "workdir": "WORKDIR makes the directory; or name another one",
     "no-id": "lines in /etc/subuid and /etc/subgid give more; pybuild info says what is missing",
     "cgroup": "limits need a writable cgroup tree of their controller; without root, one that is "

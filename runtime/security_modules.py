@@ -11,9 +11,14 @@ def _first_letter(path: str) -> str:
         return ""
 
 
+def has_apparmor() -> bool:
+    """Tell whether AppArmor is enabled on this host."""
+    return _first_letter("/sys/module/apparmor/parameters/enabled") == "Y"
+
+
 def check_profile(profile: str, path: str) -> None:
     """Raise InvalidSpec for an AppArmor profile where there is no AppArmor."""
-    if profile and _first_letter("/sys/module/apparmor/parameters/enabled") != "Y":
+    if profile and not has_apparmor():
         raise InvalidSpec(f"config.json: {path}: AppArmor is not enabled on this host")
 
 

@@ -5,7 +5,7 @@ The kernel (6.1 in Debian 12) has ext4 and NVMe built in, so it mounts the disk 
 initramfs. The disk holds this interpreter and the packages beside it, at the paths they have here,
 so that a program runs there as it runs here; the project itself is not on it.
 
-usage: vm_base.py FOLDER      makes FOLDER/vmlinuz and FOLDER/base.img, unless they are up to date
+usage: vm_base.py FOLDER      makes vmlinuz, base.img and apparmor.bin there, unless up to date
 """
 
 import fcntl
@@ -34,6 +34,21 @@ PACKAGES_LEFT_OUT = re.compile(
 )
 FOLDERS = ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt", "payload", "disk", "var/lib")
 BASE_SIZE_MB = 900  # sparse
+# What a test confines a container with.
+PROFILE = """\
+profile pybuild-test flags=(attach_disconnected, mediate_deleted) {
+  file,
+  capability,
+  network,
+  signal,
+  ptrace,
+  unix,
+  mount,
+  umount,
+  pivot_root,
+  deny /denied w,
+}
+"""
 FORMAT = 5  # raise it when this script lays the disk out differently
 
 INIT = """\
@@ -73,6 +88,7 @@ def main(folder: Path) -> None:
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kernel = make_kernel(folder)
+        make_policy(folder)
         made_of = "\n".join([str(FORMAT), INIT, kernel, *map(identity, sources())])
         stamp = folder / "made-of"
         if stamp.exists() and stamp.read_text() == made_of and (folder / "base.img").exists():
@@ -111,16 +127,41 @@ def make_kernel(folder: Path) -> str:
     if match is None:
         raise SystemExit(f"vm_base: apt knows no {KERNEL} (hint: apt-get update)")
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        os.chmod(work, 0o755)
-        run("apt-get", "download", "-o", "APT::Sandbox::User=root", match[1], cwd=work)
-        (package,) = Path(work).glob("*.deb")
-        shutil.rmtree(folder / "kernel", ignore_errors=True)
-        run("dpkg-deb", "-x", str(package), str(folder / "kernel"))
+        package = download(match[1], work)
+        unpack(package, folder / "kernel")
         name = package.name
     (vmlinuz,) = (folder / "kernel/boot").glob("vmlinuz-*")
     shutil.copy(vmlinuz, folder / "vmlinuz")
     done.write_text(name)
     return name
+
+
+def make_policy(folder: Path) -> None:
+    """Compile PROFILE as `folder/apparmor.bin`, by the parser of Debian's package."""
+    done = folder / "apparmor.bin"
+    text = folder / "apparmor.profile"
+    if done.exists() and text.read_text() == PROFILE:
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        unpack(download("apparmor", work), Path(work, "x"))
+        text.write_text(PROFILE)
+        features = f"{work}/x/etc/apparmor.d/abi/3.0"
+        words = ("--skip-kernel-load", "--skip-cache", "--features-file", features, "--ofile", done)
+        run(f"{work}/x/sbin/apparmor_parser", *map(str, words), str(text))
+
+
+def download(package: str, work: str) -> Path:
+    """Fetch a package into the folder `work`; return its path."""
+    os.chmod(work, 0o755)
+    run("apt-get", "download", "-o", "APT::Sandbox::User=root", package, cwd=work)
+    (found,) = Path(work).glob("*.deb")
+    return found
+
+
+def unpack(package: Path, target: Path) -> None:
+    """Replace the folder `target` by what is in a package."""
+    shutil.rmtree(target, ignore_errors=True)
+    run("dpkg-deb", "-x", str(package), str(target))
 
 
 def run(*command: str, cwd: str | None = None) -> str:

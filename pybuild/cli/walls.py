@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cli.options import Option, Parsed, flag, many, usage_error, value
 from pybuild.errors import NotSupported
@@ -15,7 +15,9 @@ OPTIONS: tuple[Option, ...] = (
     flag("privileged", "every right and device of the host"),
     many("cap-add", "NAME", "give a capability, or ALL"),
     many("cap-drop", "NAME", "take a capability, or ALL"),
-    many("security-opt", "OPTION", "no-new-privileges, seccomp=…, systempaths=unconfined"),
+    many(
+        "security-opt", "OPTION", "no-new-privileges, seccomp=…, apparmor=…, systempaths=unconfined"
+    ),
     many("device", "HOST[:DIR[:rwm]]", "show a device of the host"),
     value("memory", "SIZE", "memory limit", "m"),
     value("memory-swap", "SIZE", "limit of memory and swap; -1 is any"),
@@ -40,15 +42,12 @@ def walls_of(parsed: Parsed, syntax: Syntax) -> Walls:
     """Return what the command line says. Raises UsageError and NotSupported."""
     from pybuild.engine.walls import Walls
 
-    seccomp, no_new_privileges, system_paths = _security(parsed, syntax)
     adjust = parsed.text("oom-score-adj")
     return Walls(
         privileged=parsed.flag("privileged"),
         cap_add=tuple(parsed.many("cap-add")),
         cap_drop=tuple(parsed.many("cap-drop")),
-        seccomp=seccomp,
-        no_new_privileges=no_new_privileges,
-        system_paths=system_paths,
+        **_security(parsed, syntax),
         devices=tuple(_device(text, syntax) for text in parsed.many("device")),
         memory_bytes=_size(parsed, "memory", syntax),
         memory_swap_bytes=_size(parsed, "memory-swap", syntax),
@@ -67,26 +66,28 @@ def walls_of(parsed: Parsed, syntax: Syntax) -> Walls:
     )
 
 
-def _security(parsed: Parsed, syntax: Syntax) -> tuple[str, bool, bool]:
-    """Return (seccomp, no new privileges, whether paths of the system are guarded)."""
-    seccomp, no_new_privileges, system_paths = "", False, True
+def _security(parsed: Parsed, syntax: Syntax) -> dict[str, Any]:
+    """Return the fields of `Walls` that --security-opt is about."""
+    found: dict[str, Any] = {}
     for text in parsed.many("security-opt"):
-        name, found, rest = text.partition("=")
-        if not found:
+        name, equals, rest = text.partition("=")
+        if not equals:
             name, _, rest = text.partition(":")
         if name == "no-new-privileges" and rest in ("", "true", "false"):
-            no_new_privileges = rest != "false"
+            found["no_new_privileges"] = rest != "false"
         elif name == "seccomp" and rest:
-            seccomp = "" if rest == "builtin" else rest
+            found["seccomp"] = "" if rest == "builtin" else rest
         elif (name, rest) == ("systempaths", "unconfined"):
-            system_paths = False
-        elif (name, rest) in (("apparmor", "unconfined"), ("label", "disable")):
-            pass  # neither is applied
-        elif name in ("apparmor", "label", "proc-opts", "credentialspec"):
+            found["system_paths"] = False
+        elif name == "apparmor" and rest:
+            found["apparmor"] = "" if rest == "unconfined" else rest
+        elif (name, rest) == ("label", "disable"):
+            pass  # none is applied
+        elif name in ("label", "proc-opts", "credentialspec"):
             raise NotSupported(f"--security-opt {text}: not supported yet")
         else:
             raise usage_error(syntax, f'--security-opt: "{text}" is unknown')
-    return seccomp, no_new_privileges, system_paths
+    return found
 
 
 def _device(text: str, syntax: Syntax) -> tuple[str, str, str]:

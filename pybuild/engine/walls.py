@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runtime.spec import Device, DeviceRule, Resources
 
 _CPU_PERIOD_US = 100_000
+DOCKERS_PROFILE = "docker-default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Walls:
 
     cap_add, cap_drop: names with or without CAP_, or ALL. seccomp: `unconfined`, or a profile's
     path. system_paths: whether parts of /proc and /sys are masked and read-only.
+    apparmor: name of a profile that the host has loaded.
     devices: (host's path, container's path, letters of rwm). memory_swap_bytes: with memory, -1
     is any. cpus: how many, as 1.5. tmpfs: (target, options). ulimits: (name, soft, hard).
     """
@@ -34,6 +36,7 @@ class Walls:
     seccomp: str = ""
     no_new_privileges: bool = False
     system_paths: bool = True
+    apparmor: str = ""
     devices: tuple[tuple[str, str, str], ...] = ()
     memory_bytes: int = 0
     memory_swap_bytes: int = 0
@@ -60,6 +63,7 @@ def walled(execution: Execution, walls: Walls) -> Execution:
         "capabilities": capabilities(CAPABILITIES, walls.cap_add, walls.cap_drop),
         "no_new_privileges": walls.no_new_privileges,
         "system_paths": walls.system_paths,
+        "apparmor": _apparmor(walls.apparmor),
         "limits": tuple(
             {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard}
             for name, soft, hard in walls.ulimits
@@ -132,6 +136,20 @@ def _resources(walls: Walls) -> Resources:
     if walls.pids_limit:
         resources["pids"] = {"limit": walls.pids_limit}
     return resources
+
+
+def _apparmor(profile: str) -> str:
+    """Return the profile to be applied, "" for none. Raises ContainerError.
+
+    docker's own name is its default, which it leaves out too where there is no AppArmor.
+    """
+    from runtime.security_modules import has_apparmor
+
+    if not profile or has_apparmor():
+        return profile
+    if profile == DOCKERS_PROFILE:
+        return ""
+    raise ContainerError(f"--security-opt apparmor={profile}: AppArmor is not enabled on this host")
 
 
 def _tmpfs(target: str, options: tuple[str, ...]) -> Tmpfs:

@@ -101,7 +101,13 @@ def own_proc_files(plan: "ProcessPlan", proc: int) -> None:
         write_below(proc, "self/oom_score_adj", str(plan["oom_score_adj"]))
     apparmor, selinux = plan["security_label"]
     if apparmor:
-        write_below(proc, "self/attr/apparmor/exec", f"exec {apparmor}")
+        try:
+            write_below(proc, "self/attr/apparmor/exec", f"exec {apparmor}")
+        except Failed as failure:
+            if failure.args[2] != errno.ENOENT:
+                raise
+            text = f"process.apparmorProfile: no profile {apparmor} is loaded on this host"
+            raise Failed("apparmor", text, errno.ENOENT) from failure
     if selinux:
         write_below(proc, "self/attr/exec", selinux)
 

@@ -217,6 +217,12 @@ def vm_base(tool: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
+def apparmor_policy(vm_base: str) -> Path:
+    """Return the compiled profile `pybuild-test`, which lets nobody write /denied."""
+    return CACHE / "apparmor.bin"
+
+
+@pytest.fixture
 def machine(vm_base: str, tmp_path: Path) -> Iterator[Machine]:
     """Return what boots machines; none runs after the test."""
     with ExitStack() as stack:
