@@ -243,7 +243,10 @@ def _connection(request: RunRequest, stack: ExitStack) -> Connection | None:
         return None
     from pybuild.engine.networks import Connection
 
-    return stack.enter_context(Connection(request))
+    connection = stack.enter_context(Connection(request))
+    if not request.publish_all:
+        connection.begin(())  # it takes longer than all else, and needs nothing of the image
+    return connection
 
 
 def _draft(
@@ -254,7 +257,7 @@ def _draft(
 ) -> ContainerRecord:
     """Return the record of a new container, without its name and snapshot.
 
-    The caller holds a lease. The container's network begins to be made.
+    The caller holds a lease. The container's network begins to be made, where it is not yet.
     """
     image = found_or_pulled(store, request.image, request.pull, watch)
     container_id = os.urandom(32).hex()

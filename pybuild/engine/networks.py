@@ -39,11 +39,11 @@ class Connection:
             raise self._no_ports()
 
     def begin(self, exposed: Iterable[str]) -> None:
-        """Begin to make it, where it is one of its own. exposed: by the image, as `80/tcp`.
+        """Begin to make it, where it is one of its own and was not. exposed: as `80/tcp`.
 
         Raises NetworkFailed, InvalidNetwork for a port that cannot be published.
         """
-        if not self._choice.is_own:
+        if not self._choice.is_own or self._network is not None:
             return
         ports = self._request.ports
         if self._request.publish_all:

@@ -4,10 +4,8 @@ From `forget_imports` on nothing may be imported: after the switch of the root a
 run the image's own module as root. Every step reports its failure over the report pipe.
 """
 
-import fcntl
 import os
 import select
-import struct
 import sys
 
 from runtime import jsontext
@@ -15,6 +13,7 @@ from runtime.launch import command, credentials
 from runtime.launch.channel import send, send_descriptor
 from runtime.launch.filesystem import Filesystem
 from runtime.launch.hooks import HookFailed, run_hooks
+from runtime.launch.loopback import loopback_up
 from runtime.launch.process import (
     Failed,
     account_of,
@@ -33,7 +32,7 @@ from runtime.launch.stubs import Stub
 from runtime.launch.terminal import open_terminal
 from runtime.linux import constants as c
 from runtime.linux import mount as m
-from runtime.linux.libc import libc, oserror
+from runtime.linux.libc import libc
 from runtime.linux.namespaces import setdomainname, sethostname, setns, unshare
 from runtime.linux.process import (
     personality,
@@ -280,18 +279,6 @@ def _own_settings(plan: "LaunchPlan") -> None:
     own_scheduling(plan)
     if plan["personality"] is not None:
         personality(plan["personality"])
-
-
-def loopback_up() -> None:
-    """Set the network namespace's lo up; the kernel then gives it 127.0.0.1 and ::1."""
-    af_inet, sock_dgram = 2, 2
-    fd = libc.socket(af_inet, sock_dgram | os.O_CLOEXEC, 0)
-    if fd < 0:
-        raise oserror("socket", "lo")
-    request = fcntl.ioctl(fd, c.SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
-    flags = struct.unpack_from("16sh", request)[1]
-    fcntl.ioctl(fd, c.SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | c.IFF_UP))
-    os.close(fd)
 
 
 def _become_the_command(plan: "LaunchPlan", go: int, report: int) -> None:

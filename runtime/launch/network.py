@@ -7,14 +7,14 @@ orders, or dies. Messages: `guard` with its pid, then `ready` or `failed`; befor
 namespace goes over the orders, as a descriptor.
 """
 
+import errno
 import fcntl
 import os
 import select
 import struct
 
 from runtime.launch.channel import receive, receive_descriptors, send, send_descriptor
-from runtime.launch.init import loopback_up
-from runtime.launch.process import Failed
+from runtime.launch.loopback import loopback_up
 from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 from runtime.linux import mount as m
@@ -35,13 +35,17 @@ _NOISE = (b"Failed to send ", b"WARNING: Support for ")
 _OLDER = b"unrecognized option"
 
 
+class Failed(Exception):
+    """The network cannot be made; one line says why."""
+
+
 def main(orders: int, report: int) -> None:
     """Entry point of the process."""
     code = 0
     try:
         _main(orders, report)
     except Failed as failure:
-        send(report, ("failed", failure.args[1]))
+        send(report, ("failed", str(failure)))
     except BaseException as error:
         code = 1
         with tolerate(OSError):  # the caller is gone
@@ -68,8 +72,7 @@ def _main(orders: int, report: int) -> None:
     # The pid could be another process's by now: only a living parent is the caller.
     if os.getppid() != plan["caller"]:
         return
-    # CLONE_PARENT: the caller waits for it as for us.
-    pid, _ = clone3(c.CLONE_NEWPID | c.CLONE_NEWNS | c.CLONE_PARENT, 0)
+    pid = _clone(c.CLONE_NEWPID | c.CLONE_NEWNS)
     if pid:
         send(report, ("guard", pid))
         return
@@ -80,6 +83,18 @@ def _main(orders: int, report: int) -> None:
     for fd in (orders, caller):
         poller.register(fd, select.POLLIN)
     poller.poll()
+
+
+def _clone(flags: int) -> int:
+    """Fork into new namespaces; the child is our caller's, who waits for it as for us."""
+    try:
+        return clone3(flags | c.CLONE_PARENT, 0)[0]
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    # A seccomp profile around us may know unshare but not clone3. The child is nobody's then.
+    unshare(flags)
+    return os.fork()
 
 
 def _guard(plan: "NetworkPlan", orders: int, report: int) -> None:
@@ -109,7 +124,7 @@ def _guard(plan: "NetworkPlan", orders: int, report: int) -> None:
     if plan["goes_to_background"] or not ready:
         os.waitpid(helper, 0)
     if not ready:
-        raise Failed("network", _text_of(said))
+        raise Failed(_text_of(said))
     for request, port in plan["requests"]:
         _ask(f"{plan['scratch']}/api", request, port)
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -183,7 +198,7 @@ def _ask(path: str, request: str, port: str) -> None:
         answer += part
     sock.close()
     if b'"error"' in answer:
-        raise Failed("network", f"publish {port}: {answer.decode(errors='replace').strip()}")
+        raise Failed(f"publish {port}: {answer.decode(errors='replace').strip()}")
 
 
 def _address() -> str:

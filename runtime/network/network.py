@@ -6,18 +6,17 @@ import select
 import threading
 
 from runtime.errors import NetworkFailed
-from runtime.execution import Execution
 from runtime.hostfiles import HOST_GATEWAY, LOOPBACK, with_gateway
 from runtime.launch.channel import receive
 from runtime.launcher import Launcher
-from runtime.network import pasta, slirp
-from runtime.network.choice import Choice
-from runtime.network.ports import Published
 from store.usernamespace import in_first_user_namespace
 from values.classes import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runtime.execution import Execution
+    from runtime.network.choice import Choice
+    from runtime.network.ports import Published
     from runtime.plan import NetworkPlan
 
 _READY_S = 30.0
@@ -59,7 +58,7 @@ class Network:
     """
 
     def __init__(
-        self, choice: Choice, ports: tuple[Published, ...] = (), *, host: bool = False
+        self, choice: "Choice", ports: "tuple[Published, ...]" = (), *, host: bool = False
     ) -> None:
         """Begin to make it; `joined` waits until it works.
 
@@ -149,10 +148,14 @@ class Network:
 
     def _described(self, namespace: int, attempt: int, address: str, gateway: str) -> Joined:
         if self._choice.kind == "slirp4netns":
+            from runtime.network import slirp
+
             options = slirp.parse_options(self._choice.options)
             host = options.address(slirp.HOST) if options.allow_host_loopback else _own_address()
             address = options.address(slirp.CONTAINER)
             return Joined(namespace, address, options.address(slirp.RESOLVER), host)
+        from runtime.network import pasta
+
         known = pasta.checked(self._choice.options)
         host = pasta.host_of(known, gateway)
         if self._wants_host and not host:
@@ -162,16 +165,21 @@ class Network:
         return Joined(namespace, address, resolver if address or ":" in resolver else "", host)
 
 
-def _plan(choice: Choice, ports: tuple[Published, ...], *, host: bool) -> "NetworkPlan":
+def _plan(choice: "Choice", ports: "tuple[Published, ...]", *, host: bool) -> "NetworkPlan":
     is_pasta = choice.kind == "pasta"
     scratch = next((path for path in _SCRATCH if _is_free(path, choice.program)), "/tmp")
+    requests: list[tuple[str, str]] = []
     if is_pasta:
+        from runtime.network import pasta
+
         tries = pasta.arguments(
             choice.options, ports, host=host, privileged=in_first_user_namespace()
         )
         tries = [[*words, "--netns", ""] for words in tries]
     else:
-        options = slirp.parse_options(choice.options)
+        from runtime.network import slirp
+
+        options, requests = slirp.parse_options(choice.options), slirp.requests(ports)
         tries = [[*slirp.arguments(options, 3, f"{scratch}/api" if ports else ""), "", "tap0"]]
     return {
         "caller": os.getpid(),
@@ -181,7 +189,7 @@ def _plan(choice: Choice, ports: tuple[Published, ...], *, host: bool) -> "Netwo
         "goes_to_background": is_pasta,
         "sysctl": _SYSCTL,
         "scratch": scratch,
-        "requests": [] if is_pasta else slirp.requests(ports),
+        "requests": requests,
     }
 
 
@@ -204,7 +212,7 @@ def _own_address() -> str:
         sock.close()
 
 
-def in_network(execution: Execution, joined: Joined | None) -> Execution:
+def in_network(execution: "Execution", joined: Joined | None) -> "Execution":
     """Return `execution` in that network, with its hosts' addresses; None leaves it where it is.
 
     Raises NetworkFailed where the host is named and has no address.

@@ -1,7 +1,10 @@
 """The command line of pasta. Source: pasta(1), and what podman gives it by default."""
 
 from runtime.errors import InvalidNetwork
-from runtime.network.ports import Published
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.network.ports import Published
 
 # Inside, DNS queries to it are answered by the host's own resolver; podman's choice.
 FORWARDER = "169.254.1.1"
@@ -59,7 +62,7 @@ def given(options: dict[str, str], *names: str) -> str | None:
 
 
 def arguments(
-    options: tuple[str, ...], ports: tuple[Published, ...], *, host: bool, privileged: bool
+    options: tuple[str, ...], ports: "tuple[Published, ...]", *, host: bool, privileged: bool
 ) -> list[list[str]]:
     """Return command lines without the program, the best first; a later one is for an older pasta.
 
@@ -93,7 +96,7 @@ def host_of(options: dict[str, str], gateway: str) -> str:
     return named if named and named != "none" else gateway if "--map-gw" in options else ""
 
 
-def _forwarded(port: Published) -> str:
+def _forwarded(port: "Published") -> str:
     """Return one port specification: `ADDRESS/FIRST-LAST:FIRST-LAST`."""
     address = f"{port.address}/" if port.address else ""
     if port.count == 1:

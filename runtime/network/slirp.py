@@ -1,10 +1,11 @@
 """The command line of slirp4netns, and its addresses. Source: slirp4netns(1), podman-run(1)."""
 
-import ipaddress
-
 from runtime.errors import InvalidNetwork
-from runtime.network.ports import Published
 from values.classes import dataclass, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.network.ports import Published
 
 _USUAL_MTU = 65520
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65521
@@ -28,6 +29,8 @@ class SlirpOptions:
 
     def address(self, number: int) -> str:
         """Return the address of that number in the network: 2 host, 3 resolver, 100 container."""
+        import ipaddress  # 5 ms, of which pasta needs none
+
         return str(ipaddress.IPv4Network(self.cidr)[number])
 
 
@@ -74,6 +77,8 @@ def _truth(word: str, value: str) -> bool:
 
 
 def _network(word: str, value: str) -> str:
+    import ipaddress
+
     try:
         network = ipaddress.IPv4Network(value)
         network[CONTAINER]
@@ -103,7 +108,7 @@ def arguments(options: SlirpOptions, ready: int, socket: str) -> list[str]:
     return [*words, "-c", "-r", str(ready), "--netns-type=path"]
 
 
-def requests(ports: tuple[Published, ...]) -> list[tuple[str, str]]:
+def requests(ports: "tuple[Published, ...]") -> list[tuple[str, str]]:
     """Return what to ask of the API, and of which port. Raises InvalidNetwork."""
     found = []
     for port in ports:

@@ -310,6 +310,8 @@ def test_the_default_is_what_there_is(user) -> None:
     assert poorer(*words).stdout != user(*words).stdout
     said = poorer("info").stdout
     assert "host: /dev/net/tun: permission denied (as root: chmod 666 /dev/net/tun)" in said
+    none = replace(user, before="mount -t tmpfs none /dev/net")("info").stdout
+    assert "host: /dev/net/tun: no such file or directory (as root: modprobe tun" in none
     refused = poorer("run", "--rm", "--network", "pasta", "busybox:test", "true", check=False)
     assert "--network pasta: /dev/net/tun: permission denied" in refused.stderr
 
