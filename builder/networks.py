@@ -43,8 +43,11 @@ class StepNetwork:
 
     def _begin(self) -> None:
         with self._lock:
-            if self._is_hosts or self._network is not None:
+            if self._is_hosts or (self._network is not None and self._network.is_alive):
                 return
+            if self._network is not None:  # somebody killed it, or memory ran out
+                self._network.close()
+                self._network = None
             from runtime.network.choice import choose
             from runtime.network.modes import parse_mode
             from runtime.network.network import Network

@@ -162,6 +162,13 @@ class Launcher:
             os.close(self._orders)
             self._orders = -1
 
+    def has_ended(self) -> bool:
+        """Tell whether it is dead, without waiting."""
+        if not self._reaped:
+            with contextlib.suppress(ChildProcessError):  # who waits for it is somebody else
+                self._reaped = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return self._reaped
+
     def wait(self) -> None:
         """Return when the launcher is gone, and with it every descriptor it held."""
         self.kill()

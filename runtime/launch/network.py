@@ -79,10 +79,31 @@ def _main(orders: int, report: int) -> None:
     m.mount("", "/", None, c.MS_REC | c.MS_PRIVATE, None)
     _guard(plan, orders, report)
     os.close(report)
+    _wait((orders, caller))
+
+
+def _wait(ends: "tuple[int, ...]") -> None:
+    """Return when one of `ends` is readable, or the helper is dead, whoever's child it was."""
+    import _signal  # type: ignore[import-not-found]  # `signal` takes 1 MB
+
+    died, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.signal(c.SIGCHLD, lambda _number, _frame: None)
+    _signal.set_wakeup_fd(write)
     poller = select.poll()
-    for fd in (orders, caller):
+    for fd in (*ends, died):
         poller.register(fd, select.POLLIN)
-    poller.poll()
+    while _has_child():
+        if any(fd in ends for fd, _ in poller.poll()):
+            return
+        os.read(died, 64)
+
+
+def _has_child() -> bool:
+    with tolerate(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+        return True
+    return False
 
 
 def _clone(flags: int) -> int:

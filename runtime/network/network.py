@@ -91,6 +91,11 @@ class Network:
                 raise self._failure
             return self._joined
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its helper runs, or is on its way."""
+        return self._joined is None or not self._launcher.has_ended()
+
     def handle(self) -> tuple[int, int]:
         """Return what `end` takes where this object is gone, after an execve."""
         return self._launcher.handle()
@@ -109,7 +114,8 @@ class Network:
         """End a network by its handle, whose descriptor was kept open."""
         descriptor, pid = handle
         os.close(descriptor)
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # somebody else's, see launch.network
+            os.waitpid(pid, 0)
 
     def __enter__(self) -> "Network":
         return self

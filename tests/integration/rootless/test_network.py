@@ -303,6 +303,13 @@ def test_the_steps_of_a_build_share_one(user, host: Host) -> None:
     assert again.count("CACHED") == 5, "the network is in no key"
 
 
+def test_the_network_does_not_show_in_an_image(user) -> None:
+    user.write("same/Dockerfile", "FROM busybox:test\nRUN cp /etc/hosts /hosts; hostname > /name\n")
+    words = ("build", "--no-cache", "-q", "--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+    words += ("-o", "type=oci,dest=x.tar,rewrite-timestamp=true", "--network")
+    assert user(*words, "host", "same").stdout == user(*words, "slirp4netns", "same").stdout
+
+
 def test_the_default_is_what_there_is(user) -> None:
     assert "pasta (/usr/bin/pasta)" in user("info").stdout
     poorer = replace(user, before=TUN.replace("MODE", "600"))
@@ -316,7 +323,7 @@ def test_the_default_is_what_there_is(user) -> None:
     assert "--network pasta: /dev/net/tun: permission denied" in refused.stderr
 
 
-@pytest.mark.parametrize("killed", ["pybuild", "keeper", "container", "interrupt"])
+@pytest.mark.parametrize("killed", ["pybuild", "keeper", "helper", "container", "interrupt"])
 def test_nothing_is_left(user, host: Host, killed: str) -> None:
     """Whoever is killed, the network's processes end, and files are not left."""
     before = sorted(os.listdir(user.house / "run"))
@@ -345,8 +352,8 @@ def test_nothing_is_left(user, host: Host, killed: str) -> None:
         assert process.wait(WAIT_S) == 3
     elif killed == "pybuild":
         os.kill(process.pid, signal.SIGKILL)
-    elif killed == "keeper":
-        os.kill(keeper, signal.SIGKILL)
+    elif killed in ("keeper", "helper"):
+        os.kill({"keeper": keeper, "helper": helper}[killed], signal.SIGKILL)
         wait_until(lambda: not host.helpers(), "the helper's end")
         user("rm", "-f", f"x-{killed}")
     else:
