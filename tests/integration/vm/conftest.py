@@ -8,19 +8,21 @@ dozen checks, not a suite. `scripts/vm_base.py` says what is on its disk.
 import compileall
 import io
 import os
-import re
 import select
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from tests.integration.vm import sharing
 
 PROJECT = Path(__file__).parents[3]
 CACHE = PROJECT / ".cache/vm"
@@ -137,19 +139,23 @@ class Machine:
         disk: Path | None = None,
         memory_mb: int = 1024,
         cpus: int = 1,
+        project: bool = True,
     ) -> Guest:
         """Boot and run `script`, which begins with `#!`, in /payload.
 
         The project is at /payload/project, `files` beside the script. disk: an ext4 image
-        (`make_disk`), mounted at /disk.
+        (`make_disk`), mounted at /disk. project: without it the machine starts sooner.
         """
         self.count += 1
         payload = self.folder / f"payload-{self.count}.tar"
-        write_payload(payload, {"run": script.encode(), **(files or {})})
+        folders = (*PACKAGES, *ALSO) if project else ()
+        write_payload(payload, folders, {"run": script.encode(), **(files or {})})
         console = self.folder / f"console-{self.count}.log"
         command = [self.qemu, "-accel", "tcg", "-m", str(memory_mb), "-smp", str(cpus)]
         command += ["-nodefaults", "-display", "none", "-no-reboot", "-kernel", CACHE / "vmlinuz"]
-        command += ["-append", "console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rw init=/sbin/init"]
+        # Emulated, guards against the processor's faults cost time and guard nothing.
+        words = "console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rw init=/sbin/init mitigations=off"
+        command += ["-append", words]
         command += ["-serial", f"file:{console}", "-serial", "stdio"]
         command += ["-device", "nvme,id=nvme0,serial=pybuild"]
         drives = [f"file={CACHE}/base.img,snapshot=on", f"file={payload},snapshot=on"]
@@ -169,25 +175,11 @@ class Machine:
         subprocess.run(["mke2fs", "-q", "-t", "ext4", path], check=True)
         return path
 
-    def pytest(self, *arguments: str, files: Mapping[str, bytes | Path] | None = None) -> set[str]:
-        """Run tests of this project in the machine, where a skip is a failure.
 
-        arguments: files, node ids and options of pytest. Returns the ids of the tests that passed;
-        any that did not fails the caller.
-        """
-        words = " ".join(f"'{word}'" for word in arguments)
-        # Temporary files on a real disk: before Linux 6.6 those in memory have no user xattrs.
-        disk = self.make_disk(self.folder / f"disk-{self.count}.img")
-        script = RUN_PYTEST.format(arguments=words)
-        lines = self.start(script, files=files, disk=disk, memory_mb=2048).finish(TESTS_S)
-        found = (re.match(r"(tests/\S+(?: .*?)?) PASSED", line) for line in lines)
-        return {match[1] for match in found if match}
-
-
-def write_payload(path: Path, files: Mapping[str, bytes | Path]) -> None:
-    """Write the tar that the machine unpacks: the project, compiled, and files."""
+def write_payload(path: Path, folders: Iterable[str], files: Mapping[str, bytes | Path]) -> None:
+    """Write the tar that the machine unpacks: folders of the project, compiled, and files."""
     with tarfile.open(path, "w") as archive:
-        for name in (*PACKAGES, *ALSO):
+        for name in folders:
             archive.add(PROJECT / name, f"project/{name}")
         for name, content in files.items():
             data = content if isinstance(content, bytes) else content.read_bytes()
@@ -214,6 +206,50 @@ def vm_base(tool: Callable[[str], str]) -> str:
     for package in PACKAGES:
         compileall.compile_dir(PROJECT / package, quiet=2)
     return qemu
+
+
+@pytest.fixture(scope="session")
+def shared_boot(
+    vm_base: str,
+    busybox_rootfs: Path,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, sharing.Part]:
+    """Boot one machine for all tests marked `inside`, and return what came of each."""
+    ids, scripts = sharing.asked(request.session.items)
+    files: dict[str, bytes | Path] = {"rootfs.tar": busybox_rootfs}
+    files |= {name: script.encode() for name, script in scripts.items()}
+    if ids:
+        words = " ".join(f"'{word}'" for word in ids)
+        files[sharing.PYTEST] = RUN_PYTEST.format(arguments=words).encode()
+    folder = tmp_path_factory.mktemp("shared-machine")
+    with ExitStack() as stack:
+        machine = Machine(vm_base, folder, stack)
+        # Temporary files on a real disk: before Linux 6.6 those in memory have no user xattrs.
+        disk = machine.make_disk(folder / "disk.img")
+        script = sharing.RUN.format(scripts=" ".join(scripts))
+        guest = machine.start(script, files=files, disk=disk, memory_mb=2048)
+        lines = guest.finish(TESTS_S, check=False)
+    shutil.rmtree(folder)
+    return sharing.parts_of(lines)
+
+
+@pytest.fixture
+def inside(
+    shared_boot: dict[str, sharing.Part], request: pytest.FixtureRequest
+) -> set[str] | tuple[str, ...]:
+    """Return what came of the test's mark: `inside(*ids)` tests that passed, or a script's lines.
+
+    `@pytest.mark.inside(script=…)` is a script that runs in /payload; other tests' run before and
+    after it. One that does not exit with 0 fails the test.
+    """
+    mark = request.node.get_closest_marker(sharing.MARK)
+    if "script" not in mark.kwargs:
+        return sharing.passed(shared_boot, mark.args)
+    part = shared_boot.get(request.node.name, sharing.Part())
+    if part.status != 0:
+        pytest.fail("\n".join([f"the script's status is {part.status}", *part.lines[-60:]]))
+    return part.lines
 
 
 @pytest.fixture

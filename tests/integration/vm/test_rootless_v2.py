@@ -30,7 +30,6 @@ os.execv('/bin/sh', ['sh', '-e', '/disk/script'])
 """
 
 
-def test_limits_in_a_cgroup_that_was_handed_to_the_user(machine, busybox_rootfs, tmp_path) -> None:
-    disk = machine.make_disk(tmp_path / "disk.img", 256)
-    said = machine.start(DELEGATE, files={"rootfs.tar": busybox_rootfs}, disk=disk).finish()
-    assert said[1:] == ["7", "67108864", "0"]
+@pytest.mark.inside(script=DELEGATE)
+def test_limits_in_a_cgroup_that_was_handed_to_the_user(inside) -> None:
+    assert inside[1:] == ("7", "67108864", "0")
