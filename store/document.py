@@ -8,9 +8,12 @@ newer spec put into it.
 import json
 import re
 from collections.abc import Mapping
-from typing import NoReturn
 
 from store.errors import Corrupt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # encoding/json escapes these so that JSON may stand inside HTML; image configs made by Go tools
 # are full of \u003e, and the config's digest is the image ID.
@@ -55,7 +58,7 @@ def decode(data: bytes, what: str) -> "Fields":
     return Fields(value, what)
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> "NoReturn":
     raise ValueError(f"{name} is no JSON value")
 
 
@@ -72,7 +75,7 @@ class Fields:
         self._fields: dict[str, object] = dict(value)
         self.what = what
 
-    def fail(self, cause: str) -> NoReturn:
+    def fail(self, cause: str) -> "NoReturn":
         """Raise Corrupt, naming this document."""
         raise Corrupt(f"{self.what}: {cause}")
 

@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from store import mediatypes
 from store.checkpoint import checkpoint
@@ -27,6 +26,7 @@ from store.reference import Reference
 from store.references import ReferenceRecord, ReferenceRecords
 from values.classes import dataclass, field, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from store.root import Store
 
