@@ -152,11 +152,12 @@ class Start:
 
     def _gate(self, plans: list[BuildPlan]) -> "SecretGate | None":
         """Return the gate for secrets, after it has seen the plans; None without any."""
-        if not self.request.secrets and not self.request.allow_secret_leak:
+        request = self.request
+        if not (request.secrets or request.ssh or request.allow_secret_leak):
             return None
         from builder.secretgate import gate_of
 
-        gate = gate_of(self.store, self.request, self.supplies.secrets, self.progress)
+        gate = gate_of(self.store, request, self.supplies.secrets, self.progress)
         if gate is not None:
             images = (stage for plan in plans for stage in plan.images)
             gate.check_plan(plans[0].vertices.values(), images)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from builder.errors import BuildError, Place, SecretLeaked
 from builder.events import BuildWarning
+from builder.packedsearch import Bound, FileSearch
 from builder.request import ALL, BuildRequest
 from builder.secrets import Secrets
-from builder.secretsearch import SHORTEST_BYTES, Needles, StreamSearch, is_short, needles_of
+from builder.secretsearch import SHORTEST_BYTES, Needles, is_short, needles_of
 from builder.site import Progress
 from builder.stage import Stage
 from builder.vertex import BaseOp, RunOp, Vertex, VertexID
@@ -24,7 +25,7 @@ from store.salt import salted_digest
 from values.classes import dataclass, field, fields, is_dataclass, replace
 
 RULE = "SecretLeak"
-_MEMO = "searched"
+_MEMO = "searched-inside"  # what searches layers is part of the name
 _SHOWN = 3  # places that a message names
 
 
@@ -32,7 +33,8 @@ def gate_of(
     store: Store, request: BuildRequest, secrets: Secrets, progress: Progress
 ) -> "SecretGate | None":
     """Return the gate of a build, None for one without secrets. Raises BuildError."""
-    known = {source.id for source in request.secrets}
+    keys = _keys_of(request)
+    known = {source.id for source in request.secrets} | keys.keys()
     for name in request.allow_secret_leak:
         if name not in known and name != ALL:
             raise BuildError(
@@ -41,17 +43,35 @@ def gate_of(
             )
     if not known:
         return None
-    gate = SecretGate(store, secrets, frozenset(request.allow_secret_leak), progress)
+    gate = SecretGate(store, secrets, frozenset(request.allow_secret_leak), progress, keys)
     gate.check_request(request)
     return gate
 
 
+def _keys_of(request: BuildRequest) -> dict[str, bytes]:
+    """Return the private keys that agents are started for, `ssh:ID` each; a socket shows none."""
+    if not any(source.paths for source in request.ssh):
+        return {}
+    from builder.sshagent import keys_of
+
+    return keys_of(request.ssh)
+
+
 class SecretGate:
-    """Searches for the values of one build's secrets. Used by several threads."""
+    """Searches for the values of one build's secrets. Used by several threads.
+
+    keys: private keys by their names.
+    """
 
     def __init__(
-        self, store: Store, secrets: Secrets, allowed: frozenset[str], progress: Progress
+        self,
+        store: Store,
+        secrets: Secrets,
+        allowed: frozenset[str],
+        progress: Progress,
+        keys: Mapping[str, bytes],
     ) -> None:
+        self._keys = keys
         self._store = store
         self._secrets = secrets
         self._allowed = allowed
@@ -64,7 +84,7 @@ class SecretGate:
 
     def needles(self) -> Needles:
         """Return what to look for by now: what comes through a pipe is known when it was read."""
-        values = self._secrets.searchable()
+        values = {**self._keys, **self._secrets.searchable()}
         with self._lock:
             if values != self._values:
                 self._values, self._needles = values, needles_of(values)
@@ -207,7 +227,8 @@ class LayerWatch:
     judge: Callable[[Mapping[str, Sequence[str]]], None] = lambda found: None
     found: dict[str, list[str]] = field(default_factory=dict)
     _name: bytes = b""
-    _search: StreamSearch | None = None
+    _search: FileSearch | None = None
+    _bound: Bound = field(default_factory=Bound)
 
     def entry(
         self, name: bytes, target: bytes, xattrs: tuple[tuple[bytes, bytes], ...]
@@ -222,7 +243,7 @@ class LayerWatch:
         ):
             for found in self.needles.found_in(data):
                 self._add(found, what)
-        self._search = StreamSearch(self.needles)
+        self._search = FileSearch(self.needles, self._bound)
         return self._search.feed
 
     def finish(self) -> None:
@@ -234,6 +255,8 @@ class LayerWatch:
         if self._search is not None:
             for found in self._search.found:
                 self._add(found, "")
+            for found in self._search.found_inside:
+                self._add(found, " (compressed)")
             self._search = None
 
     def _add(self, found: str, what: str) -> None:

@@ -2,16 +2,19 @@
 
 Pure: knows values and streams, not where either comes from. A value is looked for without the line
 ends at its end, whole, at any place. Its base64 is looked for in the three ways that it can lie in
-the groups of an encoded text, in both alphabets, with line ends anywhere in it. What is compressed,
-encrypted or encoded otherwise is not seen.
+the groups of an encoded text, in both alphabets, with line ends anywhere in it. Of a value of
+several lines it does not matter how they end, and of a PEM text what lies between its first and its
+last line counts too. What is encrypted or encoded otherwise is not seen.
 """
 
+import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 
 from values.classes import dataclass, field
 
 SHORTEST_BYTES = 8
+_PEM = re.compile(rb"-----BEGIN [^-]+-----(.*?)-----END ")
 
 
 def trimmed(value: bytes) -> bytes:
@@ -33,6 +36,16 @@ def encodings(value: bytes) -> frozenset[bytes]:
         for encode in (b64encode, urlsafe_b64encode):
             found.add(encode(bytes(before) + value)[first:end])
     return frozenset(found)
+
+
+def without_lines(value: bytes) -> frozenset[bytes]:
+    """Return what of a value of several lines counts without their ends."""
+    whole = joined(value)
+    if whole == value:
+        return frozenset()
+    pem = _PEM.search(whole)
+    found = {whole, pem[1]} if pem is not None else {whole}
+    return frozenset(text for text in found if not is_short(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,11 @@ def needles_of(values: Mapping[str, bytes]) -> Needles:
     """Return what to look for; values are by their secrets' ids. Short ones are left out."""
     kept = [(name, trimmed(value)) for name, value in values.items()]
     plain = tuple((name, value) for name, value in kept if not is_short(value))
-    encoded = tuple((name, text) for name, value in plain for text in sorted(encodings(value)))
+    encoded = tuple(
+        (name, text)
+        for name, value in plain
+        for text in sorted(encodings(value) | without_lines(value))
+    )
     return Needles(plain, encoded, max((len(text) for _, text in (*plain, *encoded)), default=0))
 
 

@@ -14,7 +14,7 @@ import stat
 import struct
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from builder.errors import BuildError
@@ -24,6 +24,7 @@ from values.classes import dataclass, field
 _FAILURE = b"\x00\x00\x00\x01\x05"  # SSH_AGENT_FAILURE
 _ALLOWED = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
 _LONGEST_MESSAGE = 1 << 18
+_LONGEST_KEY_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -78,6 +79,22 @@ class SshAgents:
 def paths_of(source: SshSource) -> tuple[str, ...]:
     """Return a source's socket or keys; without any it is the caller's agent."""
     return source.paths or (os.environ.get("SSH_AUTH_SOCK", ""),)
+
+
+def keys_of(sources: Sequence[SshSource]) -> dict[str, bytes]:
+    """Return the private keys that lie in files: `ssh:ID`, and `ssh:ID:2` for a second one.
+
+    What cannot be read is left out: `check` tells of it.
+    """
+    found = {}
+    for source in sources:
+        for number, path in enumerate(source.paths, 1):
+            with contextlib.suppress(OSError):
+                if os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        name = f"ssh:{source.id}" + (f":{number}" if number > 1 else "")
+                        found[name] = file.read(_LONGEST_KEY_BYTES)
+    return found
 
 
 def is_socket(path: str) -> bool:

@@ -85,25 +85,50 @@ class _Inflater(Protocol):
     def unused_data(self) -> bytes: ...
 
 
+class Inflation:
+    """A compressed stream of one or many members that is pushed in, piece by piece.
+
+    name: what it is, for errors. is_single: it ends with its first member; `rest` is then what came
+    behind that.
+    """
+
+    def __init__(self, algorithm: str, name: str = "stream", *, is_single: bool = False) -> None:
+        self._algorithm, self._name, self._is_single = algorithm, name, is_single
+        self.rest = b""
+        self._make = _INFLATERS[algorithm]
+        self._step, self._state = self._make()
+        self._begun = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes come to, in pieces of bounded size. Raises BadArchive."""
+        while chunk:
+            if self._state.eof:
+                if self._is_single:
+                    self.rest = chunk
+                    return
+                if self._algorithm == "gzip" and chunk[0] != 0x1F:
+                    _expect_zeros(chunk, self._name)
+                    return
+                self._step, self._state = self._make()
+            self._begun = True
+            try:
+                yield from self._step(chunk)
+            except _DAMAGE as error:
+                raise BadArchive(f"decompress {self._name} ({self._algorithm}): {error}") from error
+            chunk = self._state.unused_data if self._state.eof else b""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether more has to come."""
+        return self._begun and not self._state.eof
+
+
 def _inflated(chunks: Iterator[bytes], algorithm: str, name: str) -> Iterator[bytes]:
     """Inflate a stream of one or many members."""
-    make = _INFLATERS[algorithm]
-    step, state = make()
-    begun = False
+    inflation = Inflation(algorithm, name)
     for chunk in chunks:
-        while chunk:
-            if state.eof:
-                if algorithm == "gzip" and chunk[0] != 0x1F:
-                    _expect_zeros(chunk, name)
-                    break
-                step, state = make()
-            begun = True
-            try:
-                yield from step(chunk)
-            except _DAMAGE as error:
-                raise BadArchive(f"decompress {name} ({algorithm}): {error}") from error
-            chunk = state.unused_data if state.eof else b""
-    if begun and not state.eof:
+        yield from inflation.feed(chunk)
+    if inflation.is_cut_off:
         raise BadArchive(f"decompress {name} ({algorithm}): it is cut off")
 
 
@@ -116,8 +141,8 @@ def _expect_zeros(chunk: bytes, name: str) -> None:
 _Step = Callable[[bytes], Iterator[bytes]]
 
 
-def _gzip_inflater() -> tuple[_Step, _Inflater]:
-    inflater = isal_zlib.decompressobj(wbits=31)
+def _zlib_inflater(wbits: int) -> tuple[_Step, _Inflater]:
+    inflater = isal_zlib.decompressobj(wbits=wbits)
 
     def step(chunk: bytes) -> Iterator[bytes]:
         # Bounded output: a few bytes may inflate to gigabytes.
@@ -172,7 +197,8 @@ def _zstd_inflater() -> tuple[_Step, _Inflater]:
 
 
 _INFLATERS: dict[str, Callable[[], tuple[_Step, _Inflater]]] = {
-    "gzip": _gzip_inflater,
+    "gzip": lambda: _zlib_inflater(31),
+    "deflate": lambda: _zlib_inflater(-15),
     "zstd": _zstd_inflater,
     "bzip2": lambda: _bounded_inflater(bz2.BZ2Decompressor()),
     "xz": lambda: _bounded_inflater(lzma.LZMADecompressor()),

@@ -1,8 +1,10 @@
 """The gate for secrets, for real: no value gets into an image, or into anything in the store."""
 
 import base64
+import gzip
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,27 @@ def test_what_the_context_brings(refused, build, secret, context: Path) -> None:
         assert error.endswith("/app/.npmrc")
     (context / ".dockerignore").write_text("**/.npmrc\n")
     build("FROM {base}\nCOPY app /app\n", "--secret", secret)
+
+
+def test_what_is_compressed(refused, secret, context: Path) -> None:
+    (context / "packed").write_bytes(gzip.compress(f"token={SECRET}".encode()))
+    error = refused("FROM {base}\nCOPY packed /etc/\n", "--secret", secret)
+    assert error.endswith(" is in the step's layer: /etc/packed (compressed)")
+    error = refused(f"FROM {{base}}\n{MOUNT}echo $TOKEN | gzip > /z\n", "--secret", secret)
+    assert error.endswith(": /z (compressed)")
+
+
+def test_a_key_for_an_agent(refused, build, context: Path, tmp_path: Path, tool) -> None:
+    key = tmp_path / "key"
+    subprocess.run([tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    (context / "id").write_bytes(key.read_bytes().replace(b"\n", b"\r\n"))
+    text = "FROM {base}\nCOPY id /root/\n"
+    named = 'the value of secret "ssh:default" is in the step\'s layer: /root/id'
+    assert refused(text, "--ssh", f"default={key}").endswith(named)
+    (context / "id").write_bytes(b"".join(key.read_bytes().splitlines()[1:-1]))
+    assert refused(text, "--ssh", f"default={key}").endswith(named)
+    allowed = build(text, "--ssh", f"default={key}", "--allow-secret-leak=ssh:default")
+    assert named in allowed.stderr
 
 
 def test_what_is_written_down(pybuild, busybox_image, context, secret) -> None:
