@@ -269,11 +269,24 @@ class Snapshots:
     def _copy(self, target: str, plan: Plan) -> "Copied":
         from store.copied import copy_tree
 
-        if plan.above:  # the topmost is a copy itself, of all that it stands on
-            source = Merged([os.fsencode(self._folder.path(self.files_of(plan.above[0])))])
-        else:
-            source = self._layers.merged(plan.chain)
-        return copy_tree(source, os.fsencode(target))
+        return copy_tree(self.below(plan.chain, plan.above), os.fsencode(target))
+
+    def below(self, chain: Sequence[DiffID], above: Sequence[str]) -> Merged:
+        """Return what `chain` shows under kept snapshots, topmost first. Raises NotFound."""
+        kept = self._uncovered(above)
+        folders = [os.fsencode(self._folder.path(self.files_of(name))) for name in kept]
+        if kept and self.is_whole(kept[-1]):
+            return Merged(folders)
+        return Merged([*folders, *self._layers.merged(chain).directories])
+
+    def is_whole(self, name: str) -> bool:
+        """Tell whether a kept snapshot has the files of all that it stands on. Raises NotFound."""
+        return self._kept_plan(name).copied
+
+    def _uncovered(self, above: Sequence[str]) -> Sequence[str]:
+        """Return those kept snapshots that count: what is below a whole one does not."""
+        whole = [index for index, name in enumerate(above) if self.is_whole(name)]
+        return above[: whole[0] + 1] if whole else above
 
     def _view_of_copy(self, chain: tuple[DiffID, ...]) -> OverlayMount:
         """Describe a copy of `chain` that stays as long as this object is not closed."""
@@ -316,9 +329,11 @@ class Snapshots:
             return OverlayMount(self._folder.root, (), upper=upper, work=f"snapshots/{name}/work")
         if plan.stubs:
             ensure(self._folder)
+        kept = self._uncovered(plan.above)
+        chain = () if kept and self.is_whole(kept[-1]) else self._layers.lower_path(plan.chain)
         return OverlayMount(
             self._folder.root,
-            (*map(self.files_of, plan.above), *self._layers.lower_path(plan.chain)),
+            (*map(self.files_of, kept), *chain),
             upper=upper,
             work=f"snapshots/{name}/work",
             stubs=STUBS if plan.stubs else None,

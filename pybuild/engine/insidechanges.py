@@ -50,16 +50,15 @@ def lines_of(store: Store, state: State, entry: str) -> list[str]:
 def changes(store: Store, state: State, entry: str) -> Iterator[InsideChange]:
     """Yield what an entry changes of a state, sorted by path."""
     upper = os.fsencode(store.folder.path(store.snapshots.files_of(entry)))
-    below = [store.folder.path(store.snapshots.files_of(name)) for name in state.above]
-    layers = store.layers.merged(state.chain).directories
-    merged = Merged([*map(os.fsencode, below), *layers])
-    yield from _walk(upper, merged, b"")
+    below = store.snapshots.below(state.chain, state.above)
+    yield from _walk(upper, below, b"", whole=store.snapshots.is_whole(entry))
 
 
-def _walk(folder: bytes, below: Merged, path: bytes) -> Iterator[InsideChange]:
+def _walk(folder: bytes, below: Merged, path: bytes, *, whole: bool) -> Iterator[InsideChange]:
+    """Yield what a directory changes. whole: it has all that is there, not only what changed."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
-    hidden = set(_names(below)) if is_opaque(folder) else set()
+    hidden = set(_names(below)) if whole or is_opaque(folder) else set()
     for name in sorted({*names, *hidden}):
         here, place = os.path.join(folder, name), b"%b/%b" % (path, name)
         old = below.stat(name)
@@ -75,7 +74,8 @@ def _walk(folder: bytes, below: Merged, path: bytes) -> Iterator[InsideChange]:
                 yield InsideChange("A" if old is None else "C", f"{_shown(place)}/")
             elif _mode(old) != _mode(new):
                 yield InsideChange("C", f"{_shown(place)}/", _differences(old, new))
-            yield from _walk(here, below.enter(name) if was_directory else Merged(), place)
+            inner = below.enter(name) if was_directory else Merged()
+            yield from _walk(here, inner, place, whole=whole)
         else:
             yield from _file(here, new, below, name, place)
 

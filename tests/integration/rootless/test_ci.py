@@ -41,6 +41,12 @@ COPY --chown=1000:1000 file /srv/file
 USER app
 RUN id -u > /tmp/who && echo more >> /srv/file
 """
+FAILS = """\
+FROM busybox:test
+WORKDIR /srv
+RUN echo made > made; rm -r /home; exit 3
+"""
+CHANGES = "pwd; cat made; echo more > made; echo new > new; rm -r /bin/yes /tmp; exit 5"
 WORDS = ("build", "--build-arg", f"SOURCE_DATE_EPOCH={TIME}", "-o")
 TO = "type=oci,dest={},rewrite-timestamp=true"
 
@@ -122,6 +128,16 @@ def test_root_of_a_container_builds_with_another_root_directory(
     done = in_container(*words, more="container=oci")
     assert ("ChrootIsolation: " in done.stderr, "PlainCopies: " in done.stderr) == (True, True)
     assert in_container(*words, "-q", "--isolation=chroot").stdout == wanted
+    # Whoever enters a step is behind the same wall, in a copy of what it left.
+    (tmp_path / "context/Dockerfile").write_text(FAILS)
+    assert in_container("build", "context", more="container=oci", check=False).returncode == 1
+    entered = in_container("enter", "--", "sh", "-c", CHANGES, more="container=oci", check=False)
+    assert (entered.returncode, entered.stdout) == (5, "/srv\nmade\n")
+    changed = in_container("enter", "--adopt").stdout.splitlines()
+    assert changed[:2] == ["D /bin/yes (-> busybox)", "C /srv/made (5B → 5B)"]
+    assert [line for line in changed if line[1] == " "][2:] == ["A /srv/new (4B)", "D /tmp/"]
+    again = in_container("enter", "--", "cat", "new", more="container=oci")
+    assert again.stdout == "new\n"
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if left_behind(path)]
 
 
@@ -190,10 +206,10 @@ def in_masked(
     if request.param == "podman":
         podman = peers("podman")
 
-        def run(*words: str, unmasked: bool = False, change: str = "") -> str:
+        def run(*words: str, unmasked: bool = False, change: str = "", fails: int = 0) -> str:
             more = ("--security-opt", "unmask=ALL") if unmasked else ()
             around = ("run", *UNCONFINED, *more, *mounts, "--rootfs", outer_rootfs)
-            return podman(*around, *inside, change + MAIN, *words)
+            return podman(*around, *inside, change + MAIN, *words, fails=fails)
 
         yield run
         return
@@ -244,3 +260,30 @@ def test_signals_that_leave_a_run(in_masked, busybox_rootfs: Path, context: Path
     in_masked("build", ".")
     (context / "Dockerfile").write_text("FROM busybox:test\nRUN kill -0 1\n")
     in_masked("build", ".", change=WITHOUT_SCOPE)
+
+
+COPIES = """
+from runtime.rootless import probe
+probe.can_overlay = lambda folder: False
+"""
+
+
+@pytest.mark.parametrize("in_masked", ["podman"], indirect=True)
+def test_entering_where_steps_are_copies(in_masked, busybox_rootfs: Path, context: Path) -> None:
+    """Also when by then overlays can be mounted: the copy is all that there is."""
+    shutil.copy(busybox_rootfs, context / "rootfs.tar")
+    (context / ".dockerignore").write_text("*\n")
+    (context / "Dockerfile").write_text(FAILS)
+    in_masked("import", "rootfs.tar", "busybox:test")
+    in_masked("build", ".", change=COPIES, fails=1)
+    in_masked("enter", "--", "sh", "-c", CHANGES, fails=5)
+    for change in ("", COPIES):
+        said = in_masked(
+            "enter", "--", "sh", "-c", "cat /srv/*; ls -d /home /tmp; :", change=change
+        )
+        assert said == "more\nnew\n" + "".join(
+            f"ls: {path}: No such file or directory\n" for path in ("/home", "/tmp")
+        )
+        in_masked("enter", "--fresh", "--", "sh", "-c", CHANGES, change=COPIES, fails=5)
+    changed = [line for line in in_masked("enter", "--adopt").splitlines() if line[1] == " "]
+    assert [line for line in changed if line[0] == "D"] == ["D /bin/yes (-> busybox)", "D /tmp/"]
