@@ -49,11 +49,14 @@ def resolv_conf(
     host: the host's. upstream: what stands behind the host's own resolver (systemd-resolved's
     list), or empty. own_network: the container cannot reach the host's loopback, so resolvers
     there are replaced. servers: takes the place of whatever the host has. forwarder: passes what it
-    is asked on to the host's resolvers, wherever they are; it is the first where there are any.
+    is asked on to the host's resolvers, wherever they are; it is the first where there are any of
+    its family.
     """
     found = list(servers) or _name_servers(host)
     if own_network and not servers:
-        first = [forwarder] if forwarder and found else []
+        # It asks servers that are reached as it is itself.
+        asks = any((":" in server) == (":" in forwarder) for server in found)
+        first = [forwarder] if forwarder and asks else []
         found = [*first, *(server for server in found if not _is_loopback(server))]
         if not found:
             found = [s for s in _name_servers(upstream) if not _is_loopback(s)] or list(_PUBLIC)

@@ -37,6 +37,17 @@ def test_given_servers_replace_all():
     assert "127.0.0.53" not in text
 
 
+def test_a_forwarder_is_first_where_it_has_somebody_to_ask():
+    def servers(host: str) -> list[str]:
+        text = resolv_conf(host, UPSTREAM, own_network=True, forwarder="169.254.1.1")
+        return [line.split()[1] for line in text.splitlines() if line.startswith("nameserver")]
+
+    assert servers(STUB) == ["169.254.1.1"]
+    assert servers("nameserver 127.0.0.1\nnameserver 192.0.2.9\n") == ["169.254.1.1", "192.0.2.9"]
+    assert servers("nameserver 2001:db8::1\n") == ["2001:db8::1"]
+    assert servers("") == ["192.0.2.1", "2001:db8::1"]
+
+
 @given(st.text(max_size=200), st.text(max_size=200), st.booleans())
 def test_any_host_file_is_survived(host, upstream, own):
     text = resolv_conf(host, upstream, own_network=own)
