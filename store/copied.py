@@ -146,7 +146,7 @@ def _keep_directory(
             os.setxattr(place, opaque_mark(), b"y")
         return False
     left = _keep(place, inside + name + b"/", below.enter(name), copied)
-    if not left and state[2] == _kept_of(status):
+    if not left and state[2] == _kept_of(place, status):
         return True
     os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
     return False
@@ -162,13 +162,14 @@ def _entries(tree: bytes) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
 def _state(place: bytes) -> tuple[int, int, tuple[object, ...]]:
     status = os.lstat(place)
     if stat.S_ISDIR(status.st_mode):
-        return status.st_ino, birth_ns(place), _kept_of(status)
+        return status.st_ino, birth_ns(place), _kept_of(place, status)
     return status.st_ino, status.st_ctime_ns, ()
 
 
-def _kept_of(status: os.stat_result) -> tuple[object, ...]:
+def _kept_of(place: bytes, status: os.stat_result) -> tuple[object, ...]:
     """Return what of a directory is its own: a change of it is a change of the directory."""
-    return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns
+    own = status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns
+    return *own, tuple(sorted(_xattrs(place).items()))
 
 
 def _is_equal(below: Merged, name: bytes, place: bytes) -> bool:

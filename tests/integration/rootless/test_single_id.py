@@ -35,15 +35,28 @@ RUN su app -c 'touch /home/app/by-su; sh -c "id -u > /home/app/by-child"' && id 
 """
 
 
+# The store on an overlay: there no other one can be mounted.
+ON_OVERLAY = """
+for name in l u w home/.local; do mkdir -p "$house/$name"; done
+mount -t overlay -o "lowerdir=$house/l,upperdir=$house/u,workdir=$house/w" o "$house/home/.local"
+chown 4321 "$house/home/.local"
+"""
+
+
 @pytest.fixture
 def user(make_user):
-    user = make_user(subids=False)
+    return prepared(make_user(subids=False))
+
+
+def prepared(user):
     user("import", "rootfs.tar", "busybox:test")
     user.write("context/file", "text\n")
     return user
 
 
-def test_owners_are_what_root_makes_them(user, pybuild, tmp_path) -> None:
+@pytest.mark.parametrize("before", ["", ON_OVERLAY], ids=["overlay", "copies"])
+def test_owners_are_what_root_makes_them(make_user, pybuild, tmp_path, before) -> None:
+    user = prepared(make_user(subids=False, before=before))
     user.write("context/Dockerfile", OWNERS)
     for name in ("one", "two"):
         user.write(f"context/links/{name}", "").unlink()
