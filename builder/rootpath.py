@@ -95,5 +95,5 @@ def make_dirs(
             continue
         if owner is not None:
             ownership.give(at, *owner)
-        os.chmod(at, mode | os.lstat(at).st_mode & stat.S_ISGID)
+        ownership.set_mode(at, mode | os.lstat(at).st_mode & stat.S_ISGID)
     return real

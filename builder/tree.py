@@ -16,7 +16,7 @@ from builder.looked import Looked, Stamp, stamp_of
 from builder.rootpath import Follow, is_dir, resolve
 from grammar import glob
 from grammar.ignorefile import IgnoreRules, PatternList
-from store.ownership import owner_of
+from store.ownership import mode_of, owner_of
 from values.classes import dataclass, field
 
 _CHUNK = 1 << 18
@@ -275,7 +275,7 @@ class Tree:
         return Entry(
             path=path,
             kind=kind,
-            mode=stat.S_IMODE(status.st_mode),
+            mode=mode_of(disk, status),
             uid=uid,
             gid=gid,
             size_bytes=status.st_size,

@@ -182,8 +182,10 @@ class _Walk:
         first = self._links.setdefault((status.st_dev, status.st_ino), path)
         if first == path:
             return False
-        uid, gid = ownership.owner_of(f"/proc/self/fd/{level.fd}/{os.fsdecode(name)}", status)
-        self._emit(_header(path, LINK, status)._replace(target=first, uid=uid, gid=gid))
+        place = f"/proc/self/fd/{level.fd}/{os.fsdecode(name)}"
+        uid, gid = ownership.owner_of(place, status)
+        header = _header(path, LINK, status)._replace(target=first, uid=uid, gid=gid)
+        self._emit(header._replace(mode=ownership.mode_of(place, status)))
         return True
 
     def _enter(self, level: _Level, name: bytes, path: bytes, status: os.stat_result) -> None:
@@ -314,11 +316,11 @@ def _header(
     size_bytes: int = 0,
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Header:
-    uid, gid, xattrs = ownership.taken_from(xattrs, status)
+    mode, uid, gid, xattrs = ownership.taken_from(xattrs, status)
     return Header(
         name,
         kind,
-        status.st_mode & 0o7777,
+        mode,
         uid,
         gid,
         size_bytes,

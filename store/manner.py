@@ -10,7 +10,7 @@ from store.errors import StoreError
 from store.usernamespace import in_first_user_namespace
 from values.classes import dataclass
 
-_CHOWN, _SYS_ADMIN = 0, 21
+_CHOWN, _DAC_OVERRIDE, _SYS_ADMIN = 0, 1, 21
 _FILE = "manner"
 
 # Of one range: inside, outside, how many. Source: user_namespaces(7).
@@ -60,6 +60,12 @@ def current() -> Manner:
     uids, gids = _id_map("uid_map"), _id_map("gid_map")
     several = sum(count for *_, count in uids) > 1 and sum(count for *_, count in gids) > 1
     return Manner("user", several and bool(effective >> _CHOWN & 1), uids, gids)
+
+
+@functools.cache
+def may_override_modes() -> bool:
+    """Tell whether we reach what the mode of a file keeps even its owner from."""
+    return bool(_effective_capabilities() >> _DAC_OVERRIDE & 1)
 
 
 def stamp(root: str) -> None:

@@ -1,4 +1,4 @@
-"""Whose a file is: on disk, or noted beside it where the disk cannot say.
+"""Whose a file is, and what its mode: on disk, or noted beside it where the disk cannot say.
 
 With a single id every file on disk belongs to the one user, who stands for root. Other owners are
 noted on it (`ownernote`); overlayfs copies the note up with the file, and a commit writes into the
@@ -11,10 +11,13 @@ import stat
 
 from store import manner
 from store.ownernote import (
+    MODE_NOTE,
     NOTE,
     from_atime_ns,
+    from_mode_note,
     from_note,
     to_atime_ns,
+    to_mode_note,
     to_note,
 )
 
@@ -40,6 +43,34 @@ def note_in_times(target: str | bytes, uid: int, gid: int, *, dir_fd: int | None
             _note_in_times(target, uid, gid, dir_fd, status)
 
 
+def set_mode(target: int | str | bytes, mode: int, *, dir_fd: int | None = None) -> None:
+    """Set the mode of a file that is no symlink: a path, or open. Raises OSError."""
+    if manner.may_override_modes():
+        os.chmod(target, mode, dir_fd=dir_fd)
+        return
+    status = os.stat(target, dir_fd=dir_fd)
+    needed = {stat.S_IFDIR: 0o700, stat.S_IFREG: 0o600}.get(stat.S_IFMT(status.st_mode), 0)
+    os.chmod(target, mode | needed, dir_fd=dir_fd)
+    if dir_fd is not None and not isinstance(target, int):
+        target = f"/proc/self/fd/{dir_fd}/{os.fsdecode(target)}"
+    with contextlib.suppress(OSError):  # no such attributes here, or none to remove
+        if mode | needed != mode:
+            os.setxattr(target, MODE_NOTE, to_mode_note(mode, mode | needed))
+        elif needed:
+            os.removexattr(target, MODE_NOTE)
+
+
+def mode_of(target: int | str | bytes, status: os.stat_result) -> int:
+    """Return the permission bits of what `target`, a path or an open file, is. status: lstat."""
+    on_disk = stat.S_IMODE(status.st_mode)
+    if manner.current().all_owners or not _bears_xattrs(status):
+        return on_disk
+    try:
+        return from_mode_note(os.getxattr(target, MODE_NOTE), on_disk)
+    except OSError:
+        return on_disk
+
+
 def owner_of(target: int | str | bytes, status: os.stat_result) -> tuple[int, int]:
     """Return user and group of what `target`, a path or an open file, is. status: its lstat."""
     if manner.current().all_owners:
@@ -56,19 +87,22 @@ def owner_of(target: int | str | bytes, status: os.stat_result) -> tuple[int, in
 
 def taken_from(
     xattrs: tuple[tuple[bytes, bytes], ...], status: os.stat_result
-) -> tuple[int, int, tuple[tuple[bytes, bytes], ...]]:
-    """Return user, group and the rest of the xattrs of a file that has all these on disk."""
+) -> tuple[int, int, int, tuple[tuple[bytes, bytes], ...]]:
+    """Return mode, user, group and the rest of the xattrs of a file that has all these on disk."""
+    mode = stat.S_IMODE(status.st_mode)
     if manner.current().all_owners:
-        return status.st_uid, status.st_gid, xattrs
+        return mode, status.st_uid, status.st_gid, xattrs
     if not _bears_xattrs(status):
-        return *from_atime_ns(status.st_atime_ns), xattrs
-    uid, gid = from_note(dict(xattrs).get(NOTE.encode(), b""))
-    return uid, gid, tuple(pair for pair in xattrs if pair[0] != NOTE.encode())
+        return mode, *from_atime_ns(status.st_atime_ns), xattrs
+    noted = dict(xattrs)
+    mode = from_mode_note(noted.get(MODE_NOTE.encode(), b""), mode)
+    uid, gid = from_note(noted.get(NOTE.encode(), b""))
+    return mode, uid, gid, tuple(pair for pair in xattrs if not is_note(os.fsdecode(pair[0])))
 
 
 def is_note(name: str) -> bool:
     """Tell whether an extended attribute is ours alone, and no part of a layer."""
-    return name == NOTE and not manner.current().all_owners
+    return name in (NOTE, MODE_NOTE) and not manner.current().all_owners
 
 
 def _bears_xattrs(status: os.stat_result) -> bool:

@@ -135,6 +135,7 @@ class _Writer:
                 uid, gid = ownership.owner_of(place, status)
                 header = _header(entry, entry.path, LINK)
                 header = header._replace(target=first, uid=uid, gid=gid)
+                header = header._replace(mode=ownership.mode_of(place, status))
                 self._put(tarwriter.encode(header))
                 return
         if kind == stat.S_IFREG:
@@ -178,11 +179,10 @@ def _put(dest: BinaryIO, data: bytes) -> None:
 
 def _header(entry: Entry, name: bytes, kind: bytes) -> Header:
     status = entry.status
-    mode, when = status.st_mode & 0o7777, status.st_mtime_ns // _NANO
-    uid, gid, _ = ownership.taken_from((), status)
-    return Header(name, kind, mode, uid, gid, 0, when)
+    mode, uid, gid, _ = ownership.taken_from((), status)
+    return Header(name, kind, mode, uid, gid, 0, status.st_mtime_ns // _NANO)
 
 
 def _with_xattrs(header: Header, fd: int) -> Header:
-    uid, gid, xattrs = ownership.taken_from(tuple(read_xattrs(fd).items()), os.fstat(fd))
-    return header._replace(uid=uid, gid=gid, xattrs=xattrs)
+    mode, uid, gid, xattrs = ownership.taken_from(tuple(read_xattrs(fd).items()), os.fstat(fd))
+    return header._replace(mode=mode, uid=uid, gid=gid, xattrs=xattrs)

@@ -165,7 +165,7 @@ class Unpacker:
         root_fd = self._tree.root_fd
         self.contents.root = member
         ownership.give(root_fd, member.uid, member.gid)
-        os.fchmod(root_fd, member.mode)
+        ownership.set_mode(root_fd, member.mode)
         set_xattrs(member, root_fd)
 
     def _file(self, place: Place, member: Member, reader: TarReader) -> None:
@@ -185,7 +185,7 @@ class Unpacker:
             # After the data: a write takes security.capability away, a chown the setuid bit.
             if self._owns(member):
                 ownership.give(fd, member.uid, member.gid)
-            os.fchmod(fd, member.mode)
+            ownership.set_mode(fd, member.mode)
             if member.xattrs:
                 set_xattrs(member, fd)
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
@@ -245,7 +245,7 @@ class Unpacker:
                 self._make_opaque(place)
         if self._owns(member):
             ownership.give(place.name, member.uid, member.gid, dir_fd=place.fd)
-        os.chmod(place.name, member.mode, dir_fd=place.fd)
+        ownership.set_mode(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
             set_xattrs(member, place.proc_path())
         self.contents.missing.discard(place.path)
@@ -281,7 +281,7 @@ class Unpacker:
         if self._owns(member):
             ownership.give(place.name, member.uid, member.gid, dir_fd=place.fd)
         if member.kind != b"2":
-            os.chmod(place.name, member.mode, dir_fd=place.fd)
+            ownership.set_mode(place.name, member.mode, dir_fd=place.fd)
         if member.xattrs:
             set_xattrs(member, place.proc_path())
         times = member.mtime_ns, member.mtime_ns
@@ -323,7 +323,7 @@ class Unpacker:
             ownership.give(place.name, member.uid, member.gid, dir_fd=place.fd)
         status = place.status()
         if status is not None and not stat.S_ISLNK(status.st_mode):
-            os.chmod(place.name, member.mode, dir_fd=place.fd)
+            ownership.set_mode(place.name, member.mode, dir_fd=place.fd)
             times = member.mtime_ns, member.mtime_ns
             os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
             ownership.note_in_times(place.name, member.uid, member.gid, dir_fd=place.fd)

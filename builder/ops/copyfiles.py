@@ -212,7 +212,7 @@ def set_attributes(path: str, entry: Entry, target: Target) -> None:
     """Give a new file its owner, mode and xattrs: in this order, chown clears setuid bits."""
     ownership.give(path, *_owner_of(entry, target))
     if entry.kind != "symlink":
-        os.chmod(path, target.mode_of(entry))
+        ownership.set_mode(path, target.mode_of(entry))
     for name, value in entry.xattrs:
         # BuildKit ignores what the destination's file system cannot hold, and so do we.
         with contextlib.suppress(OSError):

@@ -134,7 +134,7 @@ def _digest(data: bytes | None, fd: int) -> str:
 def _set_attributes(fd: int, wanted: Attributes) -> None:
     """Set owner, mode, xattrs and times: in this order, chown clears setuid bits."""
     ownership.give(fd, wanted.uid, wanted.gid)
-    os.fchmod(fd, wanted.mode)
+    ownership.set_mode(fd, wanted.mode)
     for name, value in wanted.xattrs:
         # BuildKit ignores what the destination's file system cannot hold, and so do we.
         with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -82,6 +83,51 @@ def test_a_user_builds_what_takes_no_process(user, of_root) -> None:
     assert "no root, no mounts, no namespaces" in said
     assert "user.max_user_namespaces is 0 (as root: sysctl user.max_user_namespaces=" in said
     assert user("system", "check", "--deep").stdout == "clean\n"
+
+
+# Name, kind, mode, owner: what keeps even its owner out, and bits that a chown takes away.
+CLOSED = (
+    ("closed", tarfile.DIRTYPE, 0, 5),
+    ("closed/file", tarfile.REGTYPE, 0, 6),
+    ("closed/in", tarfile.DIRTYPE, 0o100, 5),
+    ("closed/in/suid", tarfile.REGTYPE, 0o4000, 5),
+    ("again", tarfile.LNKTYPE, 0, 6),
+    ("full", tarfile.DIRTYPE, 0o3555, 4),
+    ("full/file", tarfile.REGTYPE, 0o444, 4),
+    ("link", tarfile.SYMTYPE, 0o777, 7),
+    ("fifo", tarfile.FIFOTYPE, 0o200, 8),
+)
+INTO_CLOSED = """\
+FROM busybox:test AS base
+ADD closed.tar /srv/
+COPY --chmod=000 file /new/parent/file
+COPY --chown=3:3 --chmod=4755 file /srv/suid
+FROM busybox:test
+COPY --from=base /srv /srv
+COPY --from=base --chown=9:9 /srv/closed /copy
+COPY file /srv/full/new
+COPY file /srv/closed/file
+COPY --from=base /new /new
+"""
+
+
+def write_closed(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, kind, mode, owner in CLOSED:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid, member.gid = kind, mode, owner, owner
+            member.linkname = {"link": "target", "again": "closed/file"}.get(name, "")
+            archive.addfile(member)
+    path.chmod(0o644)
+
+
+def test_modes_that_keep_even_the_owner_out(user, of_root, tmp_path: Path) -> None:
+    """On disk they are wider than in the layers."""
+    user.write("context/Dockerfile", INTO_CLOSED)
+    for context in (user.home / "context", tmp_path / "context"):
+        write_closed(context / "closed.tar")
+    made = user(*WORDS, TO.format(user.home / "x.tar"), "-q", "context")
+    assert made.stdout == of_root(INTO_CLOSED)
 
 
 def test_a_user_is_told_why_nothing_runs(user) -> None:

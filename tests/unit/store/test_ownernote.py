@@ -2,7 +2,14 @@
 
 import pytest
 
-from store.ownernote import from_atime_ns, from_note, to_atime_ns, to_note
+from store.ownernote import (
+    from_atime_ns,
+    from_mode_note,
+    from_note,
+    to_atime_ns,
+    to_mode_note,
+    to_note,
+)
 
 LARGEST = 2**31 - 1
 ENDS_NS = (2**34 - 2**31) * 10**9  # of what ext4 holds
@@ -14,6 +21,12 @@ def test_what_is_noted_is_read(owner) -> None:
     atime_ns = to_atime_ns(*owner, 17)
     assert from_atime_ns(atime_ns) == owner
     assert atime_ns < ENDS_NS
+
+
+def test_a_mode_holds_for_what_it_was_noted_for() -> None:
+    note = to_mode_note(0o4000, 0o4600)
+    assert from_mode_note(note, 0o4600) == 0o4000
+    assert [from_mode_note(value, 0o644) for value in (note, b"", b"x:y", b"7")] == [0o644] * 4
 
 
 def test_what_cannot_be_noted_is_roots() -> None:
