@@ -69,6 +69,8 @@ def _v2_memory(memory: "Memory") -> "Iterator[tuple[str, str]]":
     if swap:
         # v1 counts memory and swap together, v2 swap alone.
         yield "memory.swap.max", "max" if swap < 0 else str(max(swap - limit, 0))
+    elif limit < 0:
+        yield "?memory.swap.max", "max"  # no limit is none of both. Source: runc
     if memory.get("reservation"):
         yield "memory.low", _limit(memory["reservation"])
 
@@ -134,6 +136,9 @@ def v1_writes(resources: "Resources") -> "list[tuple[str, str, str]]":
     memory: Mapping[str, object] = resources.get("memory", {})
     cpu: Mapping[str, object] = resources.get("cpu", {})
     writes = [("memory", file, str(memory[key])) for key, file in _V1_MEMORY if memory.get(key)]
+    if memory.get("limit") == _NO_LIMIT and not memory.get("swap"):
+        # v1's other limit is of both together: no memory limit fits below one.
+        writes.append(("memory", "?memory.memsw.limit_in_bytes", "-1"))
     if "swappiness" in memory:
         writes.append(("memory", "memory.swappiness", str(memory["swappiness"])))
     if memory.get("disableOOMKiller"):

@@ -264,6 +264,9 @@ def test_update_and_events(oci, bundle):
         json.loads(oci("events", "--stats", "a").stdout)["data"]["memory"]["usage"]["limit"]
         == 256 << 20
     )
+    oci("update", "--memory", "-1", "a")  # and so of memory with swap
+    limit = json.loads(oci("events", "--stats", "a").stdout)["data"]["memory"]["usage"]["limit"]
+    assert limit > 1 << 60
     done = oci("update", "--memory", "lots", "a", check=False)
     assert "--memory: 'lots' is no number" in done.stderr
     oci("delete", "--force", "a")
