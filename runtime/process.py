@@ -65,7 +65,10 @@ def _capabilities(sets: "CapabilitySets") -> "CapabilityPlan":
             "effective": caps.mask(sets.get("effective", [])),
             "permitted": caps.mask(sets.get("permitted", [])),
             "inheritable": caps.mask(sets.get("inheritable", [])),
-            "ambient": caps.mask(sets.get("ambient", [])),
+            # The kernel lets no other be ambient.
+            "ambient": caps.mask(sets.get("ambient", []))
+            & caps.mask(sets.get("permitted", []))
+            & caps.mask(sets.get("inheritable", [])),
         }
     except KeyError as error:
         raise InvalidSpec(f"capabilities: unknown capability {error.args[0]}") from error

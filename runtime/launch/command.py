@@ -102,6 +102,8 @@ def hand_over(
 def refusal(name: str, code: int) -> CommandFailed:
     """Return why the file that was found for the command `name` was not executed."""
     cause = os.strerror(code).lower()
+    if code == errno.EISDIR:
+        cause += ": permission denied"  # what podman looks for when it chooses its exit code
     if code != errno.ENOENT:
         return CommandFailed("not-executable", f'exec: "{name}": {cause}', code)
     # The file is there, so what is missing is its interpreter or dynamic loader.

@@ -35,6 +35,7 @@ def test_podman(podman):
     assert podman("exec", "c", "sh", "-c", "echo $$ in $0").endswith(" in sh\n")
     podman("exec", "c", "sh", "-c", "exit 5", fails=5)
     podman("exec", "c", "nosuch", fails=127)
+    podman("exec", "c", "/etc", fails=126)
     assert podman("exec", "-t", "c", "tty") == "/dev/pts/0\n"
     assert podman("logs", "c") == "hello\n"
     assert "sleep 1000" in podman("top", "c")

@@ -1,0 +1,1 @@
+"""The test suites of other runtimes, run on a runtime of ours."""
