@@ -20,6 +20,7 @@ _IPC_SYSCTLS = frozenset(
 
 _LONGEST_DEVICE = 15  # IFNAMSIZ without its NUL
 
+
 def _bad(path: str, text: str) -> InvalidSpec:
     return InvalidSpec(f"config.json: {path}: {text}" if path else f"config.json: {text}")
 

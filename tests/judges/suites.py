@@ -32,8 +32,19 @@ ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n",
     "etc/group": "root:x:0:\nnobody:x:65534:\n",
 }
-# A letter that no access of a device is, and that runc drops.
-MENDED = {"update.bats": ('"rwa"', '"rwm"')}
+MENDED = {
+    # A letter that no access of a device is, and that runc drops.
+    "update.bats": ('"rwa"', '"rwm"'),
+    # Its helpers are not there at once.
+    "helpers.bash": (
+        '--mode null "$CONSOLE_SOCKET" &) &',
+        '--mode null "$CONSOLE_SOCKET" &) &\n\tretry 500 0.02 test -S "$CONSOLE_SOCKET"',
+    ),
+    "seccomp-notify.bats": (
+        "\tsetup_seccompagent\n",
+        '\tsetup_seccompagent\n\tretry 500 0.02 test -S "$SECCCOMP_AGENT_SOCKET"\n',
+    ),
+}
 WITHOUT_V2 = "umount /sys/fs/cgroup/unified 2>/dev/null; "
 CONTAINERS_CONF = """\
 [containers]
@@ -159,7 +170,7 @@ def runc(runtime: Path, work: Path, files: Sequence[str], debian: Path | None) -
         (tests / name).write_text((tests / name).read_text().replace(old, new))
     for name in ("recvtty", "seccompagent"):
         text = (HERE / f"{name}.py").read_text()
-        _write_script(tree / "contrib/cmd" / name / name, f"#!{sys.executable}\n{text}")
+        _write_script(tree / "contrib/cmd" / name / name, f"#!{sys.executable} -IS\n{text}")
     env = {"RUNC": str(runtime), "TMPDIR": str(work)}
     for name in files:
         yield _run(f"bats -t {name} </dev/null", tests, env)

@@ -42,7 +42,8 @@ def test_v1():
 def test_no_limits_no_writes():
     assert v1_writes({}) == v2_writes({}) == []
     assert v2_writes({"pids": {"limit": 0}}) == []
-    assert v2_writes({"memory": {"limit": -1}}) == [("memory.max", "max")]
+    none = [("memory.max", "max"), ("?memory.swap.max", "max")]
+    assert v2_writes({"memory": {"limit": -1}}) == none
     assert v2_writes({"cpu": {"period": 5000}}) == [("cpu.max", "max 5000")]
 
 
