@@ -17,7 +17,7 @@ def destroy(container: Container, warn: "Warn") -> None:
     container.kill_init()
     cgrouptree.kill_all(container.cgroups)
     if "scope" in container.record:
-        _remove_scope(container.record["scope"], warn)
+        _remove_scope(container, warn)
     cgrouptree.remove(container.cgroups)
     if "resctrl" in container.record:
         from runtime import resctrl
@@ -28,14 +28,14 @@ def destroy(container: Container, warn: "Warn") -> None:
     container.remove_folder()
 
 
-def _remove_scope(scope: "dict[str, str]", warn: "Warn") -> None:
-    from runtime.systemd.scope import remove
+def _remove_scope(container: Container, warn: "Warn") -> None:
+    from runtime.systemd import scope
 
     try:
-        remove(scope)
+        scope.remove(container.record["scope"])
     except RuntimeFailure as failure:
-        # Its cgroups are removed all the same: without a process a scope is not kept for long.
         warn(str(failure))
+        scope.await_notice(container.cgroups)
 
 
 def destroy_interrupted(container: Container) -> None:

@@ -6,6 +6,9 @@ in; then what systemd has no property for is written into the scope's files, whi
 a process, which systemd removes.
 """
 
+import os
+import time
+
 from runtime.errors import RuntimeFailure
 from runtime.launch.cgroup import Leaf
 from runtime.launch.cgroupfiles import cgroups_of, planned_paths, write
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     from runtime.plan import CgroupPlan, LaunchPlan
     from runtime.systemd.variants import Property
+
+_NOTICE_S = 1.0
 
 
 class Scope(Leaf):
@@ -47,8 +52,8 @@ class Scope(Leaf):
         try:
             if self._was_asked_for:
                 manager.stop(self._bus, self.unit)
-        except RuntimeFailure:
-            pass  # what failed before is what is told
+        except RuntimeFailure:  # what failed before is what is told
+            await_notice(self.paths())
         finally:
             super().__exit__()
 
@@ -135,3 +140,14 @@ def remove(scope: "dict[str, str]") -> None:
         manager.stop(bus, scope["unit"])
     finally:
         bus.close()
+
+
+def await_notice(cgroups: "dict[str, str]") -> None:
+    """Give a systemd that cannot be asked the time to see that a scope has no process any more.
+
+    It removes the scope then; of one whose cgroup was taken away under it, it would hear nothing.
+    """
+    path = cgroups.get("unified") or cgroups.get("name=systemd", "")
+    deadline = time.monotonic() + _NOTICE_S
+    while os.path.isdir(path) and time.monotonic() < deadline:
+        time.sleep(0.005)

@@ -121,9 +121,12 @@ def test_a_life_in_a_scope(there, systemd, in_slice):
     there("update", "--memory", "32m", "--pids-limit", "9", "a")
     changed = {"MemoryMax": str(32 * MIB), "TasksMax": "9"}
     assert systemd.show(UNIT, *changed) == changed
-    # Whatever systemd writes when it is reloaded is what is there.
+    # Whatever systemd writes when it is reloaded, or changes the rules itself, is what is there.
+    rules = sorted(files_of(systemd, devices="devices.list")) if systemd.has_v1 else []
     systemd("systemctl", "daemon-reload")
+    systemd("systemctl", "set-property", "--runtime", UNIT, "DeviceAllow=/dev/null rw")
     assert limits_of(systemd) == [str(32 * MIB), "9"]
+    assert rules == (sorted(files_of(systemd, devices="devices.list")) if systemd.has_v1 else [])
     there("pause", "a")
     assert there.state("a")["status"] == "paused"
     there("resume", "a")
@@ -145,16 +148,35 @@ def test_what_a_container_sees_without_a_cgroup_namespace(there, systemd, in_sli
     assert there(*SYSTEMD, "run", "-b", bundle, "a").stdout == "33\n"
 
 
-def test_slices_and_sockets(there, systemd, in_slice):
-    for path, place in (
-        (":ours:a", "/system.slice/ours-a.scope"),
-        ("-.slice:ours:a", "/ours-a.scope"),
-    ):
-        # systemd's own socket, for hosts without a bus.
-        env = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/run/systemd/private"}
-        there(*SYSTEMD, "create", "-b", in_slice("true", path), "a", env=env)
-        assert systemd.show(UNIT, "ControlGroup") == {"ControlGroup": place}
-        there("delete", "--force", "a", env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere"})
+def test_a_host_without_a_bus(there, systemd, in_slice):
+    """Then systemd's own socket is there, for root."""
+    systemd("systemctl", "stop", "dbus.service", "dbus.socket")
+    try:
+        there(*SYSTEMD, "create", "-b", in_slice("true", ":ours:a"), "a")
+    finally:
+        systemd("systemctl", "start", "dbus.service")
+    assert systemd.show(UNIT, "ControlGroup") == {"ControlGroup": f"/system.slice/{UNIT}"}
+    assert there.record("a")["scope"]["bus"] == "/run/systemd/private"
+    there("delete", "--force", "a")
+
+
+def test_the_root_slice(there, systemd, in_slice):
+    there(*SYSTEMD, "create", "-b", in_slice("true", "-.slice:ours:a"), "a")
+    assert systemd.show(UNIT, "ControlGroup") == {"ControlGroup": f"/{UNIT}"}
+    # Where systemd is asked is in the state, and no affair of who deletes.
+    there("delete", "--force", "a", env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere"})
+
+
+def test_systemd_is_gone_when_a_container_is_deleted(there, systemd, in_slice):
+    there(*SYSTEMD, "create", "-b", in_slice("true"), "a")
+    path = there.root / "a/state.json"
+    state = json.loads(path.read_bytes())
+    state["scope"]["bus"] = "/nonexistent"
+    path.write_text(json.dumps(state))
+    done = there("delete", "--force", "a")
+    assert "no systemd to ask for a cgroup: /nonexistent: no such file" in done.stderr
+    # systemd sees that the last process is gone, because its cgroup is not taken away under it.
+    systemd("timeout", "20", "sh", "-c", f"while systemctl is-active {UNIT}; do :; done")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +218,11 @@ def test_a_scope_that_failed_is_made_anew(there, systemd, in_slice):
     script = "x=$(dd if=/dev/zero bs=1M count=64 | tr '\\0' x)"
     there(*SYSTEMD, "run", "--keep", "-b", in_slice(script, resources=resources), "a", check=False)
     systemd(
-        "sh", "-c", f"until systemctl is-failed {UNIT} || ! systemctl is-active {UNIT}; do :; done"
+        "timeout",
+        "20",
+        "sh",
+        "-c",
+        f"until systemctl is-failed {UNIT} || ! systemctl is-active {UNIT}; do :; done",
     )
     there("delete", "a")
     there(*SYSTEMD, "run", "-b", in_slice("true"), "a")
