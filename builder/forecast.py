@@ -119,6 +119,7 @@ class _Forecaster:
         self.roots = [root for plan in ready.plans for root in plan.roots]
         self.graph: BuildGraph = build_graph(ready.plans[0].vertices, *self.roots)
         self.scratch = scratch
+        self._known_layers: frozenset[DiffID] | None = None
         self.read = _read_vertices(self.graph.vertices)
         self._begin()
 
@@ -266,7 +267,7 @@ class _Forecaster:
         for source in inputs:
             self.site.absent.need(source.chain)
         step = self.site.progress.begin(vertex.name)
-        known = set(self.site.store.layers.iter())
+        known = self._layers_before()
         try:
             with placed(vertex):
                 made = perform(vertex.op, vertex, inputs, self.site, step)
@@ -277,6 +278,12 @@ class _Forecaster:
         if made.diff_id not in known:
             self.scratch.add(made.diff_id)
         return made.diff_id
+
+    def _layers_before(self) -> frozenset[DiffID]:
+        """Return the layers that were here when the first one was made; these stay in any case."""
+        if self._known_layers is None:
+            self._known_layers = frozenset(self.site.store.layers.iter())
+        return self._known_layers
 
     # -- what stands on a RUN that misses
 

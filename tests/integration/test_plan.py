@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,28 @@ def test_only_what_stands_on_a_run_is_unknown(states, pybuild, project: Path) ->
     assert "a changed (lines +1 -1)" in text
     assert text.count("depends on what [build 3/3] RUN cat /a > /out makes") == 2
     assert "4 of 8 steps from the cache, 2 to run, 2 unknown, about " in text
+
+
+def test_layers_are_listed_once_however_many_are_made(pybuild, busybox_image, context) -> None:
+    names = "abcd"
+    copies = "".join(f"COPY {name} /\n" for name in names)
+    text = f"FROM {busybox_image} AS made\n{copies}FROM {busybox_image}\nCOPY --from=made / /all\n"
+    write(context, {"Dockerfile": text, **dict.fromkeys(names, "1\n")})
+    listings: list[str] = []
+    seen = listings.append
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.listdir" and str(arguments[0]).endswith("/layers/sha256"):
+            seen(event)
+
+    with Engine(str(pybuild.root)) as engine:
+        before = sorted(engine.store.layers.iter())
+        sys.addaudithook(hook)
+        found = engine.plan(BuildRequest(context=str(context)))
+        seen = list[str]().append  # a hook stays for ever
+        assert [step.state for step in found.steps].count("miss") == len(names) + 1
+        assert sorted(engine.store.layers.iter()) == before, "nothing of what was made is left"
+    assert len(listings) == 1
 
 
 def test_a_copy_that_misses_leaves_nothing_unknown(states, pybuild, project: Path) -> None:
