@@ -110,6 +110,7 @@ def states(match: Match) -> Iterator[tuple[str, str]]:
 
     `sha256:… 644` for a file, `-> target` for a symlink, an owner other than root after the mode.
     """
+    base = f"{match.path}/" if match.path else ""
     for entry in match.entries:
         if entry.kind == "symlink":
             state = f"-> {entry.target}"
@@ -118,7 +119,7 @@ def states(match: Match) -> Iterator[tuple[str, str]]:
             state = f"{entry.digest} {entry.mode:04o}{owner}"
         else:
             continue
-        yield os.path.join(match.path, entry.path).rstrip("/"), state
+        yield (base + entry.path).rstrip("/"), state
 
 
 def tree_digest(match: Match, *, with_owner: bool) -> Digest:
@@ -171,6 +172,8 @@ def counted_xattrs(path: str) -> tuple[tuple[str, bytes], ...]:
     try:
         names = os.listxattr(path, follow_symlinks=False)
     except OSError:  # the file system has none
+        return ()
+    if not names:
         return ()
     kept = [
         name

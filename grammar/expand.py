@@ -15,7 +15,7 @@ from grammar.errors import ExpansionError, shown
 from values.classes import dataclass, field
 
 if TYPE_CHECKING:
-    from lark import Lark, UnexpectedInput
+    from grammar.generator import Lark, UnexpectedInput
 
 _BLANKS = re.compile(r"\s+")
 _NAME = r"(?:[0-9]+|[@*#?\-$!]|[^\W\d]\w*)"
@@ -169,7 +169,7 @@ def _failed(word: str, cause: str) -> ExpansionError:
 
 @lru_cache(maxsize=1024)
 def _parse(word: str, escape: str) -> _Part:
-    from lark import UnexpectedInput  # 57 ms, and most words are literal
+    from grammar.generator import UnexpectedInput  # 57 ms, and most words are literal
 
     try:
         part: object = _reader(escape).parse(word)

@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from lark import Lark, UnexpectedInput, UnexpectedToken
-
 from grammar import ast, diagnose, style
 from grammar.errors import DockerfileSyntaxError, shown
+from grammar.generator import Lark, UnexpectedInput, UnexpectedToken
 from grammar.leaves import Misread, UnknownFlag
 from grammar.lines import LogicalLine, Source, read, read_one
 from grammar.nodes import callbacks

@@ -4,10 +4,8 @@ import re
 from collections.abc import Set
 from importlib.resources import files
 
-from lark import Lark
-from lark.lexer import PatternRE, TerminalDef
-
 from grammar import tables
+from grammar.generator import Lark, PatternRE, TerminalDef
 from values.classes import dataclass
 
 

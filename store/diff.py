@@ -215,7 +215,8 @@ class _Walk:
             raise StoreError(f"commit layer: /{os.fsdecode(level.path)} is to be filled, not empty")
         level.changed = True  # all that comes in sets its time
         for header, body in filling.make(level.fd):
-            _refuse_mark(header.name.rstrip(b"/").rpartition(b"/")[2], header.name)
+            if WHITEOUT in header.name:
+                _refuse_mark(header.name.rstrip(b"/").rpartition(b"/")[2], header.name)
             self._emit(header)
             if header.size_bytes:
                 self._body(header.name, header.size_bytes, body)

@@ -32,7 +32,12 @@ class DataRef(NamedTuple):
     size_bytes: int
 
 
+_ONE_BYTE = [bytes((value,)) for value in range(0x80)]
+
+
 def _number(value: int) -> bytes:
+    if value < 0x80:
+        return _ONE_BYTE[value]
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

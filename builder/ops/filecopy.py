@@ -85,11 +85,12 @@ def copy_regular(
         raise
     try:
         began_ns = time.time_ns()
-        if stamp_differs(reading, entry):
+        status = os.fstat(reading)
+        if stamp_of(status) != entry.stamp:
             raise FileChanged(entry.path)
         writing = os.open(place[1], _WRITE, 0o600, dir_fd=place[0])
         try:
-            data = _copy_bytes(reading, writing)
+            data = _copy_bytes(reading, writing, status)
             if stamp_differs(reading, entry):
                 raise FileChanged(entry.path)
             # A stamp this young can outlive a write: compare the bytes themselves.
@@ -108,9 +109,8 @@ def stamp_differs(fd: int, entry: Entry) -> bool:
     return stamp_of(os.fstat(fd)) != entry.stamp
 
 
-def _copy_bytes(reading: int, writing: int) -> bytes | None:
+def _copy_bytes(reading: int, writing: int, status: os.stat_result) -> bytes | None:
     """Copy all bytes; return them where they went through our hands at once."""
-    status = os.fstat(reading)
     size = status.st_size
     if size > _SMALL_BYTES or status.st_blocks * _BLOCK_BYTES < size:
         copy_file(reading, writing, size)
