@@ -24,7 +24,10 @@ def _owner_of_new(world: World, call: "Call", path: bytes) -> "Owner":
     parent = path.rstrip(b"/").rpartition(b"/")
     folder = parent[0] or parent[1] or b"."
     gid = who.gids[3]
-    status = os.stat(folder)
+    try:
+        status = os.stat(folder)
+    except OSError:
+        raise Native from None
     if status.st_mode & stat.S_ISGID:
         gid = noted(folder, status, follow=True)[1]
     if not (who.uids[3] or gid):

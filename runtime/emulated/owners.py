@@ -49,7 +49,10 @@ def note(path: bytes | int, status: os.stat_result, owner: "Owner", *, follow: b
 
 
 def _chown(world: World, call: "Call", path: bytes, ids: "tuple[int, int]", follow: bool) -> int:
-    status = os.stat(path, follow_symlinks=follow)
+    try:
+        status = os.stat(path, follow_symlinks=follow)
+    except OSError:
+        raise Native from None
     before = noted(path, status, follow=follow)
     after = (
         before[0] if ids[0] == _UNCHANGED else ids[0],

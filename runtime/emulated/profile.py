@@ -27,6 +27,7 @@ def with_notifications(profile: dict[str, Any] | None) -> dict[str, Any]:
         profile = {"defaultAction": _ALLOW, "syscalls": []}
     entries = list(profile.get("syscalls") or ())
     ours = {*HANDLERS, *HANDLERS_32}
+    ours -= {name for entry in entries if entry.get("action") != _ALLOW for name in _names(entry)}
     if profile["defaultAction"] != _ALLOW:
         allowed = {name for entry in entries if _allows(entry) for name in _names(entry)}
         ours &= allowed

@@ -11,6 +11,7 @@ Source: seccomp_unotify(2).
 import errno
 import os
 import select
+import struct
 
 from runtime.emulated import handlers, identity
 from runtime.emulated.world import Native, World
@@ -106,10 +107,10 @@ def _answer(
         return
     try:
         value = handler(world, call)
-    except Native:
-        seccomp_notify.let_through(listener, call[0])
     except OSError as error:
         seccomp_notify.answer(listener, call[0], error=error.errno or errno.EIO)
+    except (Native, ArithmeticError, ValueError, struct.error):  # or what is no argument at all
+        seccomp_notify.let_through(listener, call[0])
     else:
         if value is not None:
             seccomp_notify.answer(listener, call[0], value)

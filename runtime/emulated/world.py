@@ -63,7 +63,7 @@ class World:
 
     def read(self, call: "Call", address: int, size: int) -> bytes:
         """Return up to `size` bytes of the caller's memory. Raises OSError."""
-        fd = os.open(f"{call[1]}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        fd = self._open(f"{call[1]}/mem", os.O_RDONLY)
         try:
             return os.pread(fd, size, address)
         except (OSError, OverflowError):
@@ -73,7 +73,7 @@ class World:
 
     def write(self, call: "Call", address: int, data: bytes) -> None:
         """Write into the caller's memory. Raises OSError, Native."""
-        fd = os.open(f"{call[1]}/mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=self._proc)
+        fd = self._open(f"{call[1]}/mem", os.O_RDWR)
         try:
             self.check(call)
             os.pwrite(fd, data, address)
@@ -109,7 +109,7 @@ class World:
         if path.startswith(b"/"):
             own = _own_descriptor(path)
             return self.descriptor(call, own) if own >= 0 else path
-        fd = os.open(start, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        fd = self._open(start, os.O_PATH | os.O_DIRECTORY)
         try:
             self._away = True
             os.fchdir(fd)
@@ -119,7 +119,7 @@ class World:
 
     def umask(self, call: "Call") -> None:
         """Take the caller's mask for what is made next."""
-        fd = os.open(f"{call[1]}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        fd = self._open(f"{call[1]}/status", os.O_RDONLY)
         try:
             text = os.read(fd, 256)
         finally:
@@ -128,11 +128,13 @@ class World:
 
     def _take_root(self, call: "Call") -> None:
         """Take the caller's root where it is not the container's: it called chroot."""
-        if os.readlink(b"%d/root" % call[1], dir_fd=self._proc) == b"/":
-            return
-        fd = os.open(
-            b"%d/root" % call[1], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc
-        )
+        root = b"%d/root" % call[1]
+        try:
+            if os.readlink(root, dir_fd=self._proc) == b"/":
+                return
+        except OSError:
+            raise Native from None
+        fd = self._open(root, os.O_PATH | os.O_DIRECTORY)
         try:
             self._other_root = True
             os.fchdir(fd)
@@ -140,6 +142,13 @@ class World:
             os.fchdir(self._proc)
         finally:
             os.close(fd)
+
+    def _open(self, path: str | bytes, flags: int) -> int:
+        """Open a file of procfs. Raises Native: the caller is gone, or not for us to look into."""
+        try:
+            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError:
+            raise Native from None
 
 
 def _own_descriptor(path: bytes) -> int:

@@ -92,3 +92,6 @@ def test_what_is_answered_waits_and_what_is_refused_stays_refused() -> None:
     assert actions["read"] == {ALLOW}
     refusing = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}
     assert not policy_for(with_notifications(refusing), (), "x86_64", "6.1").rules
+    one = {"names": ["chown"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    rules = with_notifications({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [one]})["syscalls"]
+    assert [rule["action"] for rule in rules if "chown" in rule["names"]] == ["SCMP_ACT_ERRNO"]
