@@ -159,7 +159,7 @@ def plan_of(execution: Execution) -> LaunchPlan:
     if execution.cgroup_parent:
         spec["linux"]["cgroupsPath"] = posixpath.join("/", execution.cgroup_parent, name)
     plan = launch_plan(spec, root, name=name, user=execution.user or "0")
-    if not in_first_user_namespace():
+    if execution.isolation != "chroot" and not in_first_user_namespace():
         from runtime.rootless.plans import adapt
 
         adapt(plan, manner.current())

@@ -48,6 +48,15 @@ profile pybuild-test flags=(attach_disconnected, mediate_deleted) {
   pivot_root,
   deny /denied w,
 }
+profile without-mounts flags=(attach_disconnected, mediate_deleted) {
+  file,
+  capability,
+  network,
+  signal,
+  ptrace,
+  unix,
+  umount,
+}
 """
 FORMAT = 5  # raise it when this script lays the disk out differently
 

@@ -37,11 +37,26 @@ def enter() -> Mode:
     global _mode
     if _mode is None:
         _mode = Mode("root") if not missing_capabilities() else _entered()
+        profile = apparmor_profile()
+        if _mode.may_mount and profile:
+            from runtime.rootless.confinement import under_profile
+
+            _mode = under_profile(_mode, profile)
         if _mode.may_mount and not in_first_user_namespace():
             from runtime.rootless.procfs import with_proc
 
             _mode = with_proc(_mode)
     return _mode
+
+
+def apparmor_profile() -> str:
+    """Return the name of the AppArmor profile that we are confined by, "" for none."""
+    try:
+        with open("/proc/self/attr/current", encoding="utf-8", errors="replace") as file:
+            name, bracket, _ = file.read().rpartition(" (")
+    except OSError:
+        return ""  # no security module says anything
+    return name if bracket else ""  # SELinux's labels have none
 
 
 def _outside(reasons: "tuple[Reason, ...]") -> Mode:
