@@ -34,7 +34,7 @@ ip link set eth0 up; ip addr add {ADDRESS}/24 dev eth0; ip route add default via
 nsenter "--net=/proc/$1/ns/net" sh -c \\
     'ip link set lo up; ip link set out0 up; ip addr add {OUTSIDE}/24 dev out0'
 """
-# Argument: address. Says what it hears, and who said it; a name server at 127.0.0.53.
+# Arguments: addresses to listen and to answer for names at. Says what it hears, and who said it.
 SERVER = f"""
 import select, socket, sys
 def bound(kind, address, port):
@@ -45,7 +45,7 @@ def bound(kind, address, port):
 tcp = bound(socket.SOCK_STREAM, sys.argv[1], 7000)
 tcp.listen()
 udp = bound(socket.SOCK_DGRAM, sys.argv[1], 7000)
-dns = bound(socket.SOCK_DGRAM, "127.0.0.53", 53)
+dns = bound(socket.SOCK_DGRAM, sys.argv[2], 53)
 print("listening", flush=True)
 while True:
     for sock in select.select([tcp, udp, dns], [], [])[0]:
@@ -122,8 +122,8 @@ def host(tool) -> Iterator[Host]:
         host = Host(inside.pid, outside.pid)
         cable = [*host.enter(inside.pid), "sh", "-ec", CABLE, "sh", str(outside.pid)]
         subprocess.run(cable, check=True)
-        for pid, address in ((inside.pid, "127.0.0.1"), (outside.pid, OUTSIDE)):
-            start(*host.enter(pid), sys.executable, "-c", SERVER, address)
+        start(*host.enter(inside.pid), sys.executable, "-c", SERVER, "127.0.0.1", "127.0.0.53")
+        start(*host.enter(outside.pid), sys.executable, "-c", SERVER, OUTSIDE, OUTSIDE)
         yield host
     finally:
         for process in running:
@@ -156,13 +156,17 @@ LOOK = f"""
 import os, socket
 def talk(address, kind):
     with socket.socket(type=kind) as sock:
-        sock.settimeout(5)
-        try:
-            sock.connect((address, 7000))
-            sock.send(b"x")
-            return sock.recv(100).decode().strip()
-        except OSError as error:
-            return os.strerror(error.errno)
+        sock.settimeout(2)
+        for _ in range(8):  # a datagram may get lost
+            try:
+                sock.connect((address, 7000))
+                if kind == socket.SOCK_DGRAM:
+                    sock.send(b"x")
+                return sock.recv(100).decode().strip()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                return os.strerror(error.errno)
 with socket.socket(type=socket.SOCK_DGRAM) as sock:
     sock.connect(("{OUTSIDE}", 9))
     own = sock.getsockname()[0]
@@ -230,7 +234,7 @@ def test_ports_of_the_host_lead_in(user, host: Host, helper: str) -> None:
     )
     try:
         wait_until(lambda: host.talk(8080) == b"tcp", "the published port answers")
-        assert host.talk(5300, socket.SOCK_DGRAM) == b"udp"
+        wait_until(lambda: host.talk(5300, socket.SOCK_DGRAM) == b"udp", "so does that of UDP")
         shown = user("ps", "--format", "{{.Ports}}").stdout
         assert shown.startswith(f"0.0.0.0:8080->80/tcp, {ADDRESS}:5300->53/udp, 0.0.0.0:")
         chosen = int(shown.strip().rpartition("->")[0].rpartition(":")[2])
@@ -241,6 +245,23 @@ def test_ports_of_the_host_lead_in(user, host: Host, helper: str) -> None:
     finally:
         user("rm", "-f", "web")
         process.wait()
+    assert host.helpers() == []
+
+
+def test_root_has_one_where_it_asks(pybuild, busybox_image: str, host: Host, tool) -> None:
+    own = os.readlink(f"/proc/{host.inside}/ns/net")
+    seen = []
+    for words in ((), *(("--network", tool(name).rpartition("/")[2]) for name in HELPERS)):
+        command = ("sh", "-c", "readlink /proc/self/ns/net; nslookup -type=a any.test 192.0.2.1")
+        run = pybuild.command("run", "--rm", *words, busybox_image, *command)
+        environment = pybuild.full_environment({})
+        done = subprocess.run(
+            [*host.enter(host.inside), *run], env=environment, capture_output=True, text=True
+        )
+        seen.append(done.stdout.splitlines()[0])
+        assert NAMED in done.stdout
+    assert seen[0] == own
+    assert own not in seen[1:]
     assert host.helpers() == []
 
 
