@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 
 from builder.cachekey import KEY_SCHEMA
 from builder.vertex import RunOp, canonical_digest
+from store.activesnapshot import Candidate
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest
 from store.errors import BadArchive, Corrupt, NotFound
 from store.root import Store
-from store.snapshots import Candidate
 from values.classes import dataclass, field, replace
 
 _MEMO = "instruction"

@@ -28,12 +28,12 @@ from builder.vertex import RunOp, Vertex, VertexID
 from runtime.cancel import Cancel
 from runtime.execution import Bind, Execution
 from runtime.launcher import Launchers
+from store.activesnapshot import Active
 from store.digest import DiffID
 from store.errors import InUse
 from store.keptsteps import ENTERED, kept_steps, note_of
 from store.mount import OverlayMount
 from store.root import Store
-from store.snapshots import Active
 from store.stubs import EMPTY, ensure
 from values.classes import dataclass, replace
 

@@ -19,10 +19,10 @@ from builder.runmounts import (
 )
 from builder.site import Step
 from builder.vertex import RunOp, plain
+from store.activesnapshot import Active
 from store.digest import DiffID
 from store.errors import Corrupt, StoreError
 from store.keptsteps import FAILED, MOUNT, KeptStep, note_of
-from store.snapshots import Active
 from values.classes import dataclass, replace
 
 _CLASSES: Mapping[str, type] = {

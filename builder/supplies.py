@@ -16,8 +16,8 @@ from values.classes import dataclass, field
 
 if TYPE_CHECKING:
     from builder.sshagent import SshAgents
+    from store.activesnapshot import Active
     from store.cachemounts import CacheMountKey
-    from store.snapshots import Active
 
 FROZEN = "files"
 _GIT_AGENT = "default"  # Source: BuildKit llb.Git, MountSSHSock

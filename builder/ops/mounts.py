@@ -30,10 +30,10 @@ from builder.vertex import RunOp, Vertex, canonical_digest
 from runtime.execution import Bind, FileMount, Tmpfs
 from runtime.mounting import open_overlay
 from store import ownership
+from store.activesnapshot import Active
 from store.cachemounts import CacheMountKey, Instance
 from store.digest import DiffID, Digest, digest_of
 from store.mount import OverlayMount
-from store.snapshots import Active
 from values.classes import asdict, dataclass, field
 
 _STRICTNESS = {"shared": 0, "private": 1, "locked": 2}

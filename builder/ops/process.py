@@ -22,7 +22,7 @@ from runtime.execution import USUAL_SHM_BYTES
 from runtime.executor import Execution, ExitStatus, execute
 from runtime.spec import Resources, Rlimit
 from store import manner, platforms
-from store.snapshots import Active
+from store.activesnapshot import Active
 from values.classes import dataclass, field
 
 _CPU_PERIOD_US = 100_000

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from pybuild.engine.runrequest import RunRequest
     from registry_client.events import OnEvent
     from runtime.execution import Bind, Execution
+    from store.activesnapshot import Active
     from store.digest import DiffID
     from store.oci import ContainerConfig
     from store.reference import Reference
     from store.root import Store
-    from store.snapshots import Active
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILLED = 137

@@ -11,10 +11,10 @@ import pytest
 from builder.adoption import Adoption, Window, instruction_of, remember
 from builder.runmounts import BindMount
 from builder.vertex import RunOp
+from store.activesnapshot import Candidate
 from store.buildrecords import BuildRecord
 from store.digest import DiffID, Digest, digest_of
 from store.root import Store
-from store.snapshots import Candidate
 
 SECOND = 1_000_000_000
 OLD = Window(1_000 * SECOND + 300_000_000, 1_002 * SECOND)
