@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -136,10 +137,11 @@ def test_equal_steps_are_one_only_if_both_have_to_run(pybuild, busybox_image, co
 
 
 def started(process: subprocess.Popen[bytes], mark: bytes) -> bytes:
-    """Read a build's progress until `mark` comes."""
+    """Read a build's progress until a step prints `mark`, which its text may hold too."""
     assert process.stderr is not None
+    printed = re.compile(rb"^#\d+ \d+\.\d+ " + re.escape(mark), re.MULTILINE)
     seen = b""
-    while mark not in seen:
+    while not printed.search(seen):
         data = os.read(process.stderr.fileno(), 65536)
         assert data, seen
         seen += data
