@@ -118,8 +118,10 @@ class Guest:
 
     def fail(self, why: str) -> NoReturn:
         """Fail the test with everything that is known."""
-        console = self.console.read_text(errors="replace")
-        pytest.fail("\n".join([why, *self.lines[-60:], "console:", *console.splitlines()[-30:]]))
+        console = self.console.read_text(errors="replace").splitlines()
+        # What became of the emulated controller of the disks comes before the errors it causes.
+        controller = [line for line in console[:-30] if "nvme nvme" in line]
+        pytest.fail("\n".join([why, *self.lines[-60:], "console:", *controller, *console[-30:]]))
 
 
 @dataclass
@@ -154,7 +156,9 @@ class Machine:
         command = [self.qemu, "-accel", "tcg", "-m", str(memory_mb), "-smp", str(cpus)]
         command += ["-nodefaults", "-display", "none", "-no-reboot", "-kernel", CACHE / "vmlinuz"]
         # Emulated, guards against the processor's faults cost time and guard nothing.
-        words = "console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rw init=/sbin/init mitigations=off"
+        words = (
+            "console=ttyS0 loglevel=5 panic=-1 root=/dev/nvme0n1 rw init=/sbin/init mitigations=off"
+        )
         command += ["-append", words]
         command += ["-serial", f"file:{console}", "-serial", "stdio"]
         command += ["-device", "nvme,id=nvme0,serial=pybuild"]
