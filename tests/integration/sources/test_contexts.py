@@ -46,7 +46,8 @@ def link(name: str, target: str) -> tarfile.TarInfo:
 
 
 def nothing_left(store: Path) -> bool:
-    return not os.listdir(store / "tmp") and not os.listdir(store / "snapshots")
+    folders = (store / "tmp", store / "snapshots")
+    return not any(os.listdir(folder) for folder in folders if folder.exists())
 
 
 def test_a_dockerfile_on_standard_input(files_of, pybuild) -> None:
