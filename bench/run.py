@@ -225,7 +225,9 @@ def workloads(
         shutil.rmtree(folder)
     moving = [name for name in wanted if name in transfers.ROWS]
     if moving:
-        moved = transfers.Transfers(work, debian_tar())
+        folder = work / "transfers"  # its daemon is another than that of the rows before
+        folder.mkdir()
+        moved = transfers.Transfers(folder, debian_tar())
         resources.callback(moved.stop)
         for name in moving:
             moved.begin(name)
