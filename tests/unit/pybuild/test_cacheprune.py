@@ -33,10 +33,10 @@ def names(entries: Sequence[CacheEntry]) -> list[str]:
 
 
 ENTRIES = (
-    entry("aa1", age_s=100),
+    entry("aa1", age_s=8_000),
     entry("bb2", type_=MOUNT, is_mutable=True, is_in_use=True),
     entry("cc3", is_shared=True, parents=("aa1",)),
-    entry("dd4", type_=LOCAL, is_mutable=True, age_s=10_000),
+    entry("dd4", type_=LOCAL, is_mutable=True, age_s=1_000_000),
 )
 
 
@@ -62,9 +62,9 @@ ENTRIES = (
         (["private"], ["aa1", "bb2", "dd4"]),
         (["mutable"], ["bb2", "dd4"]),
         (["immutable=true"], ["aa1", "cc3"]),
-        (["until=1h"], ["dd4"]),
-        (["unused-for=1m"], ["aa1", "dd4"]),
-        (["until=1m", "type=regular"], ["aa1"]),
+        (["until=24h"], ["dd4"]),
+        (["unused-for=2h"], ["aa1", "dd4"]),
+        (["until=2h", "type=regular"], ["aa1"]),
     ],
 )
 def test_filters(words: list[str], ids: list[str]) -> None:
