@@ -217,6 +217,7 @@ def cgroup_plan(spec: "Spec", name: str) -> "CgroupPlan":
         "name": leaf,
         "required": bool(v2 or v1),
         "kept": False,
+        "owner": -1,
         "v2": v2,
         "v1": v1,
         "unified": sorted(resources.get("unified", {}).items()),

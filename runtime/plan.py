@@ -76,12 +76,14 @@ class CgroupPlan(TypedDict):
     required: a host where they cannot be made is an error.
     parent: absolute in each tree; without a leading slash, below our own cgroup.
     kept: in every tree that is mounted, and there until somebody removes them.
+    owner: uid that may make cgroups in the v2 leaf, -1: ours alone.
     """
 
     parent: str
     name: str
     required: bool
     kept: bool
+    owner: int
     v2: list[tuple[str, str]]
     v1: list[tuple[str, str, str]]
     unified: list[tuple[str, str]]

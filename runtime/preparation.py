@@ -101,6 +101,7 @@ def container_plan(
         plan["bind_devices"] = True
         plan["cgroup"]["v1_devices"], plan["cgroup"]["device_program"] = [], b""
     plan["cgroup"]["kept"] = True
+    plan["cgroup"]["owner"] = _cgroup_owner(plan, spec)
     plan["detached"] = plan["strict"] = True
     plan["state"] = {
         "ociVersion": spec["ociVersion"],
@@ -115,6 +116,27 @@ def container_plan(
             plan["rdt"] = rdt_plan(linux["intelRdt"], file.read(), container_id)
     add_filter(plan, spec, cache)
     return plan
+
+
+def _cgroup_owner(plan: "LaunchPlan", spec: "dict[str, Any]") -> int:
+    """Return the host's uid of a process that is to govern the container's cgroups, else -1.
+
+    That is one in namespaces of its own, of users and of cgroups, who sees its cgroups writable: a
+    systemd in there. Source: runc, libcontainer/specconv, "OwnerUID".
+    """
+    writable = any(
+        mount["kind"] == "cgroup"
+        and mount["target"].strip("/") == "sys/fs/cgroup"
+        and not mount["attributes"] & c.MOUNT_ATTR_RDONLY
+        for mount in plan["mounts"]
+    )
+    if not (writable and plan["late_namespaces"] & c.CLONE_NEWCGROUP):
+        return -1
+    uid = spec["process"].get("user", {}).get("uid", 0)
+    for line in spec["linux"].get("uidMappings") or []:
+        if plan["namespaces"] & c.CLONE_NEWUSER and 0 <= uid - line["containerID"] < line["size"]:
+            return int(line["hostID"] + uid - line["containerID"])
+    return -1
 
 
 def check_namespaces(namespaces: "list[dict[str, str]]") -> None:

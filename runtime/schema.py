@@ -29,7 +29,7 @@ PATH: "Kind" = ("path",)
 BOOL: "Kind" = ("bool",)
 INT: "Kind" = ("number", -(2**63), _I64)
 UINT: "Kind" = ("number", 0, _U64)
-ID: "Kind" = ("number", 0, _U32)
+ID: "Kind" = ("number", 0, _U32 - 1)  # to the system calls 2^32-1 is "leave it": root, it would be
 TEXTS: "Kind" = ("list", TEXT)
 
 

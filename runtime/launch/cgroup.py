@@ -16,6 +16,7 @@ from runtime.launch.cgroupfiles import (
     copy_cpusets,
     go_through,
     hand_down,
+    hand_over,
     hierarchies,
     make_held,
     numbers,
@@ -112,6 +113,8 @@ class Leaf:
         path = f"{parent}/{self._plan['name']}"
         self.fd = make_held(parent, path)
         self._v2 = path
+        if self._plan["owner"] >= 0:
+            hand_over(path, self._plan["owner"])
         if v1:
             write_all(path, self._plan["unified"])
         elif self._plan["v2"] or self._plan["kept"]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from runtime.plan import CgroupPlan
 
+_DELEGATED = "/sys/kernel/cgroup/delegate"
 _REMOVE_TRIES = 500  # a second: a dying process frees its memory first
 
 
@@ -144,6 +145,22 @@ def hand_down(root: str, parent: str, wanted: "list[str]", needed: "set[str]") -
                 # Above what was delegated to us nothing may be written, nor has to be.
                 if name in needed and name not in read(at, "cgroup.subtree_control").split():
                     raise
+
+
+def hand_over(path: str, uid: int) -> None:
+    """Let a user make cgroups in a v2 leaf and move processes about in them, no more than that.
+
+    Source: cgroup-v2.rst, "Model of Delegation"; runc's way.
+    """
+    try:
+        with open(_DELEGATED, encoding="utf-8") as file:
+            names = file.read().split()
+    except OSError:  # before Linux 4.15
+        names = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"]
+    with tolerate(PermissionError):  # without root, of a uid that is not ours to give to
+        for name in ("", *names):
+            with tolerate(FileNotFoundError):
+                os.chown(f"{path}/{name}", uid, -1)
 
 
 def open_doors(folders: "Iterable[str]") -> "list[int]":

@@ -184,6 +184,29 @@ def test_exec(oci, bundle, rootfs):
     wait_for(lambda: not is_running(joined))
 
 
+@pytest.mark.parametrize("option", ["rw", "ro"])
+def test_a_user_of_its_own_governs_its_cgroups(oci, bundle, rootfs, option):
+    """A systemd in a user namespace makes cgroups in its own where it sees them writable."""
+    (rootfs / "sys").mkdir()
+    ids = [{"containerID": 0, "hostID": 0, "size": 1}]
+    ids += [{"containerID": 1, "hostID": 70001, "size": 100}]
+    spec = json.loads((bundle("sleep 1000") / "config.json").read_bytes())
+    kinds = [*spec["linux"]["namespaces"], {"type": "user"}]
+    mounts = [*spec["mounts"], {"destination": "/sys/fs/cgroup", "type": "cgroup"}]
+    mounts[-1] |= {"source": "cgroup", "options": [option]}
+    linux = {"namespaces": kinds, "uidMappings": ids, "gidMappings": ids}
+    user = {"process": {"user": {"uid": 5, "gid": 5}}}
+    oci("run", "-d", "-b", bundle("sleep 1000", linux=linux, mounts=mounts, **user), "a")
+    folder = Path(oci.record("a")["cgroups"]["unified"])
+    owner = 70005 if option == "rw" else 0
+    assert {(folder / name).stat().st_uid for name in ("", "cgroup.procs")} == {owner}
+    assert (folder / "cgroup.freeze").stat().st_uid == 0, "limits are not the container's to lift"
+    make = "cd /sys/fs/cgroup; cd unified 2>/dev/null; mkdir sub && echo $$ > sub/cgroup.procs"
+    made = oci("exec", "a", "sh", "-c", f"{make} && grep ^0: /proc/self/cgroup", check=False)
+    assert made.stdout == ("0::/sub\n" if option == "rw" else "")
+    oci("delete", "--force", "a")
+
+
 def test_exec_as_a_user_by_name(oci, bundle, rootfs):
     """The names are the container's, not the host's."""
     (rootfs / "etc/group").write_text("app:x:1000:\nextra:x:77:app\nother:x:78:\n")
@@ -196,7 +219,12 @@ def test_exec_as_a_user_by_name(oci, bundle, rootfs):
         ("7:other", [], ["7", "78", "Groups:\t78 "]),
     ):
         assert oci("exec", "-u", user, *groups, *look).stdout.splitlines() == seen
-    for user, said in (("nobody-there", "unable to find user"), ("app:x", "unable to find group")):
+    for user, said in (
+        ("nobody-there", "unable to find user"),
+        ("app:x", "unable to find group"),
+        ("4294967295", "process.user.uid"),  # to setresuid: stay root
+        ("7:4294967295", "process.user.gid"),
+    ):
         done = oci("exec", "-u", user, *look, check=False)
         assert (done.returncode, said in done.stderr) == (255, True)
     oci("delete", "--force", "a")

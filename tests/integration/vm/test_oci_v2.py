@@ -12,6 +12,7 @@ FIELDS = (
 SCOPES = ("the_limits_are_properties_of_a_scope", "a_life_in_a_scope")
 SCOPES += ("what_a_container_sees_without_a_cgroup_namespace", "a_users_own_systemd")
 VERBS = ("test_exec_takes_a_process", "test_pause_and_resume", "test_update_and_events")
+VERBS += ("test_a_user_of_its_own_governs_its_cgroups[rw]",)
 
 
 NAMES = (
