@@ -9,7 +9,6 @@ from runtime.errors import NetworkFailed
 from runtime.hostfiles import HOST_GATEWAY, LOOPBACK, with_gateway
 from runtime.launch.channel import receive
 from runtime.launcher import Launcher
-from store.usernamespace import in_first_user_namespace
 from values.classes import dataclass, replace
 
 TYPE_CHECKING = False
@@ -171,6 +170,16 @@ class Network:
         return Joined(namespace, address, resolver if address or ":" in resolver else "", host)
 
 
+def _has_all_ids() -> bool:
+    """Tell whether every id is what it is on the host.
+
+    That is what pasta takes for the host's root, also where root, who may not mount, entered a
+    user namespace: it then becomes nobody unless told otherwise, and may not join the container.
+    """
+    with open("/proc/self/uid_map", encoding="ascii") as lines:
+        return lines.read().split() == ["0", "0", "4294967295"]
+
+
 def _plan(choice: "Choice", ports: "tuple[Published, ...]", *, host: bool) -> "NetworkPlan":
     is_pasta = choice.kind == "pasta"
     scratch = next((path for path in _SCRATCH if _is_free(path, choice.program)), "/tmp")
@@ -178,9 +187,7 @@ def _plan(choice: "Choice", ports: "tuple[Published, ...]", *, host: bool) -> "N
     if is_pasta:
         from runtime.network import pasta
 
-        tries = pasta.arguments(
-            choice.options, ports, host=host, privileged=in_first_user_namespace()
-        )
+        tries = pasta.arguments(choice.options, ports, host=host, privileged=_has_all_ids())
         tries = [[*words, "--netns", ""] for words in tries]
     else:
         from runtime.network import slirp

@@ -66,7 +66,7 @@ def arguments(
 ) -> list[list[str]]:
     """Return command lines without the program, the best first; a later one is for an older pasta.
 
-    host: there has to be an address for the host. privileged: we are root of the host.
+    host: there has to be an address for the host. privileged: pasta takes us for the host's root.
     Raises InvalidNetwork.
     """
     known = checked(options)
