@@ -4,6 +4,8 @@ import marshal
 import os
 import struct
 
+from runtime.launch.tolerate import tolerate
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -19,6 +21,19 @@ def send(fd: int, message: "tuple[Any, ...]") -> None:
     data = memoryview(_LENGTH.pack(len(body)) + body)
     while data:
         data = data[os.write(fd, data) :]
+
+
+def send_failure(fd: int, kind: str, text: str, number: int = 0) -> None:
+    """Tell why there will be no command, or be silent; never raises OSError.
+
+    Where nobody reads any more (`create` has ended, and `start` waits for nothing), the line goes
+    where the command's own errors would.
+    """
+    try:
+        send(fd, ("failed", kind, text, number))
+    except OSError:
+        with tolerate(OSError):  # nor does anybody read those
+            os.write(2, f"{text}\n".encode("utf-8", "surrogateescape"))
 
 
 def _read_exactly(fd: int, size: int) -> bytes:

@@ -10,7 +10,7 @@ import sys
 
 from runtime import jsontext
 from runtime.launch import command, credentials
-from runtime.launch.channel import send, send_descriptor
+from runtime.launch.channel import send, send_descriptor, send_failure
 from runtime.launch.filesystem import Filesystem
 from runtime.launch.hooks import HookFailed, run_hooks
 from runtime.launch.loopback import loopback_up
@@ -82,13 +82,14 @@ def run(
         _into(enter_cgroups)
         _run(plan, root, go, report)
     except Failed as failure:
-        send(report, ("failed", *failure.args))
+        send_failure(report, *failure.args)
     except OSError as error:
         subject = f" {error.filename}" if error.filename else ""
-        send(report, ("failed", "launch", f"{error.strerror}{subject}", error.errno or 0))
+        send_failure(report, "launch", f"{error.strerror}{subject}", error.errno or 0)
     except BaseException as error:
-        send(report, ("failed", "launch", f"{type(error).__name__}: {error}", 0))
-    os._exit(125)
+        send_failure(report, "launch", f"{type(error).__name__}: {error}")
+    finally:  # whatever happens: who cloned us has not this process's errands to run
+        os._exit(1)
 
 
 def _run(plan: "LaunchPlan", root: int, go: int, report: int) -> None:

@@ -184,6 +184,24 @@ def test_exec(oci, bundle, rootfs):
     wait_for(lambda: not is_running(joined))
 
 
+def test_a_command_that_cannot_be_executed_after_all(oci, bundle, rootfs, tmp_path):
+    """Nobody listens to the init after `create`: it says why, and runs nothing of its maker's."""
+    (rootfs / "bin/broken").write_text("#!/no/such/interpreter\n")
+    (rootfs / "bin/broken").chmod(0o755)
+    folder = bundle(["/bin/broken"])
+    with open(tmp_path / "said", "w") as said:
+        command = oci.command("create", "-b", folder, "a")
+        subprocess.run(command, stdout=said, stderr=said, check=True)
+    oci("start", "a")
+    wait_for(lambda: status(oci, "a") == "stopped")
+    text = (tmp_path / "said").read_text()
+    assert (
+        text
+        == 'exec: "/bin/broken": no such file or directory (its interpreter is not in the image)\n'
+    )
+    oci("delete", "a")
+
+
 @pytest.mark.parametrize("option", ["rw", "ro"])
 def test_a_user_of_its_own_governs_its_cgroups(oci, bundle, rootfs, option):
     """A systemd in a user namespace makes cgroups in its own where it sees them writable."""
