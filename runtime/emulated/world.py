@@ -40,6 +40,7 @@ class World:
         self.may_give = bool(plan["capabilities"]["effective"] >> NUMBERS["CAP_CHOWN"] & 1)
         self.may_gain = not plan["no_new_privileges"]
         self._away = self._other_root = False
+        self._mounts = os.readlink(b"self/ns/mnt", dir_fd=self._proc)
 
     @property
     def is_home(self) -> bool:
@@ -118,19 +119,23 @@ class World:
         return path
 
     def umask(self, call: "Call") -> None:
-        """Take the caller's mask for what is made next."""
+        """Take the caller's mask for what is made next. Raises Native where it was killed."""
         fd = self._open(f"{call[1]}/status", os.O_RDONLY)
         try:
             text = os.read(fd, 256)
         finally:
             os.close(fd)
-        os.umask(int(text.partition(b"Umask:")[2].split(None, 1)[0], 8))
+        found = text.partition(b"Umask:")[2].split(None, 1)
+        if not found:  # a zombie has none
+            raise Native
+        os.umask(int(found[0], 8))
 
     def _take_root(self, call: "Call") -> None:
-        """Take the caller's root where it is not the container's: it called chroot."""
+        """Take the caller's root where it is not the container's: it called chroot or unshare."""
         root = b"%d/root" % call[1]
         try:
-            if os.readlink(root, dir_fd=self._proc) == b"/":
+            mounts = os.readlink(b"%d/ns/mnt" % call[1], dir_fd=self._proc)
+            if mounts == self._mounts and os.readlink(root, dir_fd=self._proc) == b"/":
                 return
         except OSError:
             raise Native from None

@@ -151,6 +151,14 @@ def test_a_path_leads_the_supervisor_nowhere_but_the_caller(user) -> None:
     assert os.listdir(victim.parent) == ["file"]
 
 
+def test_who_has_mounts_of_its_own_is_answered_about_these(user) -> None:
+    inner = "mount -t tmpfs t /m && chown :9 /m && chmod 2755 /m && mkdir /m/in"
+    inner += " && stat -c %u:%g /m/in"
+    script = f"mkdir /m && chown 5:6 /m && unshare -m sh -c '{inner}' && stat -c %u:%g /m && ls /m"
+    seen = user("run", "--rm", "--privileged", "busybox:test", "sh", "-c", script).stdout
+    assert seen.split() == ["0:9", "5:6"]
+
+
 def test_limits_that_nobody_handed_over_are_an_error(user) -> None:
     refused = user("run", "--rm", "--memory", "64m", "busybox:test", "true", check=False)
     assert refused.returncode == 125

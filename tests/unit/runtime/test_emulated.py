@@ -9,6 +9,7 @@ from runtime.emulated import identity
 from runtime.emulated.handlers import HANDLERS, HANDLERS_32
 from runtime.emulated.identity import UNCHANGED, Processes
 from runtime.emulated.profile import with_notifications
+from runtime.emulated.world import Native, World
 from runtime.linux import syscalls
 from runtime.linux.seccomp_policy import policy_for
 
@@ -95,3 +96,20 @@ def test_what_is_answered_waits_and_what_is_refused_stays_refused() -> None:
     one = {"names": ["chown"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
     rules = with_notifications({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [one]})["syscalls"]
     assert [rule["action"] for rule in rules if "chown" in rule["names"]] == ["SCMP_ACT_ERRNO"]
+
+
+def test_who_was_killed_while_we_looked_has_no_mask() -> None:
+    """A supervisor that fell over it would leave the container without these calls."""
+    proc = os.open("/proc", os.O_RDONLY)
+    plan = {"capabilities": {"effective": 0}, "no_new_privileges": False}
+    world = World((-1, proc, -1), Processes(identity.one(0, 0, ()), proc), plan)
+    zombie = os.fork()
+    if zombie == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(Native):
+            world.umask((0, zombie, 0, 0, (0,) * 6))
+    finally:
+        os.waitpid(zombie, 0)
+        os.close(proc)
