@@ -8,30 +8,68 @@ from runtime.freezer import thaw_quietly
 from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _PATIENCE_S = 10.0
 _NAP_S = 0.0002
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def folders(path: str) -> "list[str]":
-    """Return a cgroup and those that the container made in it, the deepest first."""
-    found: list[str] = []
+def _inner(folder: int) -> "list[str]":
+    with tolerate(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []  # it is gone
+
+
+def _below(top: str) -> "Iterator[tuple[int, str]]":
+    """Yield the cgroups that the container made in one, the deepest first.
+
+    As (a descriptor of the one around it, its name), and without recursion: a container may go
+    deeper than any path can name. Raises OSError where `top` is gone.
+    """
+    here = os.open(top, _FOLDER)
+    names: list[str] = []
+    todo = [_inner(here)]
     try:
-        with os.scandir(path) as entries:
-            inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return found
-    for folder in inner:
-        found += folders(folder)
-    return [*found, path]
+        while names or todo[-1]:
+            down = todo[-1].pop() if todo[-1] else ""
+            try:
+                there = os.open(down or "..", _FOLDER, dir_fd=here)
+            except FileNotFoundError:
+                if not down:
+                    raise
+                continue  # removed from inside
+            os.close(here)
+            here = there
+            if down:
+                names.append(down)
+                todo.append(_inner(here))
+            else:
+                todo.pop()
+                yield here, names.pop()
+    finally:
+        os.close(here)
+
+
+def _processes(folder: int | None, name: str) -> "set[int]":
+    """Return who is in the cgroup `name`, of `folder` where that is not None."""
+    with tolerate(OSError):  # gone, or of a kind that has threads only: its root shows those
+        fd = os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        with open(fd, encoding="utf-8") as file:
+            return {int(line) for line in file if line.strip() != "0"}
+    return set()
 
 
 def members(cgroups: "dict[str, str]") -> "list[int]":
     """Return the processes in the container's cgroups, sorted, by the numbers of our namespace."""
     pids: set[int] = set()
     for top in dict.fromkeys(cgroups.values()):
-        for path in folders(top):
-            with tolerate(OSError), open(f"{path}/cgroup.procs", encoding="utf-8") as file:
-                pids.update(int(line) for line in file if line.strip() != "0")
+        pids |= _processes(None, top)
+        with tolerate(FileNotFoundError):
+            for folder, name in _below(top):
+                pids |= _processes(folder, name)
     return sorted(pids)
 
 
@@ -54,14 +92,16 @@ def remove(cgroups: "dict[str, str]") -> None:
     """Remove the cgroups, empty by now. Raises RuntimeFailure where that cannot be done."""
     deadline = time.monotonic() + _PATIENCE_S
     for top in dict.fromkeys(cgroups.values()):
-        for path in folders(top):
-            _rmdir(path, deadline)
+        with tolerate(FileNotFoundError):
+            for folder, name in _below(top):
+                _rmdir(name, folder, deadline)
+        _rmdir(top, None, deadline)
 
 
-def _rmdir(path: str, deadline: float) -> None:
+def _rmdir(path: str, folder: int | None, deadline: float) -> None:
     while True:
         try:
-            os.rmdir(path)
+            os.rmdir(path, dir_fd=folder)
         except FileNotFoundError:
             return
         except OSError as error:

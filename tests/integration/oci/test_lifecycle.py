@@ -225,6 +225,26 @@ def test_a_user_of_its_own_governs_its_cgroups(oci, bundle, rootfs, option):
     oci("delete", "--force", "a")
 
 
+def test_cgroups_deeper_than_a_path_can_name(oci, bundle):
+    """A container that may make cgroups can neither hide a process in them nor prevent the end."""
+    oci("run", "-d", "-b", bundle("sleep 1000"), "a")
+    oci("exec", "-d", "--pid-file", oci.root.parent / "pid", "a", "sleep", "999")
+    hidden = int((oci.root.parent / "pid").read_text())
+    here = os.open(oci.record("a")["cgroups"]["unified"], os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("deep", dir_fd=here)
+        there = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = there
+    procs = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
+    os.write(procs, b"%d" % hidden)
+    os.close(procs)
+    os.close(here)
+    assert hidden in json.loads(oci("ps", "--format", "json", "a").stdout)
+    oci("delete", "--force", "a")
+    wait_for(lambda: not is_running(hidden))
+
+
 def test_exec_as_a_user_by_name(oci, bundle, rootfs):
     """The names are the container's, not the host's."""
     (rootfs / "etc/group").write_text("app:x:1000:\nextra:x:77:app\nother:x:78:\n")
