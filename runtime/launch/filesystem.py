@@ -222,7 +222,9 @@ class Filesystem:
             target = open_target(self.root, path, is_dir, self.made, follow=not is_system)
         except OSError as error:
             if is_system and error.errno in (errno.ELOOP, errno.ENOTDIR):
-                text = "must be mounted on ordinary directory, not a symlink or file of the image"
+                # Its second half is what callers of runc look for.
+                text = "the image has a symlink or a file where a directory has to be"
+                text += " (must be mounted on ordinary directory)"
                 raise OSError(error.errno, text, path) from error
             raise
         if os.fstat(target).st_dev in self._procs and path not in _PROC_FILES:

@@ -289,6 +289,7 @@ def test_launcher_imports_little(project):
         check=True,
     ).stdout.split()
     own = {name for name in out if name.split(".")[0] == "runtime"} | {"store", "store.cdata"}
+    own.add("store.ownernote")
     assert set(out) - set(bare) - own - allowed == set()
     assert sys.version_info >= (3, 11)
 
