@@ -47,6 +47,7 @@ HANDLERS: "dict[str, Handler]" = {
     "setresgid": idcalls.setter(idcalls.set_three, False),
     "setfsuid": idcalls.setter(idcalls.set_fs, True),
     "setfsgid": idcalls.setter(idcalls.set_fs, False),
+    "prctl": idcalls.do_prctl,
     "setgroups": idcalls.do_setgroups,
     "getgroups": idcalls.do_getgroups,
     "getuid": idcalls.getter(True, 0),

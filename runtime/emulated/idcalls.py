@@ -30,13 +30,28 @@ def setter(change: "Callable[[Ids, tuple[int, ...], bool], Ids]", users: bool) -
         who = world.processes.of(call[1])
         wanted = tuple(arg & 0xFFFFFFFF for arg in call[4])
         old = who.uids if users else who.gids
-        new = change(old, wanted, who.is_root)
+        right = "CAP_SETUID" if users else "CAP_SETGID"
+        new = change(old, wanted, _may_set(world, call, who, right))
         if new != old:
             uids, gids = (new, who.gids) if users else (who.uids, new)
-            world.processes.become(call[1], identity.Identity(uids, gids, who.groups))
+            world.processes.become(call[1], identity.Identity(uids, gids, who.groups, who.keeps))
         return old[3] if change is set_fs else 0
 
     return handler
+
+
+def _may_set(world: World, call: "Call", who: identity.Identity, right: str) -> bool:
+    return who.is_root or (who.keeps and world.has_right(call, right))
+
+
+def do_prctl(world: World, call: "Call") -> int:
+    """PR_SET_KEEPCAPS: who is root may keep what root has; the kernel's own flag is set as well."""
+    who = world.processes.of(call[1])
+    keeps = bool(call[4][1])
+    if who.is_root and keeps != who.keeps:
+        changed = identity.Identity(who.uids, who.gids, who.groups, keeps)
+        world.processes.become(call[1], changed)
+    raise Native
 
 
 def set_one(ids: "Ids", wanted: "tuple[int, ...]", privileged: bool) -> "Ids":
@@ -82,21 +97,21 @@ def _execute(world: World, call: "Call", path: bytes) -> None:
         )
     uids = (who.uids[0], *(effective[0],) * 3)
     gids = (who.gids[0], *(effective[1],) * 3)
-    if (uids, gids) != (who.uids, who.gids):
+    if who.keeps or (uids, gids) != (who.uids, who.gids):
         world.processes.become(call[1], identity.Identity(uids, gids, who.groups))
 
 
 def do_setgroups(world: World, call: "Call") -> int:
     count, address, *_ = call[4]
     who = world.processes.of(call[1])
-    if not who.is_root:
+    if not _may_set(world, call, who, "CAP_SETGID"):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
     count &= 0xFFFFFFFF
     if count > _MOST_GROUPS:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     data = world.read(call, address, 4 * count) if count else b""
     groups = struct.unpack(f"={len(data) // 4}I", data)
-    world.processes.become(call[1], identity.Identity(who.uids, who.gids, groups))
+    world.processes.become(call[1], identity.Identity(who.uids, who.gids, groups, who.keeps))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Who an emulated process is: user and group ids that the kernel does not know about. Pure.
 
 The rules are those of setuid(2), setreuid(2), setresuid(2) and setfsuid(2); an effective user id
-of 0 stands for the capabilities CAP_SETUID and CAP_SETGID.
+of 0 stands for the capabilities CAP_SETUID and CAP_SETGID, unless who had it keeps them.
 """
 
 import errno
@@ -15,14 +15,20 @@ Ids = tuple[int, int, int, int]
 
 
 class Identity:
-    """uids, gids: four each. groups: the supplementary ones. Never changed in place."""
+    """uids, gids: four each. groups: the supplementary ones. Never changed in place.
 
-    __slots__ = ("gids", "groups", "uids")
+    keeps: whether it keeps its capabilities when it is root no more (PR_SET_KEEPCAPS).
+    """
 
-    def __init__(self, uids: Ids, gids: Ids, groups: "tuple[int, ...]") -> None:
+    __slots__ = ("gids", "groups", "keeps", "uids")
+
+    def __init__(
+        self, uids: Ids, gids: Ids, groups: "tuple[int, ...]", keeps: bool = False
+    ) -> None:
         self.uids = uids
         self.gids = gids
         self.groups = groups
+        self.keeps = keeps
 
     @property
     def is_root(self) -> bool:

@@ -19,6 +19,10 @@ _BY_FLAGS = {
     "openat": (2, (os.O_CREAT, O_TMPFILE)),
     "utimensat": (3, (c.AT_SYMLINK_NOFOLLOW,)),
 }
+_PRCTL = (
+    (_NOTIFY, "SCMP_CMP_EQ", c.PR_SET_KEEPCAPS),
+    (_ALLOW, "SCMP_CMP_NE", c.PR_SET_KEEPCAPS),
+)
 
 
 def with_notifications(profile: dict[str, Any] | None) -> dict[str, Any]:
@@ -32,7 +36,8 @@ def with_notifications(profile: dict[str, Any] | None) -> dict[str, Any]:
         allowed = {name for entry in entries if _allows(entry) for name in _names(entry)}
         ours &= allowed
     rules: list[dict[str, Any]] = [
-        {"names": sorted(ours - _BY_FLAGS.keys()), "action": _NOTIFY},
+        {"names": sorted(ours - _BY_FLAGS.keys() - {"prctl"}), "action": _NOTIFY},
+        *(_rule("prctl", 0, *of_option) for of_option in _PRCTL if "prctl" in ours),
         *(rule for name in sorted(ours & _BY_FLAGS.keys()) for rule in _rules_by_flags(name)),
     ]
     others = [_without(entry, ours) if _allows(entry) else entry for entry in entries]
@@ -59,13 +64,12 @@ def _rules_by_flags(name: str) -> list[dict[str, Any]]:
     """Return one rule a flag, and one that allows the calls with none of them."""
     argument, flags = _BY_FLAGS[name]
     wanted = [(_NOTIFY, flag, flag) for flag in flags] + [(_ALLOW, sum(flags), 0)]
-    return [
-        {
-            "names": [name],
-            "action": action,
-            "args": [
-                {"index": argument, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}
-            ],
-        }
-        for action, mask, value in wanted
-    ]
+    masked = "SCMP_CMP_MASKED_EQ"
+    return [_rule(name, argument, action, masked, mask, value) for action, mask, value in wanted]
+
+
+def _rule(
+    name: str, argument: int, action: str, operator: str, value: int, second: int = 0
+) -> dict[str, Any]:
+    compared = {"index": argument, "op": operator, "value": value, "valueTwo": second}
+    return {"names": [name], "action": action, "args": [compared]}

@@ -130,6 +130,15 @@ class World:
             raise Native
         os.umask(int(found[0], 8))
 
+    def has_right(self, call: "Call", name: str) -> bool:
+        """Tell whether the kernel has a capability among the caller's effective ones."""
+        fd = self._open(f"{call[1]}/status", os.O_RDONLY)
+        try:
+            found = os.read(fd, 4096).partition(b"CapEff:")[2].split(None, 1)
+        finally:
+            os.close(fd)
+        return bool(found) and bool(int(found[0], 16) >> NUMBERS[name] & 1)
+
     def _take_root(self, call: "Call") -> None:
         """Take the caller's root where it is not the container's: it called chroot or unshare."""
         root = b"%d/root" % call[1]

@@ -116,6 +116,8 @@ INSTALLED = """\
 /var/spool/demo/link 5:6 777 one
 /var/spool/demo/one 33:44 644 
 uid=900(demo) gid=900(demo) euid=7(lp) egid=8(mail) groups=8(mail),900(demo)
+uid=5(games) gid=60(games) groups=60(games)
+127
 """
 
 
@@ -128,6 +130,9 @@ def test_a_package_is_installed_as_by_root(user, debian_rootfs_tar) -> None:
     user("build", "-t", "x", "context")
     script = "find /srv /var/spool/demo ! -name '.*' -printf '%p %U:%G %m %l\\n' | sort"
     script += "; su demo -c /srv/id"
+    # It keeps its capabilities for as long as it changes its groups, and no longer.
+    script += "; setpriv --reuid games --regid games --init-groups"
+    script += " sh -c 'id; setpriv --reuid 0 id 2> /dev/null; echo $?'"
     assert user("run", "--rm", "x", "sh", "-c", script).stdout == INSTALLED
 
 
