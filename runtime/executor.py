@@ -167,6 +167,8 @@ def plan_of(execution: Execution) -> LaunchPlan:
     for bind in binds:
         if not bind.target.startswith("/") or not _depth(bind):
             raise InvalidSpec(f"mount {bind.target!r}: the target must be a path below /")
+    if any(posixpath.normpath("/" + bind.target.lstrip("/")) == "/dev" for bind in binds):
+        plan["devices"], plan["links"] = [], []  # a folder of the host's: nothing is made in it
     plan["mounts"] += [_own_mount(bind) for bind in binds]
     plan["additional_groups"] = list(execution.additional_groups)
     plan["create_cwd"], plan["own_cwd"] = execution.create_cwd, execution.own_cwd

@@ -1,6 +1,8 @@
 """`run`'s options about rights and limits: each moves what it names, and nothing else."""
 
 import grp
+import os
+import stat
 
 import pytest
 
@@ -65,6 +67,17 @@ def test_a_device(run):
     assert run(script=f"mknod /dev/disk b 7 0; {script}", check=False).stdout == ""
     assert run("--device", "/dev/loop0:/dev/disk:r", script=script, check=False).stdout == "read\n"
     assert run("--device", "/dev/loop0:/dev/disk", script=script).stdout == "read\nwritten\n"
+
+
+@pytest.mark.parametrize("target", ["/dev", "//x/../dev/"])
+def test_a_folder_as_dev_stays_as_it_is(run, tmp_path, target):
+    """Nothing is made in what is the host's: no device node, no link, no other /dev/ptmx."""
+    for name, minor in (("null", 3), ("zero", 5), ("ptmx", 9)):
+        os.mknod(tmp_path / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+    names = sorted(os.listdir(tmp_path))
+    assert run("-v", f"{tmp_path}:{target}", script="ls /dev").stdout.split() == names
+    assert sorted(os.listdir(tmp_path)) == names
+    assert stat.S_ISCHR((tmp_path / "ptmx").lstat().st_mode)
 
 
 def test_limits(run):
