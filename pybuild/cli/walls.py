@@ -154,7 +154,12 @@ def _ulimit(text: str, syntax: Syntax) -> tuple[str, int, int]:
     numbers = (soft, hard if colon else soft)
     if not all(number == "-1" or number.isdecimal() for number in numbers):
         raise usage_error(syntax, f'--ulimit: "{text}" is no NAME=SOFT[:HARD]')
-    return name, int(numbers[0]), int(numbers[1])
+    low, high = int(numbers[0]), int(numbers[1])
+    if high != -1 and (low > high or low == -1):
+        raise usage_error(
+            syntax, f"--ulimit: {name}: the soft limit {low} is above the hard {high}"
+        )
+    return name, low, high
 
 
 def _pair(text: str, option: str, syntax: Syntax) -> tuple[str, str]:

@@ -135,6 +135,7 @@ def test_system_paths(run):
         (["--device", "/nowhere"], "device /nowhere: no such file or directory"),
         (["--device", "/etc/passwd"], "device /etc/passwd: is no device node"),
         (["--ulimit", "luck=1"], "rlimits: unknown limit RLIMIT_LUCK"),
+        (["--ulimit", "nofile=5:3"], "--ulimit: nofile: the soft limit 5 is above the hard 3"),
         (["--security-opt", "magic"], '--security-opt: "magic" is unknown'),
         (["--security-opt", "apparmor=mine"], "apparmor=mine: AppArmor is not enabled on this"),
         (["--security-opt", "label=type:mine"], "not supported yet"),
