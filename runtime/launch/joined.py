@@ -13,7 +13,7 @@ from runtime.launch.joining import Joining
 from runtime.launch.process import Failed
 from runtime.launch.tolerate import tolerate
 from runtime.linux import constants as c
-from runtime.linux.process import close_range, pidfd_open, pidfd_send_signal
+from runtime.linux.process import pidfd_open, pidfd_send_signal, take_stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +38,7 @@ def main(orders: int, report: int) -> None:
 def _joined(orders: int, report: int, passed: "tuple[int, ...]") -> "tuple[object, ...]":
     plan: JoinPlan
     plan, _ = receive(orders)  # type: ignore[misc,assignment]
-    for number, fd in enumerate(passed[:3]):
-        os.dup2(fd, number)
-    low, high = sorted((orders, report))
-    for first, last in ((3, low - 1), (low + 1, high - 1)):
-        if first <= last:
-            close_range(first, last)
-    close_range(high + 1)
+    take_stdio(passed, (orders, report))
     caller = pidfd_open(plan["caller"])
     gone = ("failed", "gone", "the container has ended", 0)
     try:

@@ -21,7 +21,7 @@ from runtime.linux import mount as m
 from runtime.linux.capabilities import capset
 from runtime.linux.libc import libc
 from runtime.linux.namespaces import clone3, unshare
-from runtime.linux.process import close_range, default_action, pidfd_open
+from runtime.linux.process import default_action, pidfd_open, take_stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,13 +61,7 @@ def _main(orders: int, report: int) -> None:
         os.set_inheritable(fd, False)  # the helper is not to hold them
     plan: NetworkPlan
     plan, _ = receive(orders)  # type: ignore[misc,assignment]
-    for number, fd in enumerate(passed[:3]):
-        os.dup2(fd, number)
-    low, high = sorted((orders, report))
-    for first, last in ((3, low - 1), (low + 1, high - 1)):
-        if first <= last:
-            close_range(first, last)
-    close_range(high + 1)
+    take_stdio(passed, (orders, report))
     caller = pidfd_open(plan["caller"])
     # The pid could be another process's by now: only a living parent is the caller.
     if os.getppid() != plan["caller"]:

@@ -1,5 +1,6 @@
 """Calls about processes: prctl, pidfds, descriptors, limits, seccomp."""
 
+import os
 import sys
 
 from runtime.linux import constants as c
@@ -46,6 +47,17 @@ def pidfd_send_signal(pidfd: int, signal_number: int) -> None:
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     syscall("close_range", str(first), c.SYS_close_range, first, last, flags)
+
+
+def take_stdio(passed: "tuple[int, ...]", kept: "tuple[int, int]") -> None:
+    """Make the first three of `passed` standard input, output and error; close all but `kept`."""
+    for number, fd in enumerate(passed[:3]):
+        os.dup2(fd, number)
+    low, high = sorted(kept)
+    for first, last in ((3, low - 1), (low + 1, high - 1)):
+        if first <= last:
+            close_range(first, last)
+    close_range(high + 1)
 
 
 def default_action(signal_number: int) -> None:

@@ -4,9 +4,11 @@ Source: the kernel's mount_too_revealing(): a new procfs may show root of a user
 than one that is mounted already.
 """
 
+import errno
 import os
 
 from runtime.rootless.mode import Mode, Reason
+from runtime.rootless.trial import works_in_child
 from values.classes import replace
 
 # Directories of procfs that are always empty: a mount there hides nothing.
@@ -25,7 +27,7 @@ def with_proc(found: Mode) -> Mode:
     """
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         hidden = hidden_places(file.read())
-    if not hidden or _can_mount():
+    if not hidden or works_in_child(_mount_in_pid_namespace):
         return found
     return replace(found, own_proc=False, reasons=(*found.reasons, _reason(hidden)))
 
@@ -41,23 +43,12 @@ def _reason(hidden: "list[str]") -> Reason:
     return Reason(f"no new /proc can be mounted: that of this container hides {places}", _REMEDY)
 
 
-def _can_mount() -> bool:
-    """Mount one, seen by nobody, in a pid namespace of a process that ends with it."""
+def _mount_in_pid_namespace() -> None:
+    """Mount one that nobody sees, in a pid namespace whose one process ends with it."""
     from runtime.linux import constants as c
     from runtime.linux.mount import make_detached
     from runtime.linux.namespaces import unshare
 
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1] == 0
-    failed = 1
-    try:
-        unshare(c.CLONE_NEWPID)
-        inner = os.fork()
-        if inner:
-            failed = os.waitpid(inner, 0)[1]
-        else:
-            make_detached("proc", "proc", [], 0)
-            failed = 0
-    finally:
-        os._exit(bool(failed))
+    unshare(c.CLONE_NEWPID)
+    if not works_in_child(lambda: os.close(make_detached("proc", "proc", [], 0))):
+        raise OSError(errno.EPERM, "no procfs can be mounted")
