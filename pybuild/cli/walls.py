@@ -43,6 +43,7 @@ def walls_of(parsed: Parsed, syntax: Syntax) -> Walls:
     from pybuild.engine.walls import Walls
 
     adjust = parsed.text("oom-score-adj")
+    _check_memory(parsed, syntax)
     return Walls(
         privileged=parsed.flag("privileged"),
         cap_add=tuple(parsed.many("cap-add")),
@@ -122,6 +123,21 @@ def _size(parsed: Parsed, name: str, syntax: Syntax) -> int:
     if size is None:
         raise usage_error(syntax, f'--{name}: "{text}" is no size, as 512m')
     return size
+
+
+def _check_memory(parsed: Parsed, syntax: Syntax) -> None:
+    """Refuse limits that contradict each other, in docker's words (daemon/daemon_unix.go)."""
+    names = ("memory", "memory-swap", "memory-reservation")
+    limit, swap, reserved = (_size(parsed, name, syntax) for name in names)
+    if swap > 0 and not limit:
+        text = "You should always set the Memory limit when using Memoryswap limit, see usage"
+    elif 0 < swap < limit:
+        text = "Minimum memoryswap limit should be larger than memory limit, see usage"
+    elif 0 < limit < reserved:
+        text = "Minimum memory limit can not be less than memory reservation limit, see usage"
+    else:
+        return
+    raise usage_error(syntax, text)
 
 
 def _number(parsed: Parsed, name: str, syntax: Syntax) -> int:

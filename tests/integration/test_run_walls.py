@@ -132,6 +132,9 @@ def test_system_paths(run):
     [
         (["--cap-add", "MAGIC"], "unknown capability 'MAGIC'"),
         (["--memory", "lots"], '--memory: "lots" is no size'),
+        (["--memory", "20m", "--memory-swap", "10m"], "should be larger than memory limit"),
+        (["--memory-swap", "10m"], "always set the Memory limit when using Memoryswap"),
+        (["-m", "8m", "--memory-reservation", "9m"], "less than memory reservation limit"),
         (["--device", "/nowhere"], "device /nowhere: no such file or directory"),
         (["--device", "/etc/passwd"], "device /etc/passwd: is no device node"),
         (["--ulimit", "luck=1"], "rlimits: unknown limit RLIMIT_LUCK"),
