@@ -6,14 +6,20 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from store.cachemounts import CacheMountKey
+from store.root import Store
+
 pytestmark = pytest.mark.kernel
 
 FULL = os.environ.get("PYBUILD_FULL") == "1"
+HANGS_S = 60  # what takes longer will not end
 SECRET = "correct-horse-battery-staple"
 
 
@@ -282,14 +288,67 @@ def test_sharing_by_two_at_once(build, pybuild, sharing: str, seen: str) -> None
     assert output(pybuild, "x", "cat", "/a", "/b").split() == [seen, seen]
 
 
-def test_two_locked_caches_in_either_order_end(build) -> None:
-    one, two = ("--mount=type=cache,sharing=locked,target=/" + name for name in ("1", "2"))
-    stages = "".join(
-        f"FROM {{base}} AS s{n}\nRUN {first} {second} sleep 0.1; echo {n} > /out\n"
-        for n, (first, second) in enumerate([(one, two), (two, one)] * 3)
-    )
-    copies = "".join(f"COPY --from=s{n} /out /{n}\n" for n in range(6))
-    build(f"{stages}FROM {{base}}\n{copies}", "--jobs", "2")
+@pytest.fixture
+def start(pybuild, busybox_image, tmp_path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a build of a Dockerfile text; reading from one that hangs ends, as it is killed."""
+    with ExitStack() as stack:
+
+        def call(name: str, text: str, *args: str) -> subprocess.Popen[bytes]:
+            write(tmp_path / name, {"Dockerfile": text.replace("{base}", busybox_image)})
+            process = pybuild.start("build", "--progress=plain", *args, tmp_path / name)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            hanging = threading.Timer(HANGS_S, process.kill)
+            hanging.start()
+            stack.callback(hanging.cancel)
+            return process
+
+        yield call
+
+
+def read_until_done(process: subprocess.Popen[bytes], step: str) -> None:
+    """Read what a build says until `step`, a part of its name, is done."""
+    assert process.stderr is not None
+    seen, number = [], None
+    for line in map(bytes.decode, process.stderr):
+        seen.append(line)
+        if number is None and step in line:
+            number = line.split()[0]
+        if number is not None and line.startswith(f"{number} DONE"):
+            return
+    pytest.fail(f"{step} is not done:\n{''.join(seen)}")
+
+
+def test_two_locked_caches_in_either_order_end(start, pybuild) -> None:
+    """Both steps wait between two caches, for one that the test holds: they do not have one each.
+
+    A build's only slot is free for its other step when the first one waits.
+    """
+    caches = Store.open(pybuild.root).cache_mounts
+
+    def waiting(*names: str) -> subprocess.Popen[bytes]:
+        mounts = " ".join(f"--mount=type=cache,sharing=locked,target=/{name}" for name in names)
+        text = (
+            f"FROM {{base}} AS waits\nRUN {mounts} echo > /w\n"
+            f"FROM {{base}} AS goes\nRUN echo {'-'.join(names)} > /g\n"
+            "FROM {base}\nCOPY --from=waits /w /w\nCOPY --from=goes /g /g\n"
+        )
+        process = start("-".join(names), text, "--jobs", "1")
+        read_until_done(process, "RUN echo")
+        return process
+
+    def held() -> set[str]:
+        return {info.key.id for info in caches.mounts() if caches.is_used(info)}
+
+    between = caches.use(CacheMountKey("/m"), sharing="locked", make=os.mkdir, wait=time.sleep)
+    first = waiting("1", "m", "2")
+    held_by_first = held()
+    second = waiting("2", "m", "1")
+    assert held() == held_by_first
+    between.close()
+    for process in (first, second):
+        _, log = process.communicate()
+        assert process.returncode == 0, log.decode()
 
 
 def test_the_same_locked_cache_twice_in_one_step(build) -> None:
@@ -297,48 +356,20 @@ def test_the_same_locked_cache_twice_in_one_step(build) -> None:
     build(f"FROM {{base}}\nRUN {mount}a {mount}b touch /a/f && test -e /b/f\n")
 
 
-def test_a_step_that_waits_for_a_cache_leaves_its_slot_to_others(
-    build, pybuild, busybox_image, context, tmp_path
-) -> None:
-    """Another process holds the cache; with one job, a step without it still gets its turn."""
-    holder = tmp_path / "holder"
-    write(
-        holder,
-        {
-            "Dockerfile": f"FROM {busybox_image}\n"
-            "RUN --mount=type=cache,target=/c,sharing=locked"
-            " echo held; while test ! -e /c/go; do sleep 0.05; done\n"
-        },
-    )
-    process = pybuild.start("build", "--progress=plain", holder)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.rstrip().endswith(b" held"):
-            break
+def test_a_step_that_waits_for_a_cache_leaves_its_slot_to_others(start, pybuild) -> None:
+    """The test holds the cache; with one job, a step without it still gets its turn."""
+    caches = Store.open(pybuild.root).cache_mounts
+    cache = caches.use(CacheMountKey("/c"), sharing="locked", make=os.mkdir, wait=time.sleep)
     text = (
         "FROM {base} AS waits\nRUN --mount=type=cache,target=/c,sharing=locked echo > /w\n"
         "FROM {base} AS goes\nRUN --mount=type=cache,target=/d,sharing=locked echo free > /g\n"
         "FROM {base}\nCOPY --from=waits /w /w\nCOPY --from=goes /g /g\n"
     )
-    (context / "Dockerfile").write_text(text.replace("{base}", busybox_image))
-    ours = pybuild.start("build", "--jobs", "1", "--progress=plain", context)
-    assert ours.stderr is not None
-    seen = []
-    for line in ours.stderr:
-        seen.append(line.decode())
-        if "RUN --mount=type=cache,target=/d" in seen[-1]:
-            number = seen[-1].split()[0]
-        if "target=/d" in "".join(seen) and seen[-1].startswith(f"{number} DONE"):
-            break
-    else:
-        pytest.fail("".join(seen))
-    (cache,) = (path.parent for path in pybuild.root.glob("cachemounts/*/*/fs") if _is_c(path))
-    (cache / "fs/go").touch()
-    assert process.wait(timeout=60) == 0
-    rest = ours.stderr.read()
-    assert ours.wait(timeout=60) == 0, rest
-    for stream in (process.stderr, process.stdout, ours.stderr, ours.stdout):
-        stream.close()
+    process = start("ours", text, "--jobs", "1")
+    read_until_done(process, "RUN --mount=type=cache,target=/d")
+    cache.close()
+    _, log = process.communicate()
+    assert process.returncode == 0, log.decode()
 
 
 def test_a_killed_build_leaves_no_cache_locked(build, pybuild, busybox_image, context) -> None:
@@ -357,11 +388,6 @@ def test_a_killed_build_leaves_no_cache_locked(build, pybuild, busybox_image, co
     assert pybuild("system", "prune", "-f").returncode == 0
     assert pybuild("system", "check", "--deep").returncode == 0
     build(f"FROM {{base}}\n{mount} test -e /c/begun && echo still\n")
-
-
-def _is_c(path: Path) -> bool:
-    record = json.loads((path.parent.parent / "record.json").read_text())
-    return record["id"] == "/c"
 
 
 def test_cache_mounts_are_shown_cleared_and_moved(build, pybuild, tmp_path) -> None:
