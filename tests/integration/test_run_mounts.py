@@ -306,13 +306,14 @@ def start(pybuild, busybox_image, tmp_path) -> Iterator[Callable[..., subprocess
         yield call
 
 
-def read_until_done(process: subprocess.Popen[bytes], step: str) -> None:
-    """Read what a build says until `step`, a part of its name, is done."""
+def read_until_done(process: subprocess.Popen[bytes], step: str, *, begun: str) -> None:
+    """Read what a build says until `step`, a part of its name, is done; `begun` began before."""
     assert process.stderr is not None
     seen, number = [], None
     for line in map(bytes.decode, process.stderr):
         seen.append(line)
         if number is None and step in line:
+            assert any(begun in earlier for earlier in seen)
             number = line.split()[0]
         if number is not None and line.startswith(f"{number} DONE"):
             return
@@ -322,7 +323,7 @@ def read_until_done(process: subprocess.Popen[bytes], step: str) -> None:
 def test_two_locked_caches_in_either_order_end(start, pybuild) -> None:
     """Both steps wait between two caches, for one that the test holds: they do not have one each.
 
-    A build's only slot is free for its other step when the first one waits.
+    A build's other step gets the only slot because the one that was begun before waits.
     """
     caches = Store.open(pybuild.root).cache_mounts
 
@@ -334,7 +335,7 @@ def test_two_locked_caches_in_either_order_end(start, pybuild) -> None:
             "FROM {base}\nCOPY --from=waits /w /w\nCOPY --from=goes /g /g\n"
         )
         process = start("-".join(names), text, "--jobs", "1")
-        read_until_done(process, "RUN echo")
+        read_until_done(process, "RUN echo", begun="[waits 2/2]")
         return process
 
     def held() -> set[str]:
@@ -366,7 +367,7 @@ def test_a_step_that_waits_for_a_cache_leaves_its_slot_to_others(start, pybuild)
         "FROM {base}\nCOPY --from=waits /w /w\nCOPY --from=goes /g /g\n"
     )
     process = start("ours", text, "--jobs", "1")
-    read_until_done(process, "RUN --mount=type=cache,target=/d")
+    read_until_done(process, "RUN --mount=type=cache,target=/d", begun="[waits 2/2]")
     cache.close()
     _, log = process.communicate()
     assert process.returncode == 0, log.decode()
