@@ -261,10 +261,15 @@ def _sysctl_path(key: str) -> str:
 
 def _host_names(plan: "LaunchPlan") -> None:
     _own_settings(plan)
-    if plan["hostname"]:
-        sethostname(plan["hostname"])
-    if plan["domainname"]:
-        setdomainname(plan["domainname"])
+    try:
+        if plan["hostname"]:
+            sethostname(plan["hostname"])
+        if plan["domainname"]:
+            setdomainname(plan["domainname"])
+    except PermissionError:
+        # The filter of a container around us (podman's) refuses it, and allows namespaces.
+        if not plan["shares_processes"]:
+            raise
     if plan["loopback_up"]:
         loopback_up()
     if plan["sysctl"] or plan["oom_score_adj"] is not None or any(plan["security_label"]):

@@ -195,7 +195,8 @@ def left_behind(path: Path) -> bool:
 
 
 # Namespaces are allowed, but /proc is masked as usual: the kernel lets nobody mount a new one.
-UNCONFINED = ("--rm", "--network", "host", "--security-opt", "seccomp=unconfined")
+OUTER = ("--rm", "--network", "host")
+UNCONFINED = (*OUTER, "--security-opt", "seccomp=unconfined")
 ANYWHERE = """\
 FROM busybox:test
 RUN test -r /proc/self/status
@@ -252,9 +253,25 @@ def in_masked(
     if request.param == "podman":
         podman = peers("podman")
 
-        def run(*words: str, unmasked: bool = False, change: str = "", fails: int = 0) -> str:
+        def run(
+            *words: str,
+            unmasked: bool = False,
+            filtered: bool = False,
+            user: int = 0,
+            change: str = "",
+            fails: int = 0,
+        ) -> str:
             more = ("--security-opt", "unmask=ALL") if unmasked else ()
-            around = ("run", *UNCONFINED, *more, *mounts, "--rootfs", outer_rootfs)
+            around = (
+                "run",
+                *(OUTER if filtered else UNCONFINED),
+                *more,
+                "-u",
+                str(user),
+                *mounts,
+                "--rootfs",
+                outer_rootfs,
+            )
             return podman(*around, *inside, change + MAIN, *words, fails=fails)
 
         yield run
@@ -306,6 +323,21 @@ def test_signals_that_leave_a_run(in_masked, busybox_rootfs: Path, context: Path
     in_masked("build", ".")
     (context / "Dockerfile").write_text("FROM busybox:test\nRUN kill -0 1\n")
     in_masked("build", ".", change=WITHOUT_SCOPE)
+
+
+@pytest.mark.parametrize("in_masked", ["podman"], indirect=True)
+def test_a_container_of_podmans_defaults(in_masked, busybox_rootfs: Path, context: Path) -> None:
+    shutil.copy(busybox_rootfs, context / "rootfs.tar")
+    in_masked("import", "rootfs.tar", "busybox:test", filtered=True)
+    (context / ".dockerignore").write_text("*\n")
+    (context / "Dockerfile").write_text(SHARES)
+    said = in_masked("build", ".", filtered=True)
+    assert "SharedProcesses: RUN sees the processes around the build" in said
+    context.chmod(0o777)
+    (context / "inside").rename(context / "roots")
+    in_masked("import", "rootfs.tar", "busybox:test", filtered=True, user=1000)
+    said = in_masked("build", ".", filtered=True, user=1000)
+    assert "SharedProcesses: RUN sees the processes around the build" in said
 
 
 WITHOUT_OVERLAY = """
