@@ -83,6 +83,8 @@ def _join(parsed: Parsed, container: Container, plan: "ProcessPlan") -> int:
     detach, console = parsed.flag("detach"), parsed.text("console-socket")
     if plan["tty"] and detach and not console:
         raise UsageError("cannot allocate tty if it detaches without --console-socket")
+    if console and not plan["tty"]:
+        raise UsageError("--console-socket: there is no terminal to pass, as of --tty")
     stay = None if detach else _stay(console, plan)
     if plan["tty"] and console:
         plan["tty_socket"] = connect(os.path.abspath(console), "--console-socket")

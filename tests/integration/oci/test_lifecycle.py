@@ -164,6 +164,8 @@ def test_exec(oci, bundle, rootfs):
     assert (done.returncode, "executable file not found" in done.stderr) == (255, True)
     done = oci("exec", "-g", "x", "a", "true", check=False)
     assert done.stderr == "pybuild-runtime: --additional-gids: 'x' is no number\n"
+    done = oci("exec", "--console-socket", "/nowhere", "a", "true", check=False)
+    assert "--console-socket: there is no terminal to pass" in done.stderr
     done = oci("exec", "--process", "/nowhere", "a", check=False)
     assert done.stderr == "pybuild-runtime: --process /nowhere: No such file or directory\n"
     oci("kill", "a", "0")
