@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 RULES = tomllib.loads((ROOT / "testdata/rules.toml").read_text())["rule"]
 FULL = os.environ.get("PYBUILD_FULL") == "1"
+HANGS_S = "600"
 ALWAYS = {"the parent is exact-0", "writers begin as writers-0"}
 CASES = [
     (f"{rule['name']}-{number}", off, off.get("tests", rule["tests"]))
@@ -42,8 +43,10 @@ def test_a_rule_switched_off_is_noticed(off, tests, project, tmp_path, rounds) -
             (copy / kept).symlink_to(project / kept)
     path = copy / off["file"]
     path.write_text(path.read_text().replace(off["from"], off["to"]))
+    # A test that hangs without the rule has not noticed it, and may not hold up the others.
+    limit = ["timeout", "--signal=KILL", HANGS_S]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        [*limit, sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy), "PYBUILD_FULL": "0"},
         stdin=subprocess.DEVNULL,
